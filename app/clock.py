@@ -1,0 +1,16 @@
+"""The only place that asks for the time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware, UTC. For display and expiry; deadlines inside a process use `monotonic`."""
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds of a clock that never steps."""
+    return time.monotonic()

@@ -1,0 +1,209 @@
+"""The closed sets of names that are stored and shown. The customer's five come first, unchanged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class WorkflowType(StrEnum):
+    DEPLOYMENT = "DEPLOYMENT"
+    SCALING = "SCALING"
+    BACKUP = "BACKUP"
+    RESTORE = "RESTORE"
+    MIGRATION = "MIGRATION"
+    MAINTENANCE = "MAINTENANCE"
+    CUSTOM = "CUSTOM"
+
+
+class StepType(StrEnum):
+    RESOURCE_CREATE = "RESOURCE_CREATE"
+    RESOURCE_UPDATE = "RESOURCE_UPDATE"
+    RESOURCE_DELETE = "RESOURCE_DELETE"
+    RESOURCE_SCALE = "RESOURCE_SCALE"
+    RESOURCE_BACKUP = "RESOURCE_BACKUP"
+    RESOURCE_RESTORE = "RESOURCE_RESTORE"
+    RESOURCE_MIGRATE = "RESOURCE_MIGRATE"
+    CUSTOM = "CUSTOM"
+
+
+class TemplateType(StrEnum):
+    INFRASTRUCTURE = "INFRASTRUCTURE"
+    APPLICATION = "APPLICATION"
+    DATABASE = "DATABASE"
+    NETWORK = "NETWORK"
+    SECURITY = "SECURITY"
+    MONITORING = "MONITORING"
+    CUSTOM = "CUSTOM"
+
+
+class PlanType(StrEnum):
+    IMMEDIATE = "IMMEDIATE"
+    SCHEDULED = "SCHEDULED"
+    CONDITIONAL = "CONDITIONAL"
+    MANUAL = "MANUAL"
+    AUTOMATED = "AUTOMATED"
+
+
+class JobType(StrEnum):
+    DEPLOY = "DEPLOY"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    SCALE = "SCALE"
+    BACKUP = "BACKUP"
+    RESTORE = "RESTORE"
+    MIGRATE = "MIGRATE"
+    CUSTOM = "CUSTOM"
+
+
+class DefinitionStatus(StrEnum):
+    """Of workflows, workflow steps, templates and their revisions."""
+
+    DRAFT = "DRAFT"
+    PUBLISHED = "PUBLISHED"
+    DEPRECATED = "DEPRECATED"
+    ARCHIVED = "ARCHIVED"
+
+
+class Stage(StrEnum):
+    """Coarse grouping of plan and job statuses: what a dashboard filters on."""
+
+    AUTHORING = "AUTHORING"
+    GATED = "GATED"
+    ACTIVE = "ACTIVE"
+    ATTENTION = "ATTENTION"
+    DONE = "DONE"
+
+
+class JobDirection(StrEnum):
+    FORWARD = "FORWARD"
+    ROLLBACK = "ROLLBACK"
+
+
+class DriftStatus(StrEnum):
+    NOT_CHECKED = "NOT_CHECKED"
+    IN_SYNC = "IN_SYNC"
+    MODIFIED = "MODIFIED"
+    MISSING = "MISSING"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class FailureStrategy(StrEnum):
+    ROLLBACK = "ROLLBACK"
+    HALT = "HALT"
+    CONTINUE = "CONTINUE"
+    PAUSE = "PAUSE"
+
+
+class RollbackScope(StrEnum):
+    JOB = "JOB"
+    FAILED_BRANCH = "FAILED_BRANCH"
+    TO_CHECKPOINT = "TO_CHECKPOINT"
+
+
+class CancelMode(StrEnum):
+    GRACEFUL = "GRACEFUL"
+    INTERRUPT = "INTERRUPT"
+    FORCE = "FORCE"
+
+
+class CancelOutcome(StrEnum):
+    KEEP = "KEEP"
+    ROLLBACK = "ROLLBACK"
+
+
+class RetryMode(StrEnum):
+    RESUME = "RESUME"
+    RESTART = "RESTART"
+
+
+class ErrorClass(StrEnum):
+    """What kind of failure ended an attempt; decides whether to try again."""
+
+    TRANSIENT = "TRANSIENT"
+    PERMANENT = "PERMANENT"
+    TIMEOUT = "TIMEOUT"
+    CANCELLED = "CANCELLED"
+    WORKER_LOST = "WORKER_LOST"
+    INDETERMINATE = "INDETERMINATE"
+    POLICY = "POLICY"
+    CONFLICT = "CONFLICT"
+
+
+class StatusReason(StrEnum):
+    """Machine-readable 'why is it in this status'."""
+
+    NONE = "NONE"
+    USER = "USER"
+    POLICY = "POLICY"
+    APPROVAL_PENDING = "APPROVAL_PENDING"
+    APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
+    DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
+    CONDITION_FALSE = "CONDITION_FALSE"
+    LOCK_HELD = "LOCK_HELD"
+    CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT"
+    QUOTA = "QUOTA"
+    NO_WORKER = "NO_WORKER"
+    QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
+    STEP_FAILED = "STEP_FAILED"
+    STEP_TIMEOUT = "STEP_TIMEOUT"
+    VERIFICATION_FAILED = "VERIFICATION_FAILED"
+    WORKER_LOST = "WORKER_LOST"
+    PREVIEW_STALE = "PREVIEW_STALE"
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    GATE = "GATE"
+    NO_CHANGES = "NO_CHANGES"
+    FORCED = "FORCED"
+
+
+class LogLevel(StrEnum):
+    TRACE = "TRACE"
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+
+class ChangeAction(StrEnum):
+    CREATE = "CREATE"
+    UPDATE = "UPDATE"
+    REPLACE = "REPLACE"
+    DELETE = "DELETE"
+    IMPORT = "IMPORT"
+    DETACH = "DETACH"
+    NO_CHANGE = "NO_CHANGE"
+    RUN = "RUN"
+
+
+class ChangeSource(StrEnum):
+    TEMPLATE = "TEMPLATE"
+    PARAMETER = "PARAMETER"
+    REFERENCE = "REFERENCE"
+    DRIFT = "DRIFT"
+    WORKFLOW = "WORKFLOW"
+
+
+class Reversibility(StrEnum):
+    REVERSIBLE = "REVERSIBLE"
+    LOSSY = "LOSSY"
+    IRREVERSIBLE = "IRREVERSIBLE"
+
+
+class Permission(StrEnum):
+    """What a principal may do with an object. A role is a set of these; a token's scopes narrow it."""
+
+    READ = "READ"
+    WRITE = "WRITE"
+    APPROVE = "APPROVE"
+    EXECUTE = "EXECUTE"
+    CANCEL = "CANCEL"
+    ROLLBACK = "ROLLBACK"
+    DELETE = "DELETE"
+    ADMIN = "ADMIN"
+
+
+class Role(StrEnum):
+    VIEWER = "VIEWER"
+    OPERATOR = "OPERATOR"
+    APPROVER = "APPROVER"
+    ADMIN = "ADMIN"
