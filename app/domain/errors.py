@@ -75,9 +75,7 @@ class DomainError(Exception):
 class Invalid(DomainError):
     """The input does not mean anything; `diagnostics` lists every fault found, not only the first."""
 
-    def __init__(
-        self, message: str, *, path: Sequence[str] = (), diagnostics: Sequence[Diagnostic] = ()
-    ) -> None:
+    def __init__(self, message: str, *, path: Sequence[str] = (), diagnostics: Sequence[Diagnostic] = ()) -> None:
         super().__init__(message, path=path)
         self.diagnostics = tuple(diagnostics)
 
@@ -111,9 +109,7 @@ class Cyclic(Invalid):
 
     code = "CYCLE"
 
-    def __init__(
-        self, message: str, *, cycles: Sequence[Sequence[Edge]], path: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, cycles: Sequence[Sequence[Edge]], path: Sequence[str] = ()) -> None:
         super().__init__(message, path=path)
         self.cycles = tuple(tuple(cycle) for cycle in cycles)
 
@@ -199,9 +195,7 @@ class QuotaExceeded(DomainError):
 
     code = "QUOTA_EXCEEDED"
 
-    def __init__(
-        self, message: str, *, key: str, limit: int, used: int, path: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, key: str, limit: int, used: int, path: Sequence[str] = ()) -> None:
         super().__init__(message, path=path)
         self.key, self.limit, self.used = key, limit, used
 
