@@ -1,0 +1,42 @@
+"""Every table, one file a noun. Importing this package fills `Base.metadata`."""
+
+from __future__ import annotations
+
+from app.db.models.base import Base
+from app.db.models.events import EventLog, JobLog
+from app.db.models.jobs import OrchestrationJob
+from app.db.models.operations import IdempotencyKey, Outbox, Worker
+from app.db.models.plans import Approval, DeploymentPlan, PlanResource
+from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
+from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
+from app.db.models.templates import ResourceTemplate, TemplateRevision
+from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.workflows import Workflow, WorkflowStep
+
+__all__ = [
+    "ApiToken",
+    "Approval",
+    "Base",
+    "CloudResource",
+    "DeploymentPlan",
+    "EventLog",
+    "Gate",
+    "IdempotencyKey",
+    "JobLog",
+    "OrchestrationJob",
+    "Outbox",
+    "PlanResource",
+    "ProviderConnection",
+    "ResourceLock",
+    "ResourceRevision",
+    "ResourceTemplate",
+    "StepAttempt",
+    "StepEffect",
+    "StepRun",
+    "TemplateRevision",
+    "Tenant",
+    "User",
+    "Worker",
+    "Workflow",
+    "WorkflowStep",
+]

@@ -1,0 +1,58 @@
+"""What keeps the machinery honest: workers and their leases, idempotency keys, messages to third parties."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Index, Integer, String, Text, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base, identity, owned_by_tenant
+
+
+class Worker(Base):
+    """A worker process and the lease that it renews; a worker without a lease owns nothing."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[int] = identity()
+    name: Mapped[str] = mapped_column(String(200))
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int] = mapped_column(Integer)
+    app_version: Mapped[str] = mapped_column(String(40))
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    lease_until: Mapped[datetime]
+    missing_since: Mapped[datetime | None]
+    draining: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    dead_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """A mutation that was carried out: the same key again answers with the same object."""
+
+    __tablename__ = "idempotency_key"
+    __table_args__ = (Index("idx_idempotency_key_at", "created_at"),)
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    operation: Mapped[str] = mapped_column(String(60))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    result: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Outbox(Base):
+    """What must leave the house for a third party, written in the transaction of its cause."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("idx_outbox_due", "due_at", "id", postgresql_where=text("delivered_at IS NULL")),)
+
+    id: Mapped[int] = identity()
+    tenant_id: Mapped[int] = owned_by_tenant()
+    destination: Mapped[str] = mapped_column(Text)
+    payload: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    delivered_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

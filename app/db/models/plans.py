@@ -1,0 +1,135 @@
+"""Deployment plans: what shall be, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
+from app.domain.enums import FailureStrategy, PlanType, RollbackScope, StatusReason
+from app.domain.statuses import PlanStatus
+
+
+class DeploymentPlan(Audited, SoftDeleted, Base):
+    """One intended change of a stack. A finished plan stays as the record of what it did."""
+
+    __tablename__ = "deployment_plan"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        within_tenant("user_id", "app_user"),
+        within_tenant("workflow_id", "workflow"),
+        # A public template may belong to another tenant, so its tenant is named beside it.
+        ForeignKeyConstraint(
+            ["template_tenant_id", "template_id"],
+            ["resource_template.tenant_id", "resource_template.id"],
+            name="fk_deployment_plan_template",
+        ),
+        ForeignKeyConstraint(
+            ["template_tenant_id", "template_revision_id"],
+            ["template_revision.tenant_id", "template_revision.id"],
+            name="fk_deployment_plan_template_revision",
+        ),
+        within_tenant("parent_plan_id", "deployment_plan"),
+        within_tenant("rollback_of_id", "deployment_plan"),
+        Index("idx_deployment_plan_tenant", "tenant_id"),
+        Index("idx_deployment_plan_user", "user_id"),
+        Index("idx_deployment_plan_workflow", "workflow_id"),
+        Index("idx_deployment_plan_template", "template_id"),
+        Index("idx_deployment_plan_type", "plan_type"),
+        Index("idx_deployment_plan_status", "status"),
+        Index("idx_deployment_plan_scheduled", "scheduled_at"),
+        Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
+        Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "id"),
+    )
+
+    id: Mapped[int] = identity()
+    tenant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("tenant.id"))
+    user_id: Mapped[int | None] = mapped_column(BigInteger)
+    workflow_id: Mapped[int | None] = mapped_column(BigInteger)
+    template_tenant_id: Mapped[int | None] = mapped_column(BigInteger)
+    template_id: Mapped[int | None] = mapped_column(BigInteger)
+    template_revision_id: Mapped[int | None] = mapped_column(BigInteger)
+    plan_name: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str | None] = mapped_column(Text)
+    plan_type: Mapped[PlanType] = one_of(PlanType, "plan_type")
+    status: Mapped[PlanStatus] = one_of(PlanStatus, "status", default=PlanStatus.DRAFT)
+    status_reason: Mapped[StatusReason] = one_of(StatusReason, "status_reason", default=StatusReason.NONE)
+    status_message: Mapped[str | None] = mapped_column(Text)
+    stack: Mapped[str] = mapped_column(String(200))
+    configuration: Mapped[dict[str, Any] | None]
+    parameters: Mapped[dict[str, Any] | None]
+    resources: Mapped[Any | None]
+    dependencies: Mapped[Any | None]
+    constraints: Mapped[Any | None]
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    failure_strategy: Mapped[FailureStrategy] = one_of(
+        FailureStrategy, "failure_strategy", default=FailureStrategy.ROLLBACK
+    )
+    rollback_scope: Mapped[RollbackScope] = one_of(RollbackScope, "rollback_scope", default=RollbackScope.JOB)
+    schedule: Mapped[dict[str, Any] | None]
+    condition: Mapped[Any | None]
+    valid_until: Mapped[datetime | None]
+    preview: Mapped[dict[str, Any] | None]
+    preview_hash: Mapped[str | None] = mapped_column(String(64))
+    diagnostics: Mapped[list[Any] | None]
+    parent_plan_id: Mapped[int | None] = mapped_column(BigInteger)
+    rollback_of_id: Mapped[int | None] = mapped_column(BigInteger)
+    # The jobs a dashboard asks for first; no foreign key, because the job refers back.
+    active_job_id: Mapped[int | None] = mapped_column(BigInteger)
+    last_job_id: Mapped[int | None] = mapped_column(BigInteger)
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    scheduled_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    duration_seconds: Mapped[int | None] = mapped_column(Integer)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+
+
+class PlanResource(Base):
+    """Which resources a plan works on; both directions of the customer's relation."""
+
+    __tablename__ = "plan_resource"
+    __table_args__ = (
+        within_tenant("plan_id", "deployment_plan"),
+        within_tenant("resource_id", "cloud_resource"),
+        Index("idx_plan_resource_resource", "tenant_id", "resource_id"),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    plan_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    resource_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+
+
+class Approval(Audited, Base):
+    """One person's review of one preview of a plan."""
+
+    __tablename__ = "approval"
+    __table_args__ = (
+        within_tenant("plan_id", "deployment_plan"),
+        within_tenant("user_id", "app_user"),
+        Index("idx_approval_plan", "tenant_id", "plan_id"),
+    )
+
+    id: Mapped[int] = identity()
+    tenant_id: Mapped[int] = owned_by_tenant()
+    plan_id: Mapped[int] = mapped_column(BigInteger)
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    approved: Mapped[bool] = mapped_column(Boolean)
+    preview_hash: Mapped[str] = mapped_column(String(64))
+    comment: Mapped[str | None] = mapped_column(Text)

@@ -1,0 +1,68 @@
+"""Tenants, the people in them, and the tokens they come with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
+from app.domain.enums import Role
+
+
+class Tenant(Audited, SoftDeleted, Base):
+    """An organisation. Everything else belongs to exactly one."""
+
+    __tablename__ = "tenant"
+    __table_args__ = (UniqueConstraint("slug"),)
+
+    id: Mapped[int] = identity()
+    name: Mapped[str] = mapped_column(String(200))
+    slug: Mapped[str] = mapped_column(String(63))
+    version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # SQLAlchemy reads it from the class
+
+
+class User(Audited, SoftDeleted, Base):
+    """A person of one tenant."""
+
+    __tablename__ = "app_user"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        Index(
+            "uq_app_user_tenant_id_email", "tenant_id", "email", unique=True, postgresql_where=text("NOT is_deleted")
+        ),
+    )
+
+    id: Mapped[int] = identity()
+    tenant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("tenant.id"))
+    email: Mapped[str] = mapped_column(String(320))
+    display_name: Mapped[str] = mapped_column(String(200))
+    role: Mapped[Role] = one_of(Role, "role")
+    version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+
+
+class ApiToken(Audited, Base):
+    """A credential of a user. Only the hash of its secret is stored."""
+
+    __tablename__ = "api_token"
+    __table_args__ = (
+        UniqueConstraint("public_id"),
+        UniqueConstraint("tenant_id", "id"),
+        within_tenant("user_id", "app_user"),
+        Index("idx_api_token_user", "tenant_id", "user_id"),
+    )
+
+    id: Mapped[int] = identity()
+    tenant_id: Mapped[int] = owned_by_tenant()
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(200))
+    public_id: Mapped[str] = mapped_column(String(16))
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -1,0 +1,36 @@
+"""What a step does to the world, and when."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class OperationKind(StrEnum):
+    """The ways in which a step acts.
+
+    APPLY brings a resource to its declared properties, by creating, updating or replacing it. DELETE removes one.
+    RETIRE removes the predecessor of a replaced one. ACT runs an action of a resource type. RUN runs a task.
+    """
+
+    APPLY = "APPLY"
+    DELETE = "DELETE"
+    RETIRE = "RETIRE"
+    ACT = "ACT"
+    RUN = "RUN"
+
+
+class Phase(StrEnum):
+    """APPLY can be undone; COMMIT, which begins when all of APPLY went well, removes what is no longer wanted."""
+
+    APPLY = "APPLY"
+    COMMIT = "COMMIT"
+
+
+class EffectState(StrEnum):
+    """How far an effect got. INTENT without an end means: ask the provider, never call blindly again."""
+
+    INTENT = "INTENT"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+    UNDONE = "UNDONE"
