@@ -1,7 +1,7 @@
 """The unit of work: the only place that opens transactions, and the only place that commits.
 
-A transaction belongs to one tenant (row-level security sees `app.tenant_id`) or to one system role. What it did is told to
-others only after its commit: `rings` are doorbells and hints, and losing them loses nothing.
+A transaction belongs to one tenant (row-level security sees `app.tenant_id`) or to one system role. What it did is told
+to others only after its commit: `rings` are doorbells and hints, and losing them loses nothing.
 """
 
 from __future__ import annotations
