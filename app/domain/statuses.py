@@ -247,6 +247,9 @@ STEP: Lifecycle[StepStatus] = Lifecycle(
         (StepStatus.RUNNING, "retryable", StepStatus.RETRY_WAIT),
         (StepStatus.RETRY_WAIT, "timer", StepStatus.READY),
         (StepStatus.RETRY_WAIT, "cancel", StepStatus.CANCELLED),
+        # Beyond the first design: a step that acted and will not be tried again must stay open to compensation.
+        (StepStatus.RETRY_WAIT, "abandoned", StepStatus.FAILED),
+        (StepStatus.READY, "abandoned", StepStatus.FAILED),
         (StepStatus.RUNNING, "permanent_or_exhausted", StepStatus.FAILED),
         (StepStatus.RUNNING, "timeout", StepStatus.UNKNOWN),
         (StepStatus.RUNNING, "lease_lost", StepStatus.UNKNOWN),

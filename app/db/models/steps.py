@@ -61,6 +61,8 @@ class StepRun(Base):
     resource_id: Mapped[int | None] = mapped_column(BigInteger)
     # Where a rollback job's step finds the effects to undo: the step run that made them.
     undo_of_id: Mapped[int | None] = mapped_column(BigInteger)
+    # Whether an intent was ever written: only then can there be something to undo.
+    touched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     attempt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     undo_attempt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     max_attempts: Mapped[int] = mapped_column(Integer, default=3, server_default=text("3"))
