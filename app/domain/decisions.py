@@ -1,0 +1,277 @@
+"""The brain of the engine: a job as it stands, and what follows from it.
+
+`decide` is pure and total. It looks at one snapshot, taken under the job's lock, and answers with every move that the
+snapshot calls for, in an order in which they can be carried out; asked again after them, it has nothing to add. Moves
+name events of the machines in `statuses`, so that an illegal one cannot be expressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.domain.enums import CancelOutcome, FailureStrategy, StatusReason
+from app.domain.operations import Phase
+from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
+
+_SATISFIED = frozenset({StepStatus.SUCCEEDED, StepStatus.NO_CHANGE, StepStatus.SKIPPED})
+_OPEN = frozenset(
+    {
+        StepStatus.PENDING,
+        StepStatus.READY,
+        StepStatus.RUNNING,
+        StepStatus.WAITING,
+        StepStatus.RETRY_WAIT,
+        StepStatus.UNKNOWN,
+    }
+)
+_UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN})
+_UNDO_ENDED = frozenset({StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """What a decision needs to know of one step. `touched`: it may have acted on the world."""
+
+    key: str
+    status: StepStatus
+    needs: tuple[str, ...] = ()
+    phase: Phase = Phase.APPLY
+    claimed: bool = False
+    touched: bool = False
+    strategy: FailureStrategy | None = None
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What a decision needs to know of a job. `steps` in an order in which needs come first."""
+
+    status: JobStatus
+    strategy: FailureStrategy
+    steps: tuple[StepView, ...]
+    cancel_outcome: CancelOutcome | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepMove:
+    """A step takes `event` and is then in `status`. `because` names the step that is to blame, if one is."""
+
+    key: str
+    event: str
+    status: StepStatus
+    reason: StatusReason = StatusReason.NONE
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobMove:
+    """The job takes `event` and is then in `status`."""
+
+    event: str
+    status: JobStatus
+    reason: StatusReason = StatusReason.NONE
+    because: str | None = None
+
+
+Move = StepMove | JobMove
+
+
+def decide(job: JobView) -> tuple[Move, ...]:
+    """Every move that `job` calls for now."""
+    return _Decision(job).moves()
+
+
+class _Decision:
+    """One run of `decide`: the snapshot, changed by the moves already made."""
+
+    def __init__(self, job: JobView) -> None:
+        self.job = job
+        self.status = job.status
+        self.steps = {step.key: step for step in job.steps}
+        self.now = {step.key: step.status for step in job.steps}
+        self.made: list[Move] = []
+
+    def moves(self) -> tuple[Move, ...]:
+        if self.status in (JobStatus.DISPATCHED, JobStatus.RUNNING):
+            self._go_forward()
+        elif self.status is JobStatus.CANCELLING:
+            self._wind_down(StatusReason.USER, None)
+            self._end_cancellation()
+        if self.status is JobStatus.ROLLING_BACK:
+            self._go_back()
+        return tuple(self.made)
+
+    # ── forward ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _go_forward(self) -> None:
+        failed = self._failures()
+        strategies = {self._strategy(step) for step in failed}
+        if FailureStrategy.ROLLBACK in strategies or FailureStrategy.HALT in strategies:
+            self._stop(failed[0].key, undo=FailureStrategy.ROLLBACK in strategies)
+            return
+        self._advance({step.key for step in failed})
+        if not any(status in _OPEN for status in self.now.values()):
+            if failed:
+                self._move_job("failed_continue", StatusReason.STEP_FAILED, failed[0].key)
+            else:
+                self._move_job("all_ok")
+
+    def _failures(self) -> list[StepView]:
+        return [step for step in self.job.steps if self.now[step.key] is StepStatus.FAILED and not step.ignore]
+
+    def _strategy(self, step: StepView) -> FailureStrategy:
+        # Once COMMIT has begun there is no way back: what can still be removed is removed.
+        if step.phase is Phase.COMMIT:
+            return FailureStrategy.CONTINUE
+        strategy = step.strategy or self.job.strategy
+        return FailureStrategy.HALT if strategy is FailureStrategy.PAUSE else strategy
+
+    def _stop(self, culprit: str, *, undo: bool) -> None:
+        self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit)
+        if self._is_quiet():
+            event = "failed_rollback" if undo else "failed_halt"
+            self._move_job(event, StatusReason.STEP_FAILED, culprit)
+
+    def _advance(self, failed: set[str]) -> None:
+        """Start what may start; block what never will."""
+        committing = self._may_commit(failed)
+        apply_failed = next((key for key in failed if self.steps[key].phase is Phase.APPLY), None)
+        for step in self.job.steps:
+            if self.now[step.key] is not StepStatus.PENDING:
+                continue
+            culprit = self._culprit(step)
+            if culprit is None and step.phase is Phase.COMMIT:
+                culprit = apply_failed
+            if culprit is not None:
+                self._move(step, "upstream_failed", StatusReason.DEPENDENCY_FAILED, culprit)
+            elif all(self._satisfied(need) for need in step.needs) and (step.phase is Phase.APPLY or committing):
+                self._move(step, "deps_ok")
+
+    def _may_commit(self, failed: set[str]) -> bool:
+        """COMMIT begins when all of APPLY is over and none of it failed."""
+        return not any(
+            self.now[step.key] in _OPEN or step.key in failed for step in self.job.steps if step.phase is Phase.APPLY
+        )
+
+    def _satisfied(self, key: str) -> bool:
+        step = self.steps.get(key)
+        if step is None:
+            return True
+        return self.now[key] in _SATISFIED or (self.now[key] is StepStatus.FAILED and step.ignore)
+
+    def _culprit(self, step: StepView) -> str | None:
+        """The need that keeps `step` from ever running, if one does."""
+        for need in step.needs:
+            status = self.now.get(need)
+            if status is None or status in _OPEN or self._satisfied(need):
+                continue
+            if status is StepStatus.BLOCKED:
+                return next((move.because for move in self.made if _blocks(move, need)), None) or need
+            return need
+        return None
+
+    # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _wind_down(self, reason: StatusReason, culprit: str | None) -> None:
+        """Nothing new starts. What is in a worker's hands is waited for; what acted stays open to compensation."""
+        for step in self.job.steps:
+            status = self.now[step.key]
+            if step.claimed:
+                continue
+            if status is StepStatus.PENDING:
+                blamed = self._culprit(step)
+                if culprit and blamed and self.now[blamed] is not StepStatus.CANCELLED:
+                    self._move(step, "upstream_failed", reason, blamed)
+                else:
+                    self._move(step, "cancel", reason, culprit)
+            elif status in (StepStatus.READY, StepStatus.RETRY_WAIT):
+                self._move(step, "abandoned" if step.touched else "cancel", reason, culprit)
+            elif status is StepStatus.WAITING:
+                self._move(step, "rejected" if step.touched else "cancel", reason, culprit)
+
+    def _is_quiet(self) -> bool:
+        """No worker holds a step, and none has an outcome that somebody is about to look up."""
+        if any(step.claimed for step in self.job.steps):
+            return False
+        return self.job.forced or StepStatus.UNKNOWN not in self.now.values()
+
+    def _end_cancellation(self) -> None:
+        if not self._is_quiet():
+            return
+        undo = self.job.cancel_outcome is CancelOutcome.ROLLBACK
+        self._move_job("quiesced_rollback" if undo else "quiesced_keep", StatusReason.USER)
+
+    # ── back ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _go_back(self) -> None:
+        """Undo every effect whose dependents are undone. A failed undo holds back its own dependencies only."""
+        dependents: dict[str, list[str]] = {step.key: [] for step in self.job.steps}
+        for step in self.job.steps:
+            for need in step.needs:
+                if need in dependents:
+                    dependents[need].append(step.key)
+        # A step is clear when neither it nor anything that depends on it has an effect left.
+        clear: dict[str, bool] = {}
+        for step in reversed(self.job.steps):
+            free = all(clear[key] for key in dependents[step.key])
+            if free and self.now[step.key] in _UNDOABLE and step.touched and not step.claimed:
+                self._move(step, "rollback", StatusReason.STEP_FAILED)
+            clear[step.key] = free and not self._has_effect(step)
+        if any(self.now[step.key] is StepStatus.COMPENSATING or step.claimed for step in self.job.steps):
+            return
+        if any(self._has_effect(step) for step in self.job.steps):
+            self._move_job("compensation_failed", StatusReason.STEP_FAILED)
+        else:
+            self._move_job("all_compensated", StatusReason.STEP_FAILED)
+
+    def _has_effect(self, step: StepView) -> bool:
+        status = self.now[step.key]
+        if status in (StepStatus.COMPENSATING, StepStatus.COMPENSATION_FAILED) or step.claimed:
+            return True
+        return step.touched and status in _UNDOABLE and status not in _UNDO_ENDED
+
+    # ── moves ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _move(
+        self,
+        step: StepView,
+        event: str,
+        reason: StatusReason = StatusReason.NONE,
+        because: str | None = None,
+    ) -> None:
+        status = STEP.after(self.now[step.key], event)
+        self.now[step.key] = status
+        self.made.append(StepMove(step.key, event, status, reason, because))
+
+    def _move_job(self, event: str, reason: StatusReason = StatusReason.NONE, because: str | None = None) -> None:
+        # A job none of whose steps needs a worker passes through RUNNING on its way.
+        if self.status is JobStatus.DISPATCHED:
+            self.status = JOB.after(self.status, "claimed_forward")
+            self.made.append(JobMove("claimed_forward", self.status))
+        self.status = JOB.after(self.status, event)
+        self.made.append(JobMove(event, self.status, reason, because))
+
+
+def _blocks(move: Move, key: str) -> bool:
+    return isinstance(move, StepMove) and move.key == key and move.status is StepStatus.BLOCKED
+
+
+def in_dependency_order(steps: Iterable[StepView]) -> tuple[StepView, ...]:
+    """The steps so that needs come first; needs that name no step of the job are passed over."""
+    pending = {step.key: step for step in steps}
+    ordered: list[StepView] = []
+    placed: set[str] = set()
+    while pending:
+        ready = [
+            step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)
+        ]
+        if not ready:
+            message = f"the steps {sorted(pending)} depend on each other in a circle"
+            raise ValueError(message)
+        for step in ready:
+            del pending[step.key]
+            placed.add(step.key)
+        ordered.extend(ready)
+    return tuple(ordered)
