@@ -17,6 +17,7 @@ class StepDue:
     queue: ClassVar[str] = "steps"
 
     tenant_id: int
+    job_id: int
     step_run_id: int
 
 

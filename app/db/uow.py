@@ -51,6 +51,8 @@ class Transaction:
     tenant_id: int
     actor: str
     correlation_id: str
+    # Whether this process rings workers itself after its commits; if not, the tick does.
+    rings_workers: bool = False
     rings: Rings = field(default_factory=Rings)
     receipt: str | None = None
 
@@ -68,13 +70,28 @@ AfterCommit = Callable[[Rings], None]
 class Database:
     """The connections of one process."""
 
-    def __init__(self, engine: AsyncEngine, after_commit: AfterCommit | None = None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, after_commit: AfterCommit | None = None, *, rings_workers: bool = False
+    ) -> None:
         self.engine = engine
         self._after_commit = after_commit
+        self._rings_workers = rings_workers
 
     @classmethod
-    def connect(cls, url: str, *, name: str, pool_size: int = 10, after_commit: AfterCommit | None = None) -> Database:
-        """A pool on `url` (postgresql://…). Connects lazily. `name` shows in pg_stat_activity."""
+    def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        pool_size: int = 10,
+        after_commit: AfterCommit | None = None,
+        rings_workers: bool = False,
+    ) -> Database:
+        """A pool on `url` (postgresql://…). Connects lazily. `name` shows in pg_stat_activity.
+
+        `after_commit` hears what each committed transaction rings; it must neither block nor raise. With
+        `rings_workers` it also takes on the ringing of workers for steps that became due.
+        """
         engine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=pool_size,
@@ -90,7 +107,7 @@ class Database:
                 "command_timeout": 30,
             },
         )
-        return cls(engine, after_commit)
+        return cls(engine, after_commit, rings_workers=rings_workers)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -103,7 +120,7 @@ class Database:
         """
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": WRITE_TIMEOUT})
-            transaction = Transaction(session, tenant_id, actor, correlation_id)
+            transaction = Transaction(session, tenant_id, actor, correlation_id, self._rings_workers)
             yield transaction
             if transaction.receipt is None:
                 message = "a write transaction ended without an authorisation receipt"

@@ -1,0 +1,365 @@
+"""A job under its lock, and all that this transaction will write about it and its plan.
+
+Every transition of a job goes through here: the job's row is locked first, then its steps are read, then the pure
+decision is asked what follows, and at the end everything is written in a few statements together with its events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import RowMapping
+
+from app.db import journal
+from app.db.uow import Transaction
+from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
+from app.domain.events import Event, EventKind, Stream
+from app.domain.operations import Phase
+from app.domain.statuses import JOB, PLAN, STEP, JobStatus, PlanStatus, StepStatus
+from app.messages import StepDue
+
+# What a job's event means to its plan, where the names differ or the plan does not care.
+_PLAN_EVENTS: dict[str, str | None] = {
+    "granted": None,
+    "claimed_forward": "job_started",
+    "claimed_rollback": "rollback_job_started",
+    "force": "quiesced_keep",
+}
+_DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
+_ENDED = STEP.closed | STEP.settled
+
+_LOCK = text(
+    "SELECT id, plan_id, status, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
+    " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
+)
+_STEPS = text(
+    "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt, spec->>'strategy' AS strategy,"
+    " spec->'ignore' AS ignore FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
+)
+_MOVE_STEPS = text(
+    "UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"
+    " due_at = CASE WHEN m.due THEN clock_timestamp() END,"
+    " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
+    " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
+    " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
+    " completed_at = CASE WHEN m.ended THEN clock_timestamp() ELSE s.completed_at END"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),"
+    " CAST(:because AS text[]), CAST(:due AS boolean[]), CAST(:ended AS boolean[]))"
+    " AS m(id, status, reason, because, due, ended)"
+    " WHERE s.tenant_id = :tenant AND s.id = m.id"
+)
+_MOVE_JOB = text(
+    "UPDATE orchestration_job SET status = :status, status_reason = :reason, status_message = :message,"
+    " dispatched_at = CASE WHEN :granted THEN clock_timestamp() ELSE dispatched_at END,"
+    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
+    " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
+    " duration_seconds = CASE WHEN :closed THEN"
+    "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " version = version + 1, updated_at = now(), updated_by = :actor"
+    " WHERE tenant_id = :tenant AND id = :id"
+)
+_CLOSE_JOB = (
+    # What the first failed step says is what the job says.
+    text(
+        "UPDATE orchestration_job j SET error = s.error || jsonb_build_object('stepKey', s.step_key),"
+        " error_message = s.step_key || ': ' || (s.error->>'message')"
+        " FROM (SELECT step_key, error FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND error IS NOT NULL"
+        " AND status <> 'SUCCEEDED' ORDER BY completed_at NULLS LAST, id LIMIT 1) s"
+        " WHERE j.tenant_id = :tenant AND j.id = :id AND :failed"
+    ),
+    text("DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id"),
+    text(
+        "UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(), version = version + 1"
+        " WHERE tenant_id = :tenant AND status = 'PLANNED' AND id IN"
+        " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id)"
+    ),
+    # The customer's column keeps the tail; the whole log is in job_log.
+    text(
+        "UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
+        " 'entries', jsonb_agg(t.entry ORDER BY t.seq)) FROM (SELECT l.last_seq, l.first_seq + e.n - 1 AS seq,"
+        " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
+        " FROM job_log l, jsonb_array_elements(l.lines) WITH ORDINALITY AS e(line, n)"
+        " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
+        " WHERE tenant_id = :tenant AND id = :id"
+    ),
+    text(
+        "UPDATE workflow w SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
+        " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
+        " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
+        " FROM orchestration_job j JOIN deployment_plan p ON p.tenant_id = j.tenant_id AND p.id = j.plan_id"
+        " WHERE j.tenant_id = :tenant AND j.id = :id AND w.tenant_id = p.tenant_id AND w.id = p.workflow_id"
+    ),
+)
+_PLAN = text("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+_MOVE_PLAN = text(
+    "UPDATE deployment_plan p SET status = :status, status_reason = :reason, status_message = :message,"
+    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
+    " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
+    " duration_seconds = CASE WHEN :closed THEN"
+    "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " active_job_id = CASE WHEN :closed THEN NULL ELSE active_job_id END,"
+    " error_message = CASE WHEN :closed THEN (SELECT error_message FROM orchestration_job"
+    "   WHERE tenant_id = :tenant AND id = :job) END,"
+    " version = version + 1, updated_at = now(), updated_by = :actor"
+    " WHERE tenant_id = :tenant AND id = :id"
+)
+
+
+@dataclass(slots=True)
+class StepRow:
+    """One step of the locked job, as the decision sees it."""
+
+    id: int
+    key: str
+    status: StepStatus
+    needs: tuple[str, ...]
+    phase: Phase
+    worker_id: int | None
+    touched: bool
+    attempt: int
+    strategy: FailureStrategy | None
+    ignore: bool
+
+    def view(self) -> StepView:
+        return StepView(
+            key=self.key,
+            status=self.status,
+            needs=self.needs,
+            phase=self.phase,
+            claimed=self.worker_id is not None,
+            touched=self.touched,
+            strategy=self.strategy,
+            ignore=self.ignore,
+        )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The locked job. Moves are collected by `apply`, `step_event` and `advance`, and written by `write`."""
+
+    transaction: Transaction
+    row: RowMapping
+    status: JobStatus
+    plan_id: int
+    steps: dict[str, StepRow] = field(default_factory=dict)
+    due: list[StepDue] = field(default_factory=list)
+    _events: list[Event] = field(default_factory=list)
+    _moved: dict[int, StepMove] = field(default_factory=dict)
+    _job_moves: list[JobMove] = field(default_factory=list)
+
+    @classmethod
+    async def open(cls, transaction: Transaction, job_id: int) -> Ledger | None:
+        """Lock the job; None when the tenant has no such job."""
+        result = await transaction.session.execute(_LOCK, {"tenant": transaction.tenant_id, "id": job_id})
+        row = result.mappings().one_or_none()
+        if row is None:
+            return None
+        return cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
+
+    @property
+    def job_id(self) -> int:
+        return int(self.row["id"])
+
+    async def read_steps(self) -> None:
+        """Read all steps; needed before `advance`."""
+        result = await self.transaction.session.execute(
+            _STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
+        )
+        self.steps = {row["step_key"]: _step_row(row) for row in result.mappings()}
+
+    def view(self) -> JobView:
+        row = self.row
+        return JobView(
+            status=self.status,
+            strategy=FailureStrategy(row["failure_strategy"]),
+            steps=in_dependency_order(step.view() for step in self.steps.values()),
+            cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
+            forced=row["cancel_mode"] == CancelMode.FORCE,
+        )
+
+    def advance(self) -> None:
+        """Ask what follows, and collect it."""
+        for move in decide(self.view()):
+            if isinstance(move, JobMove):
+                self.move_job(move)
+            else:
+                self.move_step(move)
+
+    def move_step(self, move: StepMove) -> None:
+        """Collect a step's move that `write` will carry out."""
+        step = self.steps[move.key]
+        self.step_event(step.id, step.key, step.status, move.status, step.attempt, move.reason, because=move.because)
+        step.status = move.status
+        self._moved[step.id] = move
+        self.due = [ring for ring in self.due if ring.step_run_id != step.id]
+        if move.status in _DUE:
+            self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
+
+    def move_job(self, move: JobMove) -> None:
+        """Collect a move of the job, which its plan follows."""
+        data: dict[str, Any] = {
+            "jobId": self.job_id,
+            "planId": self.plan_id,
+            "previous": self.status.value,
+            "status": move.status.value,
+            "reason": move.reason.value,
+        }
+        if move.because:
+            data["message"] = f"because of step {move.because}"
+        self.event(Event(EventKind.JOB_STATUS_CHANGED, data))
+        self.status = move.status
+        self._job_moves.append(move)
+
+    def apply(self, event: str, reason: StatusReason = StatusReason.NONE) -> None:
+        """Let the job take `event`. Raises IllegalState when its status does not."""
+        self.move_job(JobMove(event, JOB.after(self.status, event), reason))
+
+    def step_event(
+        self,
+        step_id: int,
+        key: str,
+        previous: StepStatus,
+        status: StepStatus,
+        attempt: int,
+        reason: StatusReason = StatusReason.NONE,
+        *,
+        because: str | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Collect the event of a step's move that the caller writes itself."""
+        data: dict[str, Any] = {
+            "jobId": self.job_id,
+            "stepRunId": step_id,
+            "stepKey": key,
+            "previous": previous.value,
+            "status": status.value,
+            "reason": reason.value,
+            "attempt": attempt,
+        }
+        if because:
+            data["message"] = f"because of step {because}"
+        if error:
+            data["error"] = error
+        self.event(Event(EventKind.STEP_STATUS_CHANGED, data))
+
+    def event(self, event: Event) -> None:
+        self._events.append(event)
+
+    async def write(self) -> None:
+        """Write every collected move and event. Steps that became due are rung for after the commit."""
+        await self._write_steps()
+        await self._write_job()
+        await journal.append(self.transaction, Stream.JOB, self.job_id, self._events)
+        self._events = []
+        self.transaction.rings.due.extend(self.due)
+        self.due = []
+
+    async def _write_steps(self) -> None:
+        moves = list(self._moved.items())
+        self._moved = {}
+        if not moves:
+            return
+        await self.transaction.session.execute(
+            _MOVE_STEPS,
+            {
+                "tenant": self.transaction.tenant_id,
+                "rings": self.transaction.rings_workers,
+                "ids": [step_id for step_id, _ in moves],
+                "statuses": [move.status.value for _, move in moves],
+                "reasons": [move.reason.value for _, move in moves],
+                "because": [move.because for _, move in moves],
+                "due": [move.status in _DUE for _, move in moves],
+                "ended": [move.status in _ENDED for _, move in moves],
+            },
+        )
+
+    async def _write_job(self) -> None:
+        moves, self._job_moves = self._job_moves, []
+        if not moves:
+            return
+        last = moves[-1]
+        entered = {move.status for move in moves}
+        common = {"tenant": self.transaction.tenant_id, "id": self.job_id}
+        await self.transaction.session.execute(
+            _MOVE_JOB,
+            {
+                **common,
+                "status": last.status.value,
+                "reason": last.reason.value,
+                "message": f"because of step {last.because}" if last.because else None,
+                "granted": JobStatus.DISPATCHED in entered,
+                "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
+                "closed": last.status in JOB.closed,
+                "actor": self.transaction.actor,
+            },
+        )
+        if last.status in JOB.closed:
+            bound = {**common, "failed": last.status is not JobStatus.SUCCEEDED}
+            for statement in _CLOSE_JOB:
+                await self.transaction.session.execute(statement, bound)
+        await follow(self.transaction, self.plan_id, self.job_id, moves)
+
+
+async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Sequence[JobMove]) -> None:
+    """Let the plan take what its job went through."""
+    key = {"tenant": transaction.tenant_id, "id": plan_id}
+    status = PlanStatus((await transaction.session.execute(_PLAN, key)).scalar_one())
+    events: list[Event] = []
+    entered: set[PlanStatus] = set()
+    for move in moves:
+        event = _PLAN_EVENTS.get(move.event, move.event)
+        if event is None or not PLAN.permits(status, event):
+            continue
+        previous, status = status, PLAN.after(status, event)
+        entered.add(status)
+        events.append(plan_event(plan_id, previous, status, move.reason, move.because))
+    if not events:
+        return
+    await transaction.session.execute(
+        _MOVE_PLAN,
+        {
+            **key,
+            "job": job_id,
+            "status": status.value,
+            "reason": moves[-1].reason.value,
+            "message": f"because of step {moves[-1].because}" if moves[-1].because else None,
+            "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
+            "closed": status in PLAN.closed | PLAN.settled,
+            "actor": transaction.actor,
+        },
+    )
+    await journal.append(transaction, Stream.PLAN, plan_id, events)
+
+
+def plan_event(
+    plan_id: int, previous: PlanStatus, status: PlanStatus, reason: StatusReason, because: str | None = None
+) -> Event:
+    """The event of a plan's move."""
+    data: dict[str, Any] = {
+        "planId": plan_id,
+        "previous": previous.value,
+        "status": status.value,
+        "reason": reason.value,
+    }
+    if because:
+        data["message"] = f"because of step {because}"
+    return Event(EventKind.PLAN_STATUS_CHANGED, data)
+
+
+def _step_row(row: RowMapping) -> StepRow:
+    return StepRow(
+        id=row["id"],
+        key=row["step_key"],
+        status=StepStatus(row["status"]),
+        needs=tuple(row["needs"]),
+        phase=Phase(row["phase"]),
+        worker_id=row["worker_id"],
+        touched=row["touched"],
+        attempt=row["attempt"],
+        strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
+        ignore=bool(row["ignore"]),
+    )

@@ -1,0 +1,209 @@
+"""The values that planning takes and gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from app.domain.definitions.catalogue import Catalogue
+from app.domain.enums import ChangeAction, ChangeSource, FailureStrategy, Reversibility, StepType
+from app.domain.errors import Diagnostic
+from app.domain.operations import OperationKind, Phase
+from app.domain.retrying import RetryPolicy
+from app.domain.values import Value, redact
+
+if TYPE_CHECKING:
+    from app.domain.definitions.template import TemplateDefinition
+    from app.domain.definitions.workflow import WorkflowDefinition
+    from app.domain.diffing import Difference, PropertyChange
+    from app.domain.graph import DependencyGraph
+
+
+class PlanningCatalogue(Catalogue, Protocol):
+    """What planning asks of resource types and tasks beyond their schemas; all pure."""
+
+    def compare(
+        self, type_name: str, prior: Mapping[str, Value] | None, desired: Mapping[str, Value]
+    ) -> Difference: ...
+    def is_stateful(self, type_name: str) -> bool: ...
+    def deletes_first(self, type_name: str) -> bool: ...
+    def action_reversibility(self, type_name: str, action: str) -> Reversibility: ...
+    def task_undoable(self, name: str) -> bool: ...
+    def provider_name(self, type_name: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedResource:
+    """What is known of a live resource of the stack. `properties` are those we last applied."""
+
+    key: str
+    type: str
+    properties: Mapping[str, Value]
+    outputs: Mapping[str, Value]
+    external_id: str | None = None
+    resource_id: int | None = None
+    connection: str | None = None
+    depends_on: tuple[str, ...] = ()
+    retain: bool = False
+    prevent_destroy: bool = False
+    # A resource that failed or whose state is unknown has nothing reliable to compare with.
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningInput:
+    """Everything a plan is computed from. `parameters` as the user gave them."""
+
+    catalogue: PlanningCatalogue
+    stack: str
+    plan_name: str
+    tenant_slug: str
+    template: TemplateDefinition | None = None
+    workflow: WorkflowDefinition | None = None
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    recorded: tuple[RecordedResource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a changed property comes from."""
+
+    source: ChangeSource
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceChange:
+    """What one step will do to one thing."""
+
+    key: str
+    type: str
+    action: ChangeAction
+    wave: int
+    reversibility: Reversibility
+    downtime: bool = False
+    resource_id: int | None = None
+    properties: tuple[tuple[PropertyChange, Origin], ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of a job to be. `spec` is what the worker executes, its expressions unevaluated."""
+
+    key: str
+    name: str
+    type: StepType
+    operation: OperationKind
+    phase: Phase
+    change: ChangeAction
+    needs: tuple[str, ...]
+    spec: Mapping[str, Value]
+    timeout_seconds: float
+    retry: RetryPolicy
+    wave: int = 0
+    strategy: FailureStrategy | None = None
+    resource_key: str | None = None
+    workflow_step_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A plan worked out: what will be done, in which order, and what cannot be taken back."""
+
+    parameters: Mapping[str, Value]
+    steps: tuple[PlannedStep, ...]
+    changes: tuple[ResourceChange, ...]
+    graph: DependencyGraph
+    points_of_no_return: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether carrying it out would change nothing and run nothing."""
+        return all(change.action is ChangeAction.NO_CHANGE for change in self.changes)
+
+    def preview(self) -> dict[str, Any]:
+        """The preview as stored and shown: no secret and no unknown in it, only marks for them."""
+        changes = [_change_document(change) for change in self.changes]
+        counted = {action: 0 for action in ChangeAction}
+        for change in self.changes:
+            counted[change.action] += 1
+        names = {ChangeAction.NO_CHANGE: "noChange"}
+        return {
+            "hash": hashlib.sha256(orjson.dumps(changes, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            "summary": {names.get(action, action.lower()): count for action, count in counted.items()},
+            "changes": changes,
+            "pointsOfNoReturn": list(self.points_of_no_return),
+            "estimatedDurationSeconds": None,
+        }
+
+    def graph_document(self) -> dict[str, Any]:
+        """The graph as stored and shown."""
+        kinds = {step.key: step for step in self.steps}
+        waves = self.graph.waves()
+        wave_of = {key: number for number, wave in enumerate(waves) for key in wave}
+        return {
+            "nodes": [
+                {
+                    "key": key,
+                    "kind": kinds[key].operation.value if key in kinds else OperationKind.APPLY.value,
+                    "type": (kinds[key].type if key in kinds else StepType.RESOURCE_CREATE).value,
+                    "wave": wave_of.get(key, 0),
+                }
+                for key in self.graph.nodes
+            ],
+            "edges": [
+                {
+                    "from": edge.source,
+                    "to": edge.target,
+                    "explicit": edge.explicit,
+                    "path": edge.path,
+                    "expression": edge.expression,
+                }
+                for edge in self.graph.edges
+            ],
+            "waves": [list(wave) for wave in waves],
+            "criticalPath": list(self.graph.critical_path(dict.fromkeys(self.graph.nodes, 1.0))),
+        }
+
+
+def _change_document(change: ResourceChange) -> dict[str, Any]:
+    return {
+        "key": change.key,
+        "resourceId": change.resource_id,
+        "type": change.type,
+        "action": change.action.value,
+        "wave": change.wave,
+        "reversibility": change.reversibility.value,
+        "downtime": change.downtime,
+        "properties": [
+            {
+                "path": list(item.path),
+                "before": redact(item.before),
+                "after": None if item.after_unknown else redact(item.after),
+                "afterUnknown": item.after_unknown,
+                "sensitive": item.sensitive,
+                "forcesReplacement": item.forces_replacement,
+                "source": origin.source.value,
+                "cause": origin.cause,
+            }
+            for item, origin in change.properties
+        ],
+        "warnings": [diagnostic_document(warning) for warning in change.warnings],
+    }
+
+
+def diagnostic_document(diagnostic: Diagnostic) -> dict[str, Any]:
+    """A diagnostic as stored and shown."""
+    return {
+        "severity": diagnostic.severity.value,
+        "code": diagnostic.code,
+        "message": diagnostic.message,
+        "path": list(diagnostic.path),
+        "suggestion": diagnostic.suggestion,
+    }

@@ -1,0 +1,146 @@
+"""`plan`: parameters checked, resources rendered and compared, steps ordered, removals found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from app.domain.definitions.template import TemplateDefinition
+from app.domain.definitions.workflow import WorkflowDefinition
+from app.domain.enums import StepType
+from app.domain.errors import Diagnostic, Invalid, Required, Severity
+from app.domain.expressions import embedded
+from app.domain.graph import DependencyGraph
+from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
+from app.domain.planning.resources import RenderedResource, render_template
+from app.domain.planning.steps import StepPlanner
+from app.domain.schemas import apply_schema
+from app.domain.values import UNKNOWN, Value, reveal
+
+ALL = "*"
+_APPLYING = frozenset({StepType.RESOURCE_CREATE, StepType.RESOURCE_UPDATE})
+
+
+def plan(given: PlanningInput) -> Deployment:
+    """Work out the deployment. Raises Invalid with every fault found, Cyclic when that is the only fault."""
+    if given.template is None and given.workflow is None:
+        message = "a plan needs a template or a workflow"
+        raise Required(message, path=("templateRevisionId",))
+    parameters = _parameters(given)
+    scope: dict[str, Value] = {
+        "parameters": parameters,
+        "plan": {"name": given.plan_name, "stack": given.stack},
+        "tenant": {"slug": given.tenant_slug},
+    }
+    diagnostics: list[Diagnostic] = []
+    if given.template is not None and given.workflow is not None:
+        diagnostics += given.workflow.check_against(given.template)
+    _refuse(diagnostics)
+    recorded = {resource.key: resource for resource in given.recorded}
+    rendered = render_template(given.template, scope, recorded, given.catalogue, diagnostics) if given.template else {}
+    _refuse(diagnostics)
+    _constraints(given.template, scope, diagnostics)
+    planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
+    drafts = _drafts(given, rendered, planner)
+    if _applies_whole_template(given.workflow, rendered) and given.template is not None:
+        drafts += [
+            planner.removal(resource) for key, resource in sorted(recorded.items()) if not _kept(key, rendered, drafts)
+        ]
+    _refuse(diagnostics)
+    return _assemble(given, parameters, drafts, planner, diagnostics)
+
+
+def _parameters(given: PlanningInput) -> Mapping[str, Value]:
+    """The parameters with defaults filled in and secrets wrapped; schema of the template and of the workflow joined."""
+    schema: dict[str, Value] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    for definition in (given.template, given.workflow):
+        declared = definition.parameters if definition is not None else None
+        if declared:
+            schema["properties"] = {**schema["properties"], **declared.get("properties", {})}
+            schema["required"] = sorted({*schema["required"], *declared.get("required", ())})
+            if declared.get("additionalProperties", False) is not False:
+                schema["additionalProperties"] = declared["additionalProperties"]
+    value, faults = apply_schema(schema, dict(given.parameters), ("parameters",))
+    if faults:
+        message = "; ".join(fault.message for fault in faults)
+        raise Invalid(message, path=faults[0].path, diagnostics=faults)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _constraints(template: TemplateDefinition | None, scope: Mapping[str, Value], faults: list[Diagnostic]) -> None:
+    """Template constraints that can be judged before anything exists; the unknown ones hold for now."""
+    for position, constraint in enumerate(template.constraints if template else ()):
+        outcome = embedded.render(constraint.condition, scope)
+        if outcome is not UNKNOWN and reveal(outcome) is not True:
+            faults.append(
+                Diagnostic(Severity.ERROR, "CONSTRAINT", constraint.message, ("content", "constraints", str(position)))
+            )
+
+
+def _drafts(
+    given: PlanningInput, rendered: Mapping[str, RenderedResource], planner: StepPlanner
+) -> list[tuple[PlannedStep, ResourceChange]]:
+    if given.workflow is None:
+        return [planner.application(resource, None) for resource in rendered.values()]
+    named = {step.resource for step in given.workflow.steps if step.resource}
+    drafts: list[tuple[PlannedStep, ResourceChange]] = []
+    for step in given.workflow.steps:
+        if step.resource == ALL:
+            rest = [resource for resource in rendered.values() if resource.definition_key not in named]
+            drafts += [planner.application(resource, step) for resource in rest]
+        else:
+            drafts += planner.workflow_step(step)
+    return drafts
+
+
+def _applies_whole_template(workflow: WorkflowDefinition | None, rendered: Mapping[str, RenderedResource]) -> bool:
+    """Only a plan that brings about all of the template may conclude that something else is no longer wanted."""
+    if workflow is None:
+        return True
+    applied = {step.resource for step in workflow.steps if step.type in _APPLYING}
+    return bool(rendered) and (ALL in applied or {r.definition_key for r in rendered.values()} <= applied)
+
+
+def _kept(key: str, rendered: Mapping[str, RenderedResource], drafts: list[tuple[PlannedStep, ResourceChange]]) -> bool:
+    return key in rendered or any(step.resource_key == key for step, _ in drafts)
+
+
+def _assemble(
+    given: PlanningInput,
+    parameters: Mapping[str, Value],
+    drafts: list[tuple[PlannedStep, ResourceChange]],
+    planner: StepPlanner,
+    diagnostics: list[Diagnostic],
+) -> Deployment:
+    keys = {step.key for step, _ in drafts}
+    edges = [edge for edge in planner.edges(drafts) if edge.source in keys and edge.target in keys]
+    graph = DependencyGraph([step.key for step, _ in drafts], edges)
+    graph.check()
+    wave_of = {key: number for number, wave in enumerate(graph.waves()) for key in wave}
+    order = {key: position for position, key in enumerate(graph.order())}
+    drafts.sort(key=lambda draft: order[draft[0].key])
+    steps = tuple(_placed(step, graph, wave_of) for step, _ in drafts)
+    changes = tuple(_in_wave(change, wave_of) for _, change in drafts)
+    return Deployment(
+        parameters=parameters,
+        steps=steps,
+        changes=changes,
+        graph=graph,
+        points_of_no_return=tuple(planner.points_of_no_return(changes)),
+        diagnostics=tuple(diagnostics),
+    )
+
+
+def _placed(step: PlannedStep, graph: DependencyGraph, wave_of: Mapping[str, int]) -> PlannedStep:
+    return replace(step, needs=tuple(sorted(graph.needs(step.key))), wave=wave_of[step.key])
+
+
+def _in_wave(change: ResourceChange, wave_of: Mapping[str, int]) -> ResourceChange:
+    return replace(change, wave=wave_of[change.key])
+
+
+def _refuse(diagnostics: list[Diagnostic]) -> None:
+    faults = [found for found in diagnostics if found.severity is Severity.ERROR]
+    if faults:
+        message = "; ".join(fault.message for fault in faults[:5])
+        raise Invalid(message, path=faults[0].path, diagnostics=tuple(diagnostics))

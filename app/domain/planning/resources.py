@@ -1,0 +1,190 @@
+"""Renders the resources of a template, in dependency order, against what is recorded of the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from app.domain.definitions.template import ResourceDefinition, TemplateDefinition
+from app.domain.diffing import Difference, PropertyChange
+from app.domain.enums import ChangeAction, ChangeSource
+from app.domain.errors import Diagnostic, DomainError, Invalid, Severity
+from app.domain.expressions import embedded
+from app.domain.planning.deployment import Origin, PlanningCatalogue, RecordedResource
+from app.domain.values import UNKNOWN, Value, reveal
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedResource:
+    """One resource (one per element of a forEach) with its properties as far as they are known, and what they change."""
+
+    key: str
+    definition_key: str
+    definition: ResourceDefinition
+    each: Mapping[str, Value] | None
+    properties: Mapping[str, Value]
+    difference: Difference
+    recorded: RecordedResource | None
+    changes: tuple[tuple[PropertyChange, Origin], ...]
+
+
+def render_template(
+    template: TemplateDefinition,
+    scope: dict[str, Value],
+    recorded: Mapping[str, RecordedResource],
+    catalogue: PlanningCatalogue,
+    diagnostics: list[Diagnostic],
+) -> dict[str, RenderedResource]:
+    """Every resource of the template by key. Faults are added to `diagnostics`; `scope["resources"]` is filled."""
+    resources: dict[str, Value] = {}
+    scope["resources"] = resources
+    rendered: dict[str, RenderedResource] = {}
+    replaced: set[str] = set()
+    for key in template.graph.order():
+        definition = template.resources[key]
+        here = ("content", "resources", key)
+        try:
+            instances = list(_instances(definition, scope))
+        except DomainError as error:
+            diagnostics.extend(_as_diagnostics(error, here))
+            resources[key] = UNKNOWN
+            continue
+        for each in instances:
+            instance = _render(definition, each, scope, recorded, catalogue, diagnostics, replaced)
+            if instance is None:
+                resources[key] = UNKNOWN
+                continue
+            rendered[instance.key] = instance
+            if instance.difference.action is ChangeAction.REPLACE:
+                replaced.add(key)
+            _expose(resources, instance)
+        if definition.for_each is not None:
+            resources.setdefault(key, {})
+    return rendered
+
+
+def _instances(definition: ResourceDefinition, scope: Mapping[str, Value]) -> Iterator[Mapping[str, Value] | None]:
+    """None once for a plain resource; {"key", "value"} for each element of a forEach; nothing when `when` is false."""
+    if definition.when is not None and reveal(embedded.render(definition.when, scope)) is False:
+        return
+    if definition.for_each is None:
+        yield None
+        return
+    elements = reveal(embedded.render(definition.for_each, scope))
+    if isinstance(elements, Mapping):
+        for key, value in elements.items():
+            yield {"key": key, "value": value}
+    elif isinstance(elements, list) and all(isinstance(e, str) for e in elements) and len({*elements}) == len(elements):
+        for element in elements:
+            yield {"key": element, "value": element}
+    else:
+        message = (
+            "forEach must be known when planning, and be a map or a list of different strings:"
+            " positions in a list would rename resources when it changes"
+        )
+        raise Invalid(message, path=("forEach",))
+
+
+def _render(
+    definition: ResourceDefinition,
+    each: Mapping[str, Value] | None,
+    scope: Mapping[str, Value],
+    recorded: Mapping[str, RecordedResource],
+    catalogue: PlanningCatalogue,
+    diagnostics: list[Diagnostic],
+    replaced: set[str],
+) -> RenderedResource | None:
+    key = definition.key if each is None else f"{definition.key}[{each['key']}]"
+    here = ("content", "resources", definition.key, "properties")
+    try:
+        raw = embedded.render(definition.properties, scope if each is None else {**scope, "each": each})
+    except DomainError as error:
+        diagnostics.extend(_as_diagnostics(error, here))
+        return None
+    properties, faults = catalogue.check(definition.type, raw)
+    diagnostics.extend(replace(fault, path=(*here, *fault.path)) for fault in faults)
+    if any(fault.severity is Severity.ERROR for fault in faults):
+        return None
+    before = recorded.get(key)
+    if before is not None and before.type != definition.type:
+        message = f"'{key}' is recorded as {before.type}; a resource of another type needs another key"
+        diagnostics.append(Diagnostic(Severity.ERROR, "TYPE_MISMATCH", message, here[:-1]))
+        return None
+    difference = compare(catalogue, definition, before, properties, replaced)
+    origins = _origins(definition)
+    return RenderedResource(
+        key=key,
+        definition_key=definition.key,
+        definition=definition,
+        each=each,
+        properties=properties,
+        difference=difference,
+        recorded=before,
+        changes=tuple((change, _origin(change, origins)) for change in difference.changes),
+    )
+
+
+def compare(
+    catalogue: PlanningCatalogue,
+    definition: ResourceDefinition,
+    before: RecordedResource | None,
+    properties: Mapping[str, Value],
+    replaced: set[str],
+) -> Difference:
+    """The difference, with two things a type cannot know: an unsettled resource is never 'unchanged', and a property
+    that cannot be changed in place and comes from a replaced resource will be another one.
+    """
+    difference = catalogue.compare(definition.type, before.properties if before else None, properties)
+    if before is None:
+        return difference
+    if difference.action is ChangeAction.NO_CHANGE and not before.settled:
+        return replace(difference, action=ChangeAction.UPDATE)
+    fixed = catalogue.create_only(definition.type)
+    sources = {
+        "/" + "/".join(found.path): {ref.path[0] for ref in found.expression.references if ref.root == "resources"}
+        for found in embedded.find(definition.properties)
+    }
+    for path, names in sources.items():
+        if names & replaced and any(path == pointer or path.startswith(pointer + "/") for pointer in fixed):
+            return replace(difference, action=ChangeAction.REPLACE)
+    return difference
+
+
+def _expose(resources: dict[str, Value], instance: RenderedResource) -> None:
+    """What expressions of later resources see of this one."""
+    keeps = (
+        instance.difference.action in (ChangeAction.NO_CHANGE, ChangeAction.UPDATE) and instance.recorded is not None
+    )
+    seen: dict[str, Value] = {
+        "properties": instance.properties,
+        "outputs": dict(instance.recorded.outputs) if keeps and instance.recorded else UNKNOWN,
+        "id": instance.recorded.external_id if keeps and instance.recorded else UNKNOWN,
+    }
+    if instance.each is None:
+        resources[instance.definition_key] = seen
+    else:
+        resources.setdefault(instance.definition_key, {})[instance.each["key"]] = seen
+
+
+def _origins(definition: ResourceDefinition) -> dict[tuple[str, ...], Origin]:
+    origins: dict[tuple[str, ...], Origin] = {}
+    for found in embedded.find(definition.properties):
+        for reference in found.expression.references:
+            source = {"parameters": ChangeSource.PARAMETER, "resources": ChangeSource.REFERENCE}.get(reference.root)
+            if source is not None:
+                origins[found.path] = Origin(source, ".".join((reference.root, *reference.path)))
+    return origins
+
+
+def _origin(change: PropertyChange, origins: Mapping[tuple[str, ...], Origin]) -> Origin:
+    for path, origin in origins.items():
+        shared = min(len(path), len(change.path))
+        if path[:shared] == tuple(change.path)[:shared]:
+            return origin
+    return Origin(ChangeSource.TEMPLATE)
+
+
+def _as_diagnostics(error: DomainError, here: tuple[str, ...]) -> list[Diagnostic]:
+    if isinstance(error, Invalid) and error.diagnostics:
+        return [replace(found, path=(*here, *found.path)) for found in error.diagnostics]
+    return [Diagnostic(Severity.ERROR, error.code, error.message, (*here, *error.path))]
