@@ -1,0 +1,66 @@
+"""Questions about orchestration jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, exists
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.db.models import OrchestrationJob, StepRun
+from app.db.pages import Order
+from app.domain.statuses import JOB_STAGES
+from app.reads import rows
+from app.reads.filters import JobFilter
+
+_COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
+    "CREATED_AT": OrchestrationJob.created_at,
+    "STARTED_AT": OrchestrationJob.started_at,
+    "COMPLETED_AT": OrchestrationJob.completed_at,
+    "DURATION": OrchestrationJob.duration_seconds,
+}
+
+
+def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
+    """By CREATED_AT, STARTED_AT, COMPLETED_AT or DURATION."""
+    return Order(f"job:{by}:{descending}", (_COLUMNS[by],), OrchestrationJob.id, descending)
+
+
+def listed(tenant_id: int, wanted: JobFilter) -> Select[tuple[OrchestrationJob]]:
+    """The tenant's jobs that `wanted` describes."""
+    staged = None if wanted.stage is None else [status for stage in wanted.stage for status in JOB_STAGES[stage]]
+    query = rows.of_tenant(OrchestrationJob, tenant_id).where(
+        *rows.one_of(OrchestrationJob.status, wanted.status),
+        *rows.one_of(OrchestrationJob.status, staged),
+        *rows.one_of(OrchestrationJob.job_type, wanted.type),
+        *rows.exactly(OrchestrationJob.plan_id, wanted.plan_id),
+        *rows.exactly(OrchestrationJob.direction, wanted.direction),
+        *rows.range_conditions(OrchestrationJob.started_at, wanted.started),
+    )
+    if wanted.resource_id is None:
+        return query
+    return query.where(
+        exists().where(
+            StepRun.tenant_id == tenant_id,
+            StepRun.job_id == OrchestrationJob.id,
+            StepRun.resource_id == wanted.resource_id,
+        )
+    )
+
+
+async def by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, OrchestrationJob]:
+    return await rows.by_ids(session, rows.of_tenant(OrchestrationJob, tenant_id), ids)
+
+
+def of_plan(tenant_id: int, wanted: JobFilter) -> rows.Relation[OrchestrationJob]:
+    """The executions of a plan, newest first."""
+    key = ("jobs", "plan", wanted)
+    return rows.Relation(key, listed(tenant_id, wanted), OrchestrationJob.plan_id, order())
+
+
+def of_parent(tenant_id: int, wanted: JobFilter) -> rows.Relation[OrchestrationJob]:
+    """The jobs that retried or rolled back a job, newest first."""
+    key = ("jobs", "parent", wanted)
+    return rows.Relation(key, listed(tenant_id, wanted), OrchestrationJob.parent_job_id, order())

@@ -1,0 +1,47 @@
+"""Questions about step runs and their attempts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import OrchestrationJob, StepAttempt, StepRun
+from app.domain.statuses import StepStatus
+from app.reads import rows
+
+
+async def by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, StepRun]:
+    """Step runs of jobs that are not deleted."""
+    job = (OrchestrationJob.tenant_id == StepRun.tenant_id) & (OrchestrationJob.id == StepRun.job_id)
+    query = rows.of_tenant(StepRun, tenant_id).join(OrchestrationJob, job).where(~OrchestrationJob.is_deleted)
+    return await rows.by_ids(session, query, ids)
+
+
+async def of_jobs(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, list[StepRun]]:
+    """The steps of each job, in the order in which they may run."""
+    query = rows.of_tenant(StepRun, tenant_id).order_by(StepRun.wave, StepRun.id)
+    return await rows.grouped(session, query, StepRun.job_id, ids)
+
+
+async def attempts_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, list[StepAttempt]]:
+    """The attempts of each step run, oldest first."""
+    query = rows.of_tenant(StepAttempt, tenant_id).order_by(StepAttempt.id)
+    return await rows.grouped(session, query, StepAttempt.step_run_id, ids)
+
+
+async def statuses_of(
+    session: AsyncSession, tenant_id: int, ids: Sequence[int]
+) -> dict[int, Counter[StepStatus]]:
+    """How many steps of each job are in each status."""
+    query = (
+        select(StepRun.job_id, StepRun.status, func.count())
+        .where(StepRun.tenant_id == tenant_id, StepRun.job_id.in_(ids))
+        .group_by(StepRun.job_id, StepRun.status)
+    )
+    found: dict[int, Counter[StepStatus]] = {job_id: Counter() for job_id in ids}
+    for job_id, status, number in await session.execute(query):
+        found[job_id][status] = number
+    return found

@@ -1,0 +1,89 @@
+"""What a resolver may use. One `Context` per operation: on a WebSocket each operation gets its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth.authenticator import Authenticator
+from app.auth.principal import Principal
+from app.bus.bus import Bus
+from app.db.sealing import Sealer
+from app.db.uow import Database, Transaction
+from app.providers.registry import Registry
+from app.services.dependencies import Dependencies
+from schema.loaders import Loaders
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all operations of a process share."""
+
+    database: Database
+    catalogue: Registry
+    sealer: Sealer
+    bus: Bus
+    authenticator: Authenticator
+
+    def context(self, principal: Principal, request_id: str) -> Context:
+        """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
+        return Context(self, principal, request_id, Loaders(self.database, principal.tenant_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One operation of one principal. Resolvers run concurrently, so it holds ways to open sessions, never a session."""
+
+    services: Services
+    principal: Principal
+    request_id: str
+    loaders: Loaders
+
+    @property
+    def tenant_id(self) -> int:
+        return self.principal.tenant_id
+
+    @property
+    def database(self) -> Database:
+        return self.services.database
+
+    @property
+    def catalogue(self) -> Registry:
+        return self.services.catalogue
+
+    @property
+    def sealer(self) -> Sealer:
+        return self.services.sealer
+
+    @property
+    def bus(self) -> Bus:
+        return self.services.bus
+
+    @property
+    def authenticator(self) -> Authenticator:
+        return self.services.authenticator
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """What the services floor asks for beside a transaction."""
+        return Dependencies(self.services.catalogue, self.services.sealer)
+
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A short read-only transaction of the principal's tenant."""
+        return self.database.read(self.tenant_id)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """The one transaction of a mutation field. What was loaded before it is forgotten when it commits."""
+        async with self.database.write(
+            self.tenant_id, actor=self.principal.actor, correlation_id=self.request_id
+        ) as transaction:
+            yield transaction
+        self.loaders.forget()
+
+
+Info = strawberry.Info[Context, None]

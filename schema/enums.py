@@ -1,0 +1,158 @@
+"""The closed sets of the API. Those that are stored are the domain's own, given to GraphQL here under the same names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import strawberry
+
+from app.domain.enums import (
+    CancelMode,
+    CancelOutcome,
+    ChangeAction,
+    ChangeSource,
+    DefinitionStatus,
+    DriftStatus,
+    ErrorClass,
+    FailureStrategy,
+    JobDirection,
+    JobType,
+    LogLevel,
+    Permission,
+    PlanType,
+    RetryMode,
+    Reversibility,
+    Role,
+    RollbackScope,
+    Stage,
+    StatusReason,
+    StepType,
+    TemplateType,
+    WorkflowType,
+)
+from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
+
+__all__ = [
+    "CancelMode",
+    "CancelOutcome",
+    "ChangeAction",
+    "ChangeSource",
+    "DefinitionStatus",
+    "DriftStatus",
+    "ErrorClass",
+    "FailureStrategy",
+    "JobAction",
+    "JobDirection",
+    "JobOrderField",
+    "JobStatus",
+    "JobType",
+    "LogLevel",
+    "NameOrderField",
+    "OrderDirection",
+    "Permission",
+    "PlanAction",
+    "PlanOrderField",
+    "PlanStatus",
+    "PlanType",
+    "ResourceStatus",
+    "RetryMode",
+    "Reversibility",
+    "Role",
+    "RollbackResolution",
+    "RollbackScope",
+    "Stage",
+    "StatusReason",
+    "StepStatus",
+    "StepType",
+    "TemplateType",
+    "WorkflowType",
+]
+
+_DOMAIN: dict[type[StrEnum], str] = {
+    WorkflowType: "What a workflow is for.",
+    StepType: "What a step does.",
+    TemplateType: "What a template describes.",
+    PlanType: "How a plan comes to be executed.",
+    JobType: "What a job does to its plan's resources.",
+    DefinitionStatus: "Where a definition is in its life.",
+    PlanStatus: "Where a plan is in its life.",
+    JobStatus: "Where a job is in its life; the last six are terminal.",
+    StepStatus: "Where one step of a job is.",
+    ResourceStatus: "Where a resource is in its life.",
+    DriftStatus: "Whether the outside world still agrees with what is recorded.",
+    Stage: "Coarse grouping of PlanStatus and JobStatus: filter dashboards on this, never on lists of statuses.",
+    JobDirection: "Forward, or back.",
+    FailureStrategy: "What follows when a step fails for good.",
+    RollbackScope: "How far a rollback goes.",
+    CancelMode: "How running steps are treated when a job is cancelled.",
+    CancelOutcome: "What happens to what was already done.",
+    RetryMode: "Go on where it failed, or from the beginning.",
+    ErrorClass: "What kind of failure ended an attempt; decides whether to try again.",
+    StatusReason: "Machine-readable 'why is it in this status'.",
+    LogLevel: "How much a line matters.",
+    ChangeAction: "What happens to a resource.",
+    ChangeSource: "Where a changed value comes from.",
+    Reversibility: "Whether a rollback can restore the previous state.",
+    Permission: "What a principal may do with an object.",
+    Role: "A named set of permissions.",
+}
+for _kind, _description in _DOMAIN.items():
+    strawberry.enum(_kind, description=_description)
+
+
+@strawberry.enum(description="What a person may do with a plan.")
+class PlanAction(StrEnum):
+    EDIT = "EDIT"
+    SUBMIT = "SUBMIT"
+    EXECUTE = "EXECUTE"
+    CANCEL = "CANCEL"
+    RETRY = "RETRY"
+    ROLLBACK = "ROLLBACK"
+    CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
+    DELETE = "DELETE"
+
+
+@strawberry.enum(description="What a person may do with a job.")
+class JobAction(StrEnum):
+    CANCEL = "CANCEL"
+    RETRY = "RETRY"
+    ROLLBACK = "ROLLBACK"
+    CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
+
+
+@strawberry.enum(description="What a person may decide about a step that could not be undone.")
+class RollbackResolution(StrEnum):
+    RETRY = "RETRY"
+    SKIP_KEEP_UNKNOWN = "SKIP_KEEP_UNKNOWN"
+    ACCEPT_ACTUAL = "ACCEPT_ACTUAL"
+    MARK_DELETED = "MARK_DELETED"
+
+
+@strawberry.enum(description="Smallest first, or largest first. Missing values come last either way.")
+class OrderDirection(StrEnum):
+    ASC = "ASC"
+    DESC = "DESC"
+
+
+@strawberry.enum(description="What plans may be ordered by.")
+class PlanOrderField(StrEnum):
+    CREATED_AT = "CREATED_AT"
+    UPDATED_AT = "UPDATED_AT"
+    SCHEDULED_AT = "SCHEDULED_AT"
+    STARTED_AT = "STARTED_AT"
+    NAME = "NAME"
+
+
+@strawberry.enum(description="What jobs may be ordered by.")
+class JobOrderField(StrEnum):
+    CREATED_AT = "CREATED_AT"
+    STARTED_AT = "STARTED_AT"
+    COMPLETED_AT = "COMPLETED_AT"
+    DURATION = "DURATION"
+
+
+@strawberry.enum(description="What named objects may be ordered by.")
+class NameOrderField(StrEnum):
+    CREATED_AT = "CREATED_AT"
+    UPDATED_AT = "UPDATED_AT"
+    NAME = "NAME"

@@ -1,0 +1,181 @@
+"""Batches: what many resolvers of one operation ask for is fetched by one statement.
+
+Siblings are resolved concurrently, so every batch opens its own short read. A loader remembers what it fetched until the
+operation ends or something was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from strawberry.dataloader import DataLoader
+
+from app.db import models, pages
+from app.db.pages import Count, Page, Window
+from app.db.uow import Database
+from app.domain.statuses import StepStatus
+from app.reads import jobs, plans, resources, steps, templates, tenants, workflows
+from app.reads.rows import Relation
+
+Found = TypeVar("Found")
+Answer = TypeVar("Answer")
+Fetch = Callable[[AsyncSession, int, Sequence[int]], Awaitable[Mapping[int, Found]]]
+
+_MAX_BATCH = 1000
+
+
+class Loaders:
+    """The loaders of one operation of one tenant. `load(id)` gives the row, or None for what is not there."""
+
+    def __init__(self, database: Database, tenant_id: int) -> None:
+        self._database = database
+        self._tenant_id = tenant_id
+        self._made: dict[Hashable, DataLoader[int, Any]] = {}
+
+    def forget(self) -> None:
+        """What was fetched may have changed."""
+        self._made.clear()
+
+    @property
+    def tenant(self) -> DataLoader[int, models.Tenant | None]:
+        return self._optional(tenants.by_ids)
+
+    @property
+    def user(self) -> DataLoader[int, models.User | None]:
+        return self._optional(tenants.users_by_ids)
+
+    @property
+    def actor(self) -> DataLoader[int, models.User | None]:
+        return self._optional(tenants.actors_by_ids)
+
+    @property
+    def token(self) -> DataLoader[int, models.ApiToken | None]:
+        return self._optional(tenants.tokens_by_ids)
+
+    @property
+    def connection(self) -> DataLoader[int, models.ProviderConnection | None]:
+        return self._optional(tenants.connections_by_ids)
+
+    @property
+    def workflow(self) -> DataLoader[int, models.Workflow | None]:
+        return self._optional(workflows.by_ids)
+
+    @property
+    def workflow_step(self) -> DataLoader[int, models.WorkflowStep | None]:
+        return self._optional(workflows.steps_by_ids)
+
+    @property
+    def workflow_steps(self) -> DataLoader[int, list[models.WorkflowStep]]:
+        """By workflow."""
+        return self._listed(workflows.steps_of)
+
+    @property
+    def template(self) -> DataLoader[int, models.ResourceTemplate | None]:
+        return self._optional(templates.by_ids)
+
+    @property
+    def revision(self) -> DataLoader[int, models.TemplateRevision | None]:
+        return self._optional(templates.revisions_by_ids)
+
+    @property
+    def plan(self) -> DataLoader[int, models.DeploymentPlan | None]:
+        return self._optional(plans.by_ids)
+
+    @property
+    def plan_resources(self) -> DataLoader[int, list[models.CloudResource]]:
+        """By plan."""
+        return self._listed(plans.resources_of)
+
+    @property
+    def job(self) -> DataLoader[int, models.OrchestrationJob | None]:
+        return self._optional(jobs.by_ids)
+
+    @property
+    def step_run(self) -> DataLoader[int, models.StepRun | None]:
+        return self._optional(steps.by_ids)
+
+    @property
+    def job_steps(self) -> DataLoader[int, list[models.StepRun]]:
+        """By job."""
+        return self._listed(steps.of_jobs)
+
+    @property
+    def job_step_statuses(self) -> DataLoader[int, Counter[StepStatus]]:
+        """By job."""
+        return self._loader(steps.statuses_of, Counter)
+
+    @property
+    def step_attempts(self) -> DataLoader[int, list[models.StepAttempt]]:
+        """By step run."""
+        return self._listed(steps.attempts_of)
+
+    @property
+    def resource(self) -> DataLoader[int, models.CloudResource | None]:
+        return self._optional(resources.by_ids)
+
+    @property
+    def resource_needs(self) -> DataLoader[int, list[models.CloudResource]]:
+        """By resource: what it was applied against."""
+        return self._listed(resources.depended_on_by)
+
+    @property
+    def resource_dependents(self) -> DataLoader[int, list[models.CloudResource]]:
+        """By resource: what was applied against it."""
+        return self._listed(resources.depending_on)
+
+    @property
+    def lock_holder(self) -> DataLoader[int, int | None]:
+        """By resource: the id of the job that holds it."""
+        return self._optional(resources.lock_holders)
+
+    def page(self, relation: Relation[Found], window: Window) -> DataLoader[int, Page[Found]]:
+        """Pages of children by parent. Raises Invalid and LimitExceeded for an impossible window, when loaded."""
+
+        async def fetch(session: AsyncSession, _: int, ids: Sequence[int]) -> Mapping[int, Page[Found]]:
+            return await pages.fetch_nested(session, relation.query, relation.parent, ids, relation.order, window)
+
+        return self._loader(fetch, _absent, key=("page", relation.key, window))
+
+    def count(self, relation: Relation[Any]) -> DataLoader[int, Count]:
+        """Bounded numbers of children by parent."""
+
+        async def fetch(session: AsyncSession, _: int, ids: Sequence[int]) -> Mapping[int, Count]:
+            return await pages.count_nested(session, relation.query, relation.parent, ids)
+
+        return self._loader(fetch, _absent, key=("count", relation.key))
+
+    def by(self, key: Hashable, fetch: Fetch[Found]) -> DataLoader[int, Found]:
+        """A loader of `fetch`, which answers for every id; `key` tells it from every other one."""
+        return self._loader(fetch, _absent, key=key)
+
+    def _optional(self, fetch: Fetch[Found]) -> DataLoader[int, Found | None]:
+        return self._loader(fetch, _none)
+
+    def _listed(self, fetch: Fetch[list[Found]]) -> DataLoader[int, list[Found]]:
+        return self._loader(fetch, list)
+
+    def _loader(
+        self, fetch: Fetch[Found], absent: Callable[[], Answer], *, key: Hashable = None
+    ) -> DataLoader[int, Any]:
+        key = key or fetch
+        if key not in self._made:
+
+            async def load(ids: list[int]) -> list[Found | Answer]:
+                async with self._database.read(self._tenant_id) as session:
+                    found = await fetch(session, self._tenant_id, ids)
+                return [found[number] if number in found else absent() for number in ids]
+
+            self._made[key] = DataLoader(load_fn=load, max_batch_size=_MAX_BATCH)
+        return self._made[key]
+
+
+def _none() -> None:
+    return None
+
+
+def _absent() -> None:
+    message = "a batch answers for every id that it was asked for"
+    raise LookupError(message)

@@ -1,0 +1,62 @@
+"""Global ids: opaque to clients, unique over all types."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Self
+
+import strawberry
+
+_MAX_ID = 2**63 - 1
+_MAX_TEXT = 120
+
+
+class MalformedId(Exception):
+    """A text that no id looks like. Clients are told the same as for an id that does not exist."""
+
+
+def encode_id(kind: str, number: int) -> strawberry.ID:
+    """The global id of row `number` of the GraphQL type `kind`."""
+    return strawberry.ID(base64.urlsafe_b64encode(f"{kind}:{number}".encode()).decode().rstrip("="))
+
+
+def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
+    """The type and number in a global id. Raises MalformedId, also when the type is not `expected`."""
+    try:
+        if len(text) > _MAX_TEXT:
+            raise ValueError(text)
+        padded = text + "=" * (-len(text) % 4)
+        kind, _, digits = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(":")
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(text)
+        number = int(digits)
+    except (ValueError, binascii.Error) as error:
+        message = "this is not an id"
+        raise MalformedId(message) from error
+    if number > _MAX_ID or (expected is not None and kind != expected):
+        message = "this is not an id of the type asked for"
+        raise MalformedId(message)
+    return kind, number
+
+
+def number_in(text: str, expected: str) -> int:
+    """The row number in a global id of `expected`, or 0, which no row has, for anything else."""
+    try:
+        return decode_id(text, expected)[1]
+    except MalformedId:
+        return 0
+
+
+@strawberry.interface(description="Anything that can be fetched again by its id.")
+class Node:
+    row: strawberry.Private[Any]
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """The GraphQL view of a row."""
+        return cls(row=row)
+
+    @strawberry.field
+    def id(self) -> strawberry.ID:
+        return encode_id(type(self).__name__, self.row.id)
