@@ -1,0 +1,171 @@
+"""Every resource type and task of the installation, by name. It is the catalogue that definitions are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from app.domain.diffing import Difference
+from app.domain.errors import Diagnostic, UnknownReference
+from app.domain.values import Value
+from app.providers.base import Provider, ResourceType, TaskType
+from app.providers.core.provider import CoreProvider
+from app.providers.postgres.provider import PostgresProvider
+
+ENTRY_POINTS = "windlass.providers"
+Entry = TypeVar("Entry")
+
+
+class Registry:
+    """The providers of an installation. Names are unique, and each begins with that of its provider and a dot."""
+
+    def __init__(self, providers: Iterable[Provider]) -> None:
+        self._providers: dict[str, Provider] = {}
+        self._types: dict[str, tuple[Provider, ResourceType]] = {}
+        self._tasks: dict[str, tuple[Provider, TaskType]] = {}
+        for provider in providers:
+            _enter(self._providers, provider.name, provider)
+            for resource in provider.types():
+                _enter(self._types, _prefixed(provider, resource.name), (provider, resource))
+            for task in provider.tasks():
+                _enter(self._tasks, _prefixed(provider, task.name), (provider, task))
+
+    @classmethod
+    def default(
+        cls,
+        *,
+        allowed: Sequence[str] = (),
+        directories: Sequence[Path] = (),
+        sockets: bool = True,
+    ) -> Self:
+        """The built-in providers, and those of other packages whose entry points are named in `allowed`.
+
+        `directories` and `sockets` are those of the provider postgres.
+        """
+        return cls([CoreProvider(), PostgresProvider(directories=directories, sockets=sockets), *installed(allowed)])
+
+    def providers(self) -> Sequence[Provider]:
+        """All providers, in order of name."""
+        return [self._providers[name] for name in sorted(self._providers)]
+
+    def provider(self, name: str) -> Provider:
+        """A provider by its name; UnknownReference."""
+        return _find(self._providers, name, "provider")
+
+    def provider_of(self, name: str) -> Provider:
+        """The provider of a resource type or of a task; UnknownReference."""
+        return self._tasks[name][0] if name in self._tasks else _find(self._types, name, "resource type")[0]
+
+    def resource(self, name: str) -> ResourceType:
+        """A resource type by its name; UnknownReference."""
+        return _find(self._types, name, "resource type")[1]
+
+    def task(self, name: str) -> TaskType:
+        """A task by its name; UnknownReference."""
+        return _find(self._tasks, name, "task")[1]
+
+    def resources(self) -> Sequence[ResourceType]:
+        """All resource types, in order of name."""
+        return [self._types[name][1] for name in sorted(self._types)]
+
+    def tasks(self) -> Sequence[TaskType]:
+        """All tasks, in order of name."""
+        return [self._tasks[name][1] for name in sorted(self._tasks)]
+
+    def check_config(self, provider: str, config: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
+        """The configuration of a connection with defaults filled in and secrets wrapped, and its faults."""
+        return self.provider(provider).check_config(config)
+
+    def has_type(self, name: str) -> bool:
+        """Whether there is such a resource type."""
+        return name in self._types
+
+    def type_names(self) -> Sequence[str]:
+        """The names of all resource types, sorted."""
+        return sorted(self._types)
+
+    def check(self, name: str, properties: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
+        """The properties with defaults filled in and secrets wrapped, and their faults."""
+        return self.resource(name).check(properties)
+
+    def compare(
+        self,
+        name: str,
+        prior: Mapping[str, Value] | None,
+        desired: Mapping[str, Value],
+        *,
+        unknown_forces: bool = False,
+    ) -> Difference:
+        """What leads from the prior properties of a resource to the desired ones."""
+        return self.resource(name).compare(prior, desired, unknown_forces=unknown_forces)
+
+    def properties_schema(self, name: str) -> Mapping[str, Any]:
+        """The JSON Schema of a type's properties."""
+        return self.resource(name).schema
+
+    def outputs_schema(self, name: str) -> Mapping[str, Any]:
+        """The JSON Schema of a type's outputs."""
+        return self.resource(name).outputs_schema
+
+    def create_only(self, name: str) -> frozenset[str]:
+        """Pointers to the properties whose change means replacement."""
+        return self.resource(name).create_only
+
+    def secret(self, name: str) -> frozenset[str]:
+        """Pointers to the properties that may not be shown."""
+        return self.resource(name).secret
+
+    def scalable(self, name: str) -> frozenset[str]:
+        """Pointers to the properties that RESOURCE_SCALE may change."""
+        return self.resource(name).scalable
+
+    def actions(self, name: str) -> frozenset[str]:
+        """The names of a type's actions."""
+        return frozenset(self.resource(name).actions)
+
+    def has_task(self, name: str) -> bool:
+        """Whether there is such a task."""
+        return name in self._tasks
+
+    def task_names(self) -> Sequence[str]:
+        """The names of all tasks, sorted."""
+        return sorted(self._tasks)
+
+    def check_task(self, name: str, inputs: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
+        """The inputs of a task with defaults filled in, and their faults."""
+        return self.task(name).check(inputs)
+
+
+def installed(allowed: Sequence[str]) -> list[Provider]:
+    """The providers of other packages. Their code is trusted as ours is, so only those that are named are loaded."""
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if missing := sorted(set(allowed) - found.keys()):
+        message = f"no installed package has the provider {', '.join(missing)}"
+        raise UnknownReference(message)
+    return [found[name].load()() for name in allowed]
+
+
+def _enter(entries: dict[str, Entry], name: str, entry: Entry) -> None:
+    if name in entries:
+        message = f"two providers claim the name {name}"
+        raise ValueError(message)
+    entries[name] = entry
+
+
+def _prefixed(provider: Provider, name: str) -> str:
+    if not name.startswith(f"{provider.name}."):
+        message = f"{name} does not begin with {provider.name}."
+        raise ValueError(message)
+    return name
+
+
+def _find(entries: Mapping[str, Entry], name: str, what: str) -> Entry:
+    try:
+        return entries[name]
+    except KeyError:
+        near = get_close_matches(name, entries, n=1)
+        message = f"there is no {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise UnknownReference(message) from None
