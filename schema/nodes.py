@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Any, Self
 
 import strawberry
+from strawberry.dataloader import DataLoader
 
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 120
@@ -48,9 +50,26 @@ def number_in(text: str, expected: str) -> int:
         return 0
 
 
+_VIEWS: dict[str, type[Node]] = {}
+
+
+def view(kind: str) -> Callable[[Any], Any]:
+    """What makes the GraphQL object of a row. By name, because types refer to each other in circles."""
+    return _VIEWS[kind].of
+
+
+async def load(loader: DataLoader[int, Any], number: int | None, kind: str) -> Any:
+    """The GraphQL object `kind` of the row `number`, or None."""
+    row = None if number is None else await loader.load(number)
+    return None if row is None else view(kind)(row)
+
+
 @strawberry.interface(description="Anything that can be fetched again by its id.")
 class Node:
     row: strawberry.Private[Any]
+
+    def __init_subclass__(cls) -> None:
+        _VIEWS[cls.__name__] = cls
 
     @classmethod
     def of(cls, row: Any) -> Self:

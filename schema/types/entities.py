@@ -1,0 +1,66 @@
+"""What every object of a tenant shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import strawberry
+
+from app.domain.enums import Permission
+from schema.context import Info
+from schema.nodes import Node, load
+from schema.types.references import ActorRef
+
+_USER = "user:"
+
+
+@strawberry.type(description="A part of the product itself, or of the machinery around it.")
+class SystemActor:
+    name: str
+
+
+async def actor_of(info: Info, name: str | None) -> Any:
+    """The Actor named in an audit column or an event; None for nobody, or for somebody of another tenant."""
+    if name is None:
+        return None
+    number = name.removeprefix(_USER)
+    if name.startswith(_USER) and number.isdigit():
+        return await load(info.context.loaders.actor, int(number), "User")
+    return SystemActor(name=name.removeprefix("system:"))
+
+
+@strawberry.interface(
+    description="Everything a tenant owns: carries an optimistic-lock version and what THIS viewer may do with it."
+)
+class Entity(Node):
+    @strawberry.field
+    def version(self) -> int:
+        return int(self.row.version)
+
+    @strawberry.field
+    def created_at(self) -> datetime:
+        moment: datetime = self.row.created_at
+        return moment
+
+    @strawberry.field
+    def updated_at(self) -> datetime:
+        moment: datetime = self.row.updated_at
+        return moment
+
+    @strawberry.field
+    async def created_by(self, info: Info) -> ActorRef | None:
+        actor: ActorRef | None = await actor_of(info, self.row.created_by)
+        return actor
+
+    @strawberry.field
+    async def updated_by(self, info: Info) -> ActorRef | None:
+        actor: ActorRef | None = await actor_of(info, self.row.updated_by)
+        return actor
+
+    @strawberry.field
+    def viewer_can(self, info: Info) -> list[Permission]:
+        # Another tenant's public template can be seen, and nothing else.
+        owner = getattr(self.row, "tenant_id", info.context.tenant_id)
+        granted = info.context.principal.permissions if owner == info.context.tenant_id else {Permission.READ}
+        return [permission for permission in Permission if permission in granted]

@@ -1,0 +1,251 @@
+# mypy: disable-error-code="no-any-return"
+# Objects of other modules are made by name (schema.nodes), because types refer to each other in circles.
+"""Orchestration jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db import models
+from app.domain.enums import FailureStrategy, JobDirection, JobType, Stage, StatusReason
+from app.domain.events import Stream
+from app.domain.statuses import JobStatus, StepStatus, stage_of
+from app.reads import jobs as job_reads
+from app.services import availability
+from schema.connections import Connection, connect_children
+from schema.context import Info
+from schema.enums import JobAction
+from schema.nodes import load, view
+from schema.scalars import Cursor, json_of
+from schema.types.entities import Entity
+from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
+from schema.types.histories import EventConnection, events_of, head_cursor
+from schema.types.logs import LogConnection, lines_of
+from schema.types.references import JobRef, PlanRef, TenantRef
+from schema.types.steps import JobError, RollbackIssue, StepRun
+
+_DONE = (StepStatus.SUCCEEDED, StepStatus.NO_CHANGE, StepStatus.SKIPPED)
+_RUNNING = (StepStatus.RUNNING, StepStatus.WAITING, StepStatus.RETRY_WAIT, StepStatus.COMPENSATING)
+_FAILED = (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.COMPENSATION_FAILED)
+_UNDONE = (StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED)
+_SETTLED = (*_DONE, *_UNDONE, StepStatus.FAILED, StepStatus.BLOCKED, StepStatus.CANCELLED, StepStatus.COMPENSATION_FAILED)
+_HELD_UP = (
+    StatusReason.LOCK_HELD,
+    StatusReason.CONCURRENCY_LIMIT,
+    StatusReason.QUOTA,
+    StatusReason.NO_WORKER,
+    StatusReason.GATE,
+    StatusReason.CIRCUIT_OPEN,
+)
+
+
+@strawberry.type(description="How far a job is, in steps.")
+class Progress:
+    total: int
+    done: int
+    running: int
+    failed: int
+    compensated: int
+    percent: float = strawberry.field(description="Steps that will not move any more, of all.")
+
+    @classmethod
+    def of(cls, statuses: Counter[StepStatus]) -> Progress:
+        total = statuses.total()
+        settled = sum(statuses[status] for status in _SETTLED)
+        return cls(
+            total=total,
+            done=sum(statuses[status] for status in _DONE),
+            running=sum(statuses[status] for status in _RUNNING),
+            failed=sum(statuses[status] for status in _FAILED),
+            compensated=sum(statuses[status] for status in _UNDONE),
+            percent=100.0 if total == 0 else round(100.0 * settled / total, 1),
+        )
+
+
+@strawberry.type(description="Why something does not go on.")
+class Blocker:
+    reason: StatusReason
+    message: str
+    since: datetime
+
+
+@strawberry.type(description="Something to be done with a job, and if not now, why.")
+class AvailableJobAction:
+    action: JobAction
+    allowed: bool
+    reason: StatusReason
+    message: str | None
+
+
+@strawberry.type(description="A file that a step made.")
+class Artifact:
+    name: str
+    media_type: str
+    url: str | None
+    content: JSON | None
+
+
+@strawberry.type(description="One execution of a plan, forward or back. A terminal job never changes again.")
+class OrchestrationJob(Entity):
+    row: strawberry.Private[models.OrchestrationJob]
+
+    @strawberry.field
+    def name(self) -> str:
+        return self.row.job_name
+
+    @strawberry.field
+    def description(self) -> str | None:
+        return self.row.description
+
+    @strawberry.field
+    def type(self) -> JobType:
+        return self.row.job_type
+
+    @strawberry.field
+    def status(self) -> JobStatus:
+        return self.row.status
+
+    @strawberry.field
+    def stage(self) -> Stage:
+        return stage_of(self.row.status)
+
+    @strawberry.field
+    def direction(self) -> JobDirection:
+        return self.row.direction
+
+    @strawberry.field
+    def status_reason(self) -> StatusReason:
+        return self.row.status_reason
+
+    @strawberry.field
+    def status_message(self) -> str | None:
+        return self.row.status_message
+
+    @strawberry.field
+    def error(self) -> JobError | None:
+        return JobError.of_json(self.row.error, self.row.id)
+
+    @strawberry.field
+    def error_message(self) -> str | None:
+        return self.row.error_message
+
+    @strawberry.field
+    def stack(self) -> str:
+        return self.row.stack
+
+    @strawberry.field
+    def failure_strategy(self) -> FailureStrategy:
+        return self.row.failure_strategy
+
+    @strawberry.field
+    async def tenant(self, info: Info) -> TenantRef | None:
+        return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
+
+    @strawberry.field
+    async def plan(self, info: Info) -> PlanRef | None:
+        return await load(info.context.loaders.plan, self.row.plan_id, "DeploymentPlan")
+
+    @strawberry.field(description="The job that this one retries or rolls back.")
+    async def parent_job(self, info: Info) -> JobRef | None:
+        return await load(info.context.loaders.job, self.row.parent_job_id, "OrchestrationJob")
+
+    @strawberry.field(description="The jobs that retried this one or rolled it back, newest first.")
+    async def child_jobs(
+        self, info: Info, filter: JobFilter | None = None, first: int = 10, after: Cursor | None = None
+    ) -> Connection[JobRef]:
+        relation = job_reads.of_parent(info.context.tenant_id, wanted_jobs(filter))
+        return await connect_children(info, view("OrchestrationJob"), relation, self.row.id, page(first, after))
+
+    @strawberry.field
+    def configuration(self) -> JSON | None:
+        return json_of(self.row.configuration)
+
+    @strawberry.field
+    def inputs(self) -> JSON | None:
+        return json_of(self.row.inputs)
+
+    @strawberry.field
+    def outputs(self) -> JSON | None:
+        return json_of(self.row.outputs)
+
+    @strawberry.field
+    def metadata(self) -> JSON | None:
+        return json_of(self.row.metadata_)
+
+    @strawberry.field
+    def artifacts(self) -> JSON | None:
+        return json_of(self.row.artifacts)
+
+    @strawberry.field
+    async def progress(self, info: Info) -> Progress:
+        return Progress.of(await info.context.loaders.job_step_statuses.load(self.row.id))
+
+    @strawberry.field(description="In the order in which they may run.")
+    async def steps(self, info: Info) -> list[StepRun]:
+        return [StepRun.of(row) for row in await info.context.loaders.job_steps.load(self.row.id)]
+
+    @strawberry.field(description="The steps that could not be undone.")
+    async def rollback_issues(self, info: Info) -> list[RollbackIssue]:
+        rows = await info.context.loaders.job_steps.load(self.row.id)
+        return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
+
+    @strawberry.field(description="What can be done now, and if not, why.")
+    def available_actions(self) -> list[AvailableJobAction]:
+        return [
+            AvailableJobAction(action=JobAction(action), allowed=allowed, reason=reason, message=message)
+            for action, allowed, reason, message in availability.job_actions(self.row)
+        ]
+
+    @strawberry.field
+    def blocked_by(self) -> list[Blocker]:
+        return blockers_of(self.row)
+
+    @strawberry.field(description="Oldest first. `after` may also be a cursor from `jobLogs`.")
+    async def logs(
+        self, info: Info, filter: LogFilter | None = None, first: int = 200, after: Cursor | None = None
+    ) -> LogConnection:
+        return await lines_of(info, self.row.id, filter, first, after)
+
+    @strawberry.field(description="Oldest first. `after` may also be a cursor from `jobUpdated`.")
+    async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
+        return await events_of(info, Stream.JOB, self.row.id, first, after)
+
+    @strawberry.field(description="Live-stream position that this snapshot is consistent with.")
+    def cursor(self) -> Cursor:
+        return head_cursor(Stream.JOB, self.row.id, self.row.event_seq)
+
+    @strawberry.field
+    def queued_at(self) -> datetime:
+        return self.row.queued_at or self.row.created_at
+
+    @strawberry.field
+    def started_at(self) -> datetime | None:
+        return self.row.started_at
+
+    @strawberry.field
+    def completed_at(self) -> datetime | None:
+        return self.row.completed_at
+
+    @strawberry.field
+    def duration_seconds(self) -> int | None:
+        return self.row.duration_seconds
+
+    @strawberry.field
+    def retry_count(self) -> int:
+        return self.row.retry_count
+
+    @strawberry.field(description="How many times a lost worker's work was taken over.")
+    def recoveries(self) -> int:
+        return self.row.recoveries
+
+
+def blockers_of(row: models.OrchestrationJob | models.DeploymentPlan) -> list[Blocker]:
+    """Why a job or plan does not go on, when it is held up by something else than itself."""
+    if row.status_reason not in _HELD_UP:
+        return []
+    message = row.status_message or row.status_reason.value
+    return [Blocker(reason=row.status_reason, message=message, since=row.updated_at)]

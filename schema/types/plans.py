@@ -1,0 +1,222 @@
+# mypy: disable-error-code="no-any-return"
+# Objects of other modules are made by name (schema.nodes), because types refer to each other in circles.
+"""Deployment plans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db import models
+from app.domain.enums import FailureStrategy, PlanType, RollbackScope, Stage, StatusReason
+from app.domain.events import Stream
+from app.domain.statuses import PlanStatus, stage_of
+from app.reads import jobs as job_reads
+from app.services import availability
+from schema.connections import Connection, connect_children
+from schema.context import Info
+from schema.enums import PlanAction
+from schema.nodes import load, view
+from schema.scalars import Cursor, json_of
+from schema.types.diagnostics import Diagnostic
+from schema.types.entities import Entity
+from schema.types.filters import JobFilter, page, wanted_jobs
+from schema.types.graphs import ResourceGraph
+from schema.types.histories import EventConnection, events_of, head_cursor
+from schema.types.jobs import Blocker, blockers_of
+from schema.types.previews import Preview
+from schema.types.references import (
+    JobRef,
+    PlanRef,
+    ResourceRef,
+    RevisionRef,
+    TemplateRef,
+    TenantRef,
+    UserRef,
+    WorkflowRef,
+)
+
+
+@strawberry.type(description="Something to be done with a plan, and if not now, why.")
+class AvailableAction:
+    action: PlanAction
+    allowed: bool
+    reason: StatusReason
+    message: str | None
+
+
+@strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
+class DeploymentPlan(Entity):
+    row: strawberry.Private[models.DeploymentPlan]
+
+    @strawberry.field
+    def name(self) -> str:
+        return self.row.plan_name
+
+    @strawberry.field
+    def description(self) -> str | None:
+        return self.row.description
+
+    @strawberry.field
+    def type(self) -> PlanType:
+        return self.row.plan_type
+
+    @strawberry.field
+    def status(self) -> PlanStatus:
+        return self.row.status
+
+    @strawberry.field
+    def stage(self) -> Stage:
+        return stage_of(self.row.status)
+
+    @strawberry.field
+    def status_reason(self) -> StatusReason:
+        return self.row.status_reason
+
+    @strawberry.field
+    def status_message(self) -> str | None:
+        return self.row.status_message
+
+    @strawberry.field(description="What the plan acts on: resources are known by stack and key across plans.")
+    def stack(self) -> str:
+        return self.row.stack
+
+    @strawberry.field
+    async def tenant(self, info: Info) -> TenantRef | None:
+        return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
+
+    @strawberry.field(description="Who made it.")
+    async def user(self, info: Info) -> UserRef | None:
+        return await load(info.context.loaders.actor, self.row.user_id, "User")
+
+    @strawberry.field
+    async def workflow(self, info: Info) -> WorkflowRef | None:
+        return await load(info.context.loaders.workflow, self.row.workflow_id, "Workflow")
+
+    @strawberry.field(description="The revision that it pins.")
+    async def template(self, info: Info) -> RevisionRef | None:
+        return await load(info.context.loaders.revision, self.row.template_revision_id, "TemplateRevision")
+
+    @strawberry.field
+    async def resource_template(self, info: Info) -> TemplateRef | None:
+        return await load(info.context.loaders.template, self.row.template_id, "ResourceTemplate")
+
+    @strawberry.field(description="The resources it works on, by key.")
+    async def resources(self, info: Info) -> list[ResourceRef]:
+        make = view("CloudResource")
+        return [make(row) for row in await info.context.loaders.plan_resources.load(self.row.id)]
+
+    @strawberry.field
+    def configuration(self) -> JSON | None:
+        return json_of(self.row.configuration)
+
+    @strawberry.field
+    def parameters(self) -> JSON | None:
+        return json_of(self.row.parameters)
+
+    @strawberry.field
+    def dependencies(self) -> JSON | None:
+        return json_of(self.row.dependencies)
+
+    @strawberry.field
+    def constraints(self) -> JSON | None:
+        return json_of(self.row.constraints)
+
+    @strawberry.field
+    def metadata(self) -> JSON | None:
+        return json_of(self.row.metadata_)
+
+    @strawberry.field
+    def failure_strategy(self) -> FailureStrategy:
+        return self.row.failure_strategy
+
+    @strawberry.field
+    def rollback_scope(self) -> RollbackScope:
+        return self.row.rollback_scope
+
+    @strawberry.field
+    def valid_until(self) -> datetime | None:
+        return self.row.valid_until
+
+    @strawberry.field(description="Empty until the plan is submitted.")
+    def graph(self) -> ResourceGraph:
+        return ResourceGraph.of_json(self.row.dependencies)
+
+    @strawberry.field(description="What it would change, or what it set out to change. Null until it is submitted.")
+    def preview(self) -> Preview | None:
+        return None if self.row.preview is None else Preview.of_json(self.row.preview, self.row.id)
+
+    @strawberry.field
+    def diagnostics(self) -> list[Diagnostic]:
+        return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
+
+    @strawberry.field(
+        description="What can be done now, and if not, why: clients never re-implement the state machine."
+    )
+    def available_actions(self) -> list[AvailableAction]:
+        return available_actions(self.row)
+
+    @strawberry.field
+    def blocked_by(self) -> list[Blocker]:
+        return blockers_of(self.row)
+
+    @strawberry.field(description="Its executions, newest first.")
+    async def jobs(
+        self, info: Info, filter: JobFilter | None = None, first: int = 10, after: Cursor | None = None
+    ) -> Connection[JobRef]:
+        relation = job_reads.of_plan(info.context.tenant_id, wanted_jobs(filter))
+        return await connect_children(info, view("OrchestrationJob"), relation, self.row.id, page(first, after))
+
+    @strawberry.field
+    async def active_job(self, info: Info) -> JobRef | None:
+        return await load(info.context.loaders.job, self.row.active_job_id, "OrchestrationJob")
+
+    @strawberry.field
+    async def last_job(self, info: Info) -> JobRef | None:
+        return await load(info.context.loaders.job, self.row.last_job_id, "OrchestrationJob")
+
+    @strawberry.field
+    async def parent_plan(self, info: Info) -> PlanRef | None:
+        return await load(info.context.loaders.plan, self.row.parent_plan_id, "DeploymentPlan")
+
+    @strawberry.field
+    async def rollback_of(self, info: Info) -> PlanRef | None:
+        return await load(info.context.loaders.plan, self.row.rollback_of_id, "DeploymentPlan")
+
+    @strawberry.field(description="Oldest first. `after` may also be a cursor from `planUpdated`.")
+    async def events(self, info: Info, first: int = 100, after: Cursor | None = None) -> EventConnection:
+        return await events_of(info, Stream.PLAN, self.row.id, first, after)
+
+    @strawberry.field(description="Live-stream position that this snapshot is consistent with.")
+    def cursor(self) -> Cursor:
+        return head_cursor(Stream.PLAN, self.row.id, self.row.event_seq)
+
+    @strawberry.field
+    def scheduled_at(self) -> datetime | None:
+        return self.row.scheduled_at
+
+    @strawberry.field
+    def started_at(self) -> datetime | None:
+        return self.row.started_at
+
+    @strawberry.field
+    def completed_at(self) -> datetime | None:
+        return self.row.completed_at
+
+    @strawberry.field
+    def duration_seconds(self) -> int | None:
+        return self.row.duration_seconds
+
+    @strawberry.field
+    def error_message(self) -> str | None:
+        return self.row.error_message
+
+
+def available_actions(row: models.DeploymentPlan) -> list[AvailableAction]:
+    """What can be done with a plan now."""
+    return [
+        AvailableAction(action=PlanAction(action), allowed=allowed, reason=reason, message=message)
+        for action, allowed, reason, message in availability.plan_actions(row)
+    ]

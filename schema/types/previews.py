@@ -1,0 +1,143 @@
+"""What a plan would change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.domain.enums import ChangeAction, ChangeSource, Reversibility
+from schema.context import Info
+from schema.nodes import load
+from schema.scalars import Duration, json_of
+from schema.types.diagnostics import Diagnostic
+from schema.types.graphs import ResourceGraph
+from schema.types.references import ResourceRef
+
+Stored = Mapping[str, Any]
+
+
+@strawberry.type(description="How many resources each action meets.")
+class ChangeSummary:
+    create: int
+    update: int
+    replace: int
+    delete: int
+    import_: int = strawberry.field(name="import")
+    no_change: int
+    run: int
+
+    @classmethod
+    def of_json(cls, stored: Stored) -> ChangeSummary:
+        return cls(
+            create=stored.get("create", 0),
+            update=stored.get("update", 0),
+            replace=stored.get("replace", 0),
+            delete=stored.get("delete", 0),
+            import_=stored.get("import", 0),
+            no_change=stored.get("noChange", 0),
+            run=stored.get("run", 0),
+        )
+
+
+@strawberry.type(description="One property that gets another value. Sensitive values are never shown.")
+class PropertyChange:
+    path: list[str]
+    before: JSON | None
+    after: JSON | None
+    after_unknown: bool = strawberry.field(description="Only the provider will know the new value.")
+    sensitive: bool
+    forces_replacement: bool
+    source: ChangeSource
+    cause: str | None = strawberry.field(description="The expression or upstream change behind it.")
+
+    @classmethod
+    def of_json(cls, stored: Stored) -> PropertyChange:
+        return cls(
+            path=[str(part) for part in stored["path"]],
+            before=json_of(stored.get("before")),
+            after=json_of(stored.get("after")),
+            after_unknown=stored["afterUnknown"],
+            sensitive=stored["sensitive"],
+            forces_replacement=stored["forcesReplacement"],
+            source=ChangeSource(stored["source"]),
+            cause=stored.get("cause"),
+        )
+
+
+@strawberry.type(description="What happens to one resource, or one task that is run.")
+class ResourceChange:
+    stored: strawberry.Private[Stored]
+    key: str
+    type: str
+    action: ChangeAction
+    wave: int
+    properties: list[PropertyChange]
+    reversibility: Reversibility
+    downtime: bool
+    warnings: list[Diagnostic]
+
+    @strawberry.field
+    async def resource(self, info: Info) -> ResourceRef | None:
+        row: ResourceRef | None = await load(
+            info.context.loaders.resource, self.stored.get("resourceId"), "CloudResource"
+        )
+        return row
+
+    @classmethod
+    def of_json(cls, stored: Stored) -> ResourceChange:
+        return cls(
+            stored=stored,
+            key=stored["key"],
+            type=stored["type"],
+            action=ChangeAction(stored["action"]),
+            wave=stored["wave"],
+            properties=[PropertyChange.of_json(change) for change in stored.get("properties", ())],
+            reversibility=Reversibility(stored["reversibility"]),
+            downtime=bool(stored.get("downtime")),
+            warnings=[Diagnostic.of_json(found) for found in stored.get("warnings", ())],
+        )
+
+
+@strawberry.type(description="What a plan would change, as it was computed at `computedAt`.")
+class Preview:
+    plan_id: strawberry.Private[int | None]
+    hash: str
+    computed_at: datetime
+    summary: ChangeSummary
+    changes: list[ResourceChange]
+    points_of_no_return: list[str] = strawberry.field(
+        description="Keys after which rollback can no longer restore the previous state."
+    )
+    estimated_duration: Duration | None
+
+    @strawberry.field(description="Whether a resource of the stack has changed since it was computed.")
+    async def stale(self, info: Info) -> bool:
+        if self.plan_id is None:
+            return False
+        changed = await info.context.loaders.stack_changed_at.load(self.plan_id)
+        return changed is not None and changed > self.computed_at
+
+    @classmethod
+    def of_json(cls, stored: Stored, plan_id: int | None = None) -> Preview:
+        """From a stored or just computed preview; `plan_id` names the plan whose it is."""
+        seconds = stored.get("estimatedDurationSeconds")
+        return cls(
+            plan_id=plan_id,
+            hash=stored["hash"],
+            computed_at=datetime.fromisoformat(stored["computedAt"]),
+            summary=ChangeSummary.of_json(stored["summary"]),
+            changes=[ResourceChange.of_json(change) for change in stored.get("changes", ())],
+            points_of_no_return=list(stored.get("pointsOfNoReturn", ())),
+            estimated_duration=None if seconds is None else Duration(seconds),
+        )
+
+
+@strawberry.type(description="A dry run. Without a preview, the diagnostics say what is wrong.")
+class PreviewResult:
+    preview: Preview | None
+    graph: ResourceGraph | None
+    diagnostics: list[Diagnostic]

@@ -1,0 +1,158 @@
+# mypy: disable-error-code="no-any-return"
+# Objects of other modules are made by name (schema.nodes), because types refer to each other in circles.
+"""Cloud resources, what they were, and what depends on what."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db import models
+from app.domain.enums import DriftStatus
+from app.domain.statuses import ResourceStatus
+from app.reads import plans as plan_reads
+from app.reads import resources as resource_reads
+from schema.connections import Connection, connect_children
+from schema.context import Info
+from schema.nodes import load, view
+from schema.scalars import Cursor, json_of, required_json_of
+from schema.types.entities import Entity
+from schema.types.filters import PlanFilter, page, wanted_plans
+from schema.types.references import JobRef, PlanRef, TenantRef
+
+
+@strawberry.type(description="What a resource was after one change.")
+class ResourceRevision:
+    row: strawberry.Private[models.ResourceRevision]
+
+    @classmethod
+    def of(cls, row: models.ResourceRevision) -> ResourceRevision:
+        return cls(row=row)
+
+    @strawberry.field
+    def number(self) -> int:
+        return self.row.number
+
+    @strawberry.field
+    def properties(self) -> JSON:
+        return required_json_of(self.row.properties)
+
+    @strawberry.field
+    def outputs(self) -> JSON | None:
+        return json_of(self.row.outputs)
+
+    @strawberry.field
+    def at(self) -> datetime:
+        return self.row.at
+
+    @strawberry.field
+    async def job(self, info: Info) -> JobRef | None:
+        return await load(info.context.loaders.job, self.row.job_id, "OrchestrationJob")
+
+
+@strawberry.type(description="One real thing in the outside world, known by stack and key across plans.")
+class CloudResource(Entity):
+    row: strawberry.Private[models.CloudResource]
+
+    @strawberry.field
+    def stack(self) -> str:
+        return self.row.stack
+
+    @strawberry.field(description="Unique within the stack.")
+    def key(self) -> str:
+        return self.row.resource_key
+
+    @strawberry.field
+    def name(self) -> str:
+        return self.row.name
+
+    @strawberry.field(description="As in `resourceTypes`, e.g. postgres.role.")
+    def type(self) -> str:
+        return self.row.type
+
+    @strawberry.field
+    def provider(self) -> str:
+        return self.row.provider
+
+    @strawberry.field(description="The provider connection it is reached by; null for the default one.")
+    def connection(self) -> str | None:
+        return self.row.connection
+
+    @strawberry.field
+    def region(self) -> str | None:
+        return self.row.region
+
+    @strawberry.field(description="The provider's own identity of it.")
+    def external_id(self) -> str | None:
+        return self.row.external_id
+
+    @strawberry.field
+    def status(self) -> ResourceStatus:
+        return self.row.status
+
+    @strawberry.field
+    def drift_status(self) -> DriftStatus:
+        return self.row.drift_status
+
+    @strawberry.field
+    def drift_checked_at(self) -> datetime | None:
+        return self.row.drift_checked_at
+
+    @strawberry.field(description="As the plan rendered it.")
+    def desired(self) -> JSON | None:
+        return json_of(self.row.desired)
+
+    @strawberry.field(description="As it was last left by us.")
+    def applied(self) -> JSON | None:
+        return json_of(self.row.applied)
+
+    @strawberry.field(description="As it was last seen at the provider.")
+    def observed(self) -> JSON | None:
+        return json_of(self.row.observed)
+
+    @strawberry.field
+    def outputs(self) -> JSON | None:
+        return json_of(self.row.outputs)
+
+    @strawberry.field(description="Whether it is left in place when it vanishes from its template.")
+    def retain(self) -> bool:
+        return self.row.retain
+
+    @strawberry.field(description="Whether plans that would destroy it are refused.")
+    def prevent_destroy(self) -> bool:
+        return self.row.prevent_destroy
+
+    @strawberry.field
+    async def tenant(self, info: Info) -> TenantRef | None:
+        return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
+
+    @strawberry.field(description="The plan that changed it last.")
+    async def owner_plan(self, info: Info) -> PlanRef | None:
+        return await load(info.context.loaders.plan, self.row.owner_plan_id, "DeploymentPlan")
+
+    @strawberry.field(description="The job that may write it now.")
+    async def locked_by(self, info: Info) -> JobRef | None:
+        holder = await info.context.loaders.lock_holder.load(self.row.id)
+        return await load(info.context.loaders.job, holder, "OrchestrationJob")
+
+    @strawberry.field(description="The resources it was last applied against.")
+    async def depends_on(self, info: Info) -> list[CloudResource]:
+        return [CloudResource.of(row) for row in await info.context.loaders.resource_needs.load(self.row.id)]
+
+    @strawberry.field(description="The resources that were last applied against it.")
+    async def dependents(self, info: Info) -> list[CloudResource]:
+        return [CloudResource.of(row) for row in await info.context.loaders.resource_dependents.load(self.row.id)]
+
+    @strawberry.field(description="The plans that work on it, newest first.")
+    async def plans(
+        self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
+    ) -> Connection[PlanRef]:
+        relation = plan_reads.of_resource(info.context.tenant_id, wanted_plans(filter))
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    @strawberry.field(description="Newest first.")
+    async def history(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ResourceRevision]:
+        relation = resource_reads.history(info.context.tenant_id)
+        return await connect_children(info, ResourceRevision.of, relation, self.row.id, page(first, after))

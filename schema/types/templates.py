@@ -1,0 +1,166 @@
+# mypy: disable-error-code="no-any-return"
+# Objects of other modules are made by name (schema.nodes), because types refer to each other in circles.
+"""Resource templates and their immutable revisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db import models
+from app.domain.definitions.template import parse_template
+from app.domain.enums import DefinitionStatus, TemplateType
+from app.domain.errors import DomainError
+from app.reads import plans as plan_reads
+from app.reads import templates as template_reads
+from schema.connections import Connection, connect_children
+from schema.context import Info
+from schema.nodes import Node, load, view
+from schema.scalars import Cursor, json_of, required_json_of
+from schema.types.entities import Entity
+from schema.types.filters import PlanFilter, page, wanted_plans
+from schema.types.graphs import ResourceGraph
+from schema.types.references import PlanRef, TemplateRef, TenantRef
+
+
+@strawberry.type(description="What a template said when it was published. Never changes; a plan pins one.")
+class TemplateRevision(Node):
+    row: strawberry.Private[models.TemplateRevision]
+
+    @strawberry.field
+    def number(self) -> int:
+        return self.row.number
+
+    @strawberry.field
+    def status(self) -> DefinitionStatus:
+        return self.row.status
+
+    @strawberry.field
+    def content(self) -> JSON:
+        return required_json_of(self.row.content)
+
+    @strawberry.field
+    def parameters_schema(self) -> JSON:
+        return required_json_of(self.row.content.get("parameters") or {})
+
+    @strawberry.field(description="By name: the expression and what it means.")
+    def outputs_schema(self) -> JSON:
+        return required_json_of(self.row.content.get("outputs") or {})
+
+    @strawberry.field
+    def constraints(self) -> JSON | None:
+        return json_of(self.row.content.get("constraints"))
+
+    @strawberry.field(description="Null if the content no longer makes sense to this version of the product.")
+    def graph(self) -> ResourceGraph | None:
+        try:
+            definition = parse_template(self.row.content)
+        except DomainError:
+            return None
+        types = {resource.key: resource.type for resource in definition.resources}
+        return ResourceGraph.of(definition.graph, "resource", types.__getitem__)
+
+    @strawberry.field(description="SHA-256 of the content, in hex.")
+    def checksum(self) -> str:
+        return self.row.checksum
+
+    @strawberry.field
+    def created_at(self) -> datetime:
+        return self.row.created_at
+
+    @strawberry.field
+    def published_at(self) -> datetime | None:
+        return self.row.published_at
+
+    @strawberry.field
+    async def template(self, info: Info) -> TemplateRef | None:
+        return await load(info.context.loaders.template, self.row.template_id, "ResourceTemplate")
+
+    @strawberry.field(description="The viewer's plans made from it, newest first.")
+    async def plans(
+        self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
+    ) -> Connection[PlanRef]:
+        relation = plan_reads.of_revision(info.context.tenant_id, wanted_plans(filter))
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+
+@strawberry.type(description="A standard set of resources. Its own fields show the draft.")
+class ResourceTemplate(Entity):
+    row: strawberry.Private[models.ResourceTemplate]
+
+    @strawberry.field
+    def name(self) -> str:
+        return self.row.template_name
+
+    @strawberry.field
+    def description(self) -> str | None:
+        return self.row.description
+
+    @strawberry.field
+    def type(self) -> TemplateType:
+        return self.row.template_type
+
+    @strawberry.field
+    def status(self) -> DefinitionStatus:
+        return self.row.status
+
+    @strawberry.field(description="Whether other tenants may read it and make plans from it.")
+    def is_public(self) -> bool:
+        return self.row.is_public
+
+    @strawberry.field
+    def tags(self) -> JSON | None:
+        return json_of(self.row.tags)
+
+    @strawberry.field(description="The draft. Null, like what follows from it, for a template of somebody else.")
+    def content(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.template_content)
+
+    @strawberry.field
+    def parameters(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.parameters)
+
+    @strawberry.field
+    def dependencies(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.dependencies)
+
+    @strawberry.field
+    def outputs(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.outputs)
+
+    @strawberry.field
+    def constraints(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.constraints)
+
+    @strawberry.field
+    def metadata(self, info: Info) -> JSON | None:
+        return self._draft(info, self.row.metadata_)
+
+    @strawberry.field(description="Null for a public template of somebody else.")
+    async def tenant(self, info: Info) -> TenantRef | None:
+        return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
+
+    @strawberry.field(description="Newest first.")
+    async def revisions(
+        self, info: Info, first: int = 20, after: Cursor | None = None
+    ) -> Connection[TemplateRevision]:
+        relation = template_reads.revisions(info.context.tenant_id)
+        return await connect_children(info, TemplateRevision.of, relation, self.row.id, page(first, after))
+
+    @strawberry.field(description="The revision published last.")
+    async def latest(self, info: Info) -> TemplateRevision | None:
+        return await load(info.context.loaders.revision, self.row.latest_revision_id, "TemplateRevision")
+
+    @strawberry.field(description="The viewer's plans made from any revision, newest first.")
+    async def plans(
+        self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
+    ) -> Connection[PlanRef]:
+        relation = plan_reads.of_template(info.context.tenant_id, wanted_plans(filter))
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    def _draft(self, info: Info, column: Any) -> JSON | None:
+        # Publishing a template publishes its revisions, not what its owner is still writing.
+        return json_of(column) if self.row.tenant_id == info.context.tenant_id else None

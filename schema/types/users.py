@@ -1,0 +1,60 @@
+# mypy: disable-error-code="no-any-return"
+# Objects of other modules are made by name (schema.nodes), because types refer to each other in circles.
+"""People, and whoever else may have done something."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from app.db import models
+from app.domain.enums import Permission, Role
+from app.reads import plans as plan_reads
+from app.reads import tenants as tenant_reads
+from schema.connections import Connection, connect_children
+from schema.context import Info
+from schema.nodes import load, view
+from schema.scalars import Cursor
+from schema.types.entities import Entity, SystemActor
+from schema.types.filters import PlanFilter, page, wanted_plans
+from schema.types.references import ApiTokenRef, PlanRef, TenantRef
+
+
+@strawberry.type(description="A person of one tenant.")
+class User(Entity):
+    row: strawberry.Private[models.User]
+
+    @strawberry.field
+    def email(self) -> str:
+        return self.row.email
+
+    @strawberry.field
+    def display_name(self) -> str:
+        return self.row.display_name
+
+    @strawberry.field
+    def role(self) -> Role:
+        return self.row.role
+
+    @strawberry.field
+    async def tenant(self, info: Info) -> TenantRef | None:
+        return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
+
+    @strawberry.field(description="The plans that this person made, newest first.")
+    async def plans(
+        self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
+    ) -> Connection[PlanRef]:
+        relation = plan_reads.of_user(info.context.tenant_id, wanted_plans(filter))
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    @strawberry.field(description="Newest first, also those revoked; for this person and for administrators.")
+    async def tokens(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ApiTokenRef] | None:
+        principal = info.context.principal
+        if principal.user_id != self.row.id and not principal.may(Permission.ADMIN):
+            return None
+        relation = tenant_reads.tokens_of_user(info.context.tenant_id)
+        return await connect_children(info, view("ApiToken"), relation, self.row.id, page(first, after))
+
+
+Actor: TypeAlias = Annotated[User | SystemActor, strawberry.union("Actor", description="Who did it.")]
