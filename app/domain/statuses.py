@@ -250,6 +250,8 @@ STEP: Lifecycle[StepStatus] = Lifecycle(
         # Beyond the first design: a step that acted and will not be tried again must stay open to compensation.
         (StepStatus.RETRY_WAIT, "abandoned", StepStatus.FAILED),
         (StepStatus.READY, "abandoned", StepStatus.FAILED),
+        # A condition may read outputs, so it is judged when a worker looks at the step, not before.
+        (StepStatus.READY, "when_false", StepStatus.SKIPPED),
         (StepStatus.RUNNING, "permanent_or_exhausted", StepStatus.FAILED),
         (StepStatus.RUNNING, "timeout", StepStatus.UNKNOWN),
         (StepStatus.RUNNING, "lease_lost", StepStatus.UNKNOWN),

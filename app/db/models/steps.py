@@ -67,6 +67,8 @@ class StepRun(Base):
     undo_attempt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     max_attempts: Mapped[int] = mapped_column(Integer, default=3, server_default=text("3"))
     crashes: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    # How often an unknown outcome was asked for since it became unknown.
+    observations: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     timeout_seconds: Mapped[float] = mapped_column(Float)
     operation_id: Mapped[UUID] = mapped_column(Uuid)
     fence: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))

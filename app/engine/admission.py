@@ -1,0 +1,30 @@
+"""Lets queued jobs start as soon as nobody else works on their stack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import text
+
+from app.db import jobs
+from app.db.ledger import Ledger
+from app.db.uow import Transaction
+
+# The oldest waiting job of each stack whose lock is free.
+_WAITING = text(
+    "SELECT DISTINCT ON (j.tenant_id, j.stack) j.tenant_id, j.id FROM orchestration_job j"
+    " WHERE j.status = 'QUEUED' AND NOT EXISTS (SELECT 1 FROM resource_lock l WHERE l.tenant_id = j.tenant_id"
+    "   AND l.lock_key = 'stack/' || j.stack)"
+    " ORDER BY j.tenant_id, j.stack, j.priority DESC, j.id LIMIT 50"
+)
+
+
+async def admit(transaction: Transaction) -> int:
+    """Start what may start; returns how many jobs that were."""
+    waiting = (await transaction.session.execute(_WAITING)).all()
+    for tenant_id, job_id in waiting:
+        scoped = replace(transaction, tenant_id=tenant_id)
+        ledger = await Ledger.open(scoped, job_id)
+        if ledger is not None:
+            await jobs.start(ledger)
+    return len(waiting)

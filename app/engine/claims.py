@@ -1,0 +1,318 @@
+"""Claims: a due step becomes one worker's work. The intent to act is committed with the claim.
+
+Whoever holds the newest fence may write the step's outcome. Claiming raises it; so does taking a step from a worker
+that is lost or that was told to let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.engine import RowMapping
+
+from app.db.ledger import Ledger
+from app.db.sealing import Sealer
+from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason
+from app.domain.errors import DomainError, Invalid, Severity
+from app.domain.expressions import embedded
+from app.domain.operations import EffectState, OperationKind
+from app.domain.retrying import RetryPolicy
+from app.domain.statuses import STEP, JobStatus, StepStatus
+from app.domain.values import Value, reveal
+from app.engine import resources
+from app.engine.scope import read_scope
+from app.engine.states import pack, unpack
+from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
+from app.providers.registry import Registry
+
+MAX_CRASHES = 3
+UNDO_ATTEMPTS = 5
+
+_CLAIMABLE = frozenset({JobStatus.DISPATCHED, JobStatus.RUNNING, JobStatus.CANCELLING, JobStatus.ROLLING_BACK})
+_MODES = {
+    StepStatus.READY: Mode.RUN,
+    StepStatus.RETRY_WAIT: Mode.RUN,
+    StepStatus.WAITING: Mode.POLL,
+    StepStatus.UNKNOWN: Mode.OBSERVE,
+    StepStatus.COMPENSATING: Mode.UNDO,
+}
+
+_STEP = text(
+    "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt, s.undo_attempt,"
+    " s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence, s.handle,"
+    " s.resource_id, s.undo_of_id,"
+    " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before, e.intended,"
+    " e.after, e.undo, r.status AS resource_status, r.external_id, r.applied, r.outputs AS resource_outputs,"
+    " r.private, r.state_version"
+    " FROM step_run s"
+    " LEFT JOIN step_effect e ON e.tenant_id = s.tenant_id AND e.step_run_id = coalesce(s.undo_of_id,"
+    "   (s.spec->>'effectOf')::bigint, s.id) AND e.direction = 'FORWARD'"
+    " LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
+    " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND s.due_at <= clock_timestamp()"
+    " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
+    "   AND w.lease_until > clock_timestamp())"
+)
+_TAKE = text(
+    "UPDATE step_run SET status = :status, worker_id = :worker, fence = fence + 1, due_at = NULL,"
+    " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :touches,"
+    " inputs = coalesce(CAST(:inputs AS jsonb), inputs), started_at = coalesce(started_at, clock_timestamp()),"
+    " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE'"
+    " WHERE tenant_id = :tenant AND id = :id RETURNING fence"
+)
+_ATTEMPT = text(
+    "INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
+    " SELECT :tenant, :step, :direction, :number, w.name, :fence FROM worker w WHERE w.id = :worker"
+    " ON CONFLICT (tenant_id, step_run_id, direction, number) DO UPDATE SET worker = excluded.worker,"
+    " fence = excluded.fence, ended_at = NULL"
+)
+# What was before the first attempt stays what was before: later attempts may find it half changed.
+_INTENT = text(
+    "INSERT INTO step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state, operation_id,"
+    " before, intended) VALUES (:tenant, :job, :step, :direction, :resource, :action, 'INTENT', :operation,"
+    " CAST(:before AS jsonb), CAST(:intended AS jsonb))"
+    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Claims for one worker."""
+
+    worker_id: int
+    registry: Registry
+    sealer: Sealer
+
+    async def claim(self, ledger: Ledger, step_id: int) -> tuple[Work, Outcome | None] | None:
+        """Take the step, under the job's lock. None when it is not to be had: somebody else has it, or it is not due.
+
+        Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it comes
+        with the work.
+        """
+        if ledger.status not in _CLAIMABLE:
+            return None
+        transaction = ledger.transaction
+        result = await transaction.session.execute(
+            _STEP, {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id}
+        )
+        row = result.mappings().one_or_none()
+        if row is None or StepStatus(row["status"]) not in _MODES:
+            return None
+        status = StepStatus(row["status"])
+        mode = _MODES[status]
+        if ledger.status is JobStatus.DISPATCHED:
+            ledger.apply("claimed_forward")
+        work = self._work(ledger, row, mode)
+        outcome: Outcome | None = None
+        if mode is Mode.RUN:
+            work, outcome = await self._prepare(ledger, row, work)
+            if isinstance(outcome, Absent):
+                await self._skip(ledger, row)
+                return None
+        work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
+        return work, outcome
+
+    def _work(self, ledger: Ledger, row: RowMapping, mode: Mode) -> Work:
+        tenant_id = ledger.transaction.tenant_id
+        configuration = ledger.row["configuration"] or {}
+        spec = self.sealer.open(row["spec"], tenant_id)
+        retry = RetryPolicy.from_document(spec.get("retry") or {})
+        effect = self._effect(row, tenant_id)
+        attempt = row["undo_attempt"] if mode is Mode.UNDO else row["attempt"]
+        if mode in (Mode.RUN, Mode.UNDO):
+            attempt += 1
+        allowed = UNDO_ATTEMPTS if mode is Mode.UNDO else row["max_attempts"] + row["crashes"]
+        return Work(
+            tenant_id=tenant_id,
+            job_id=ledger.job_id,
+            plan_id=ledger.plan_id,
+            stack=ledger.row["stack"],
+            tenant_slug=configuration.get("tenant", {}).get("slug", ""),
+            step_id=row["id"],
+            key=row["step_key"],
+            mode=mode,
+            operation=OperationKind(row["operation"]),
+            action=ChangeAction(row["effect_action"] or row["change"]),
+            status=StepStatus(row["status"]),
+            spec=spec,
+            inputs=self.sealer.open(row["inputs"] or {}, tenant_id),
+            attempt=attempt,
+            fence=row["fence"],
+            worker_id=self.worker_id,
+            operation_id=row["effect_operation_id"] if mode is Mode.UNDO and effect else row["operation_id"],
+            timeout_seconds=row["timeout_seconds"],
+            retry=retry,
+            attempts_left=allowed - attempt if row["crashes"] < MAX_CRASHES else 0,
+            observations=row["observations"] + 1 if mode is Mode.OBSERVE else 0,
+            prior=self._recorded(row, tenant_id),
+            effect=effect,
+            handle=row["handle"],
+            resource_id=row["resource_id"],
+            resource_status=row["resource_status"],
+            outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
+        )
+
+    def _effect(self, row: RowMapping, tenant_id: int) -> Effect | None:
+        if row["effect_action"] is None:
+            return None
+        return Effect(
+            action=ChangeAction(row["effect_action"]),
+            state=EffectState(row["effect_state"]),
+            operation_id=row["effect_operation_id"],
+            before=unpack(row["before"], self.sealer, tenant_id),
+            intended=self.sealer.open(row["intended"], tenant_id) if row["intended"] is not None else None,
+            after=unpack(row["after"], self.sealer, tenant_id),
+            undo=row["undo"],
+        )
+
+    def _recorded(self, row: RowMapping, tenant_id: int) -> Any:
+        if row["external_id"] is None or row["applied"] is None:
+            return None
+        return unpack(
+            {
+                "id": row["external_id"],
+                "properties": row["applied"],
+                "outputs": row["resource_outputs"] or {},
+                "private": row["private"],
+                "version": row["state_version"],
+            },
+            self.sealer,
+            tenant_id,
+        )
+
+    async def _prepare(self, ledger: Ledger, row: RowMapping, work: Work) -> tuple[Work, Outcome | None]:
+        """Evaluate the step's expressions and find out what it has to do. Absent stands for a false condition."""
+        try:
+            scope = await read_scope(ledger.transaction, self.sealer, ledger.row, work.spec)
+            condition = work.spec.get("when")
+            if condition is not None and reveal(embedded.render(condition, scope)) is not True:
+                return work, Absent()
+            if row["crashes"] >= MAX_CRASHES:
+                message = f"the worker died {row['crashes']} times while it ran this step"
+                return work, Failed(ErrorClass.WORKER_LOST, "POISON", message)
+            return self._resolve(work, scope)
+        except DomainError as error:
+            return work, Failed(ErrorClass.PERMANENT, error.code, error.message)
+
+    def _resolve(self, work: Work, scope: Mapping[str, Value]) -> tuple[Work, Outcome | None]:
+        spec = work.spec
+        match work.operation:
+            case OperationKind.APPLY:
+                return self._resolve_application(work, scope)
+            case OperationKind.DELETE:
+                gone = work.prior is None or work.resource_status in ("DELETED", "DETACHED")
+                if gone or spec.get("detach"):
+                    return replace(work, action=ChangeAction.DETACH), Succeeded()
+                return replace(work, action=ChangeAction.DELETE), None
+            case OperationKind.RETIRE:
+                return work, None
+            case OperationKind.ACT:
+                if work.prior is None:
+                    message = f"'{work.resource_key}' does not exist, so there is nothing to {spec['action']}"
+                    return work, Failed(ErrorClass.PERMANENT, "NOT_FOUND", message)
+                inputs = embedded.render(spec.get("inputs") or {}, scope)
+                return replace(work, inputs=inputs, action=ChangeAction.RUN), None
+            case OperationKind.RUN:
+                inputs, faults = self.registry.check_task(
+                    spec["task"], embedded.render(spec.get("inputs") or {}, scope)
+                )
+                _refuse(faults)
+                return replace(work, inputs=inputs, action=ChangeAction.RUN), None
+
+    def _resolve_application(self, work: Work, scope: Mapping[str, Value]) -> tuple[Work, Outcome | None]:
+        spec = work.spec
+        if spec.get("overlay") is not None:
+            if work.prior is None:
+                message = f"'{work.resource_key}' does not exist, so it cannot be scaled"
+                return work, Failed(ErrorClass.PERMANENT, "NOT_FOUND", message)
+            rendered = {**work.prior.properties, **embedded.render(spec["overlay"], scope)}
+        else:
+            rendered = embedded.render(spec.get("properties") or {}, scope)
+        inputs, faults = self.registry.check(spec["type"], rendered)
+        _refuse(faults)
+        difference = self.registry.compare(spec["type"], work.prior.properties if work.prior else None, inputs)
+        work = replace(work, inputs=inputs, difference=difference, action=difference.action)
+        if difference.action is ChangeAction.NO_CHANGE and work.resource_status == "ACTIVE":
+            return work, Succeeded(state=work.prior)
+        if difference.action is ChangeAction.NO_CHANGE:
+            return replace(work, action=ChangeAction.UPDATE), None
+        return work, None
+
+    async def _skip(self, ledger: Ledger, row: RowMapping) -> None:
+        """The condition is false: the step is over without a claim."""
+        status = StepStatus(row["status"])
+        ready = StepStatus.READY if status is StepStatus.READY else STEP.after(status, "timer")
+        skipped = STEP.after(ready, "when_false")
+        ledger.step_event(row["id"], row["step_key"], status, skipped, row["attempt"], StatusReason.CONDITION_FALSE)
+        await ledger.transaction.session.execute(_SKIP, {"tenant": ledger.transaction.tenant_id, "id": row["id"]})
+
+    async def _take(self, ledger: Ledger, row: RowMapping, work: Work, *, acts: bool) -> int:
+        transaction = ledger.transaction
+        running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
+        secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
+        inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
+        fence = await transaction.session.execute(
+            _TAKE,
+            {
+                "tenant": work.tenant_id,
+                "id": work.step_id,
+                "worker": self.worker_id,
+                "status": running.value,
+                "attempt": work.attempt if work.mode is not Mode.UNDO else row["attempt"],
+                "undo_attempt": work.attempt if work.mode is Mode.UNDO else row["undo_attempt"],
+                "observations": work.observations,
+                "touches": acts and work.mode is Mode.RUN,
+                "inputs": orjson.dumps(inputs).decode() if work.mode is Mode.RUN else None,
+            },
+        )
+        held = int(fence.scalar_one())
+        direction = JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD
+        if work.mode in (Mode.RUN, Mode.UNDO):
+            await transaction.session.execute(
+                _ATTEMPT,
+                {
+                    "tenant": work.tenant_id,
+                    "step": work.step_id,
+                    "direction": direction.value,
+                    "number": work.attempt,
+                    "worker": self.worker_id,
+                    "fence": held,
+                },
+            )
+        if acts and work.mode is Mode.RUN:
+            before = pack(work.prior, secret, self.sealer, work.tenant_id)
+            await transaction.session.execute(
+                _INTENT,
+                {
+                    "tenant": work.tenant_id,
+                    "job": work.job_id,
+                    "step": work.step_id,
+                    "direction": direction.value,
+                    "resource": work.resource_id,
+                    "action": work.action.value,
+                    "operation": work.operation_id,
+                    "before": orjson.dumps(before).decode() if before is not None else None,
+                    "intended": orjson.dumps(inputs).decode(),
+                },
+            )
+        if running is not work.status:
+            ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
+        if work.resource_id is not None and (acts or work.mode is Mode.UNDO):
+            await resources.begin(ledger, work)
+        return held
+
+
+_SKIP = text(
+    "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
+    " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
+)
+
+
+def _refuse(faults: Any) -> None:
+    errors = [fault for fault in faults if fault.severity is Severity.ERROR]
+    if errors:
+        message = "; ".join(f"{'.'.join(fault.path)}: {fault.message}" for fault in errors)
+        raise Invalid(message, path=errors[0].path, diagnostics=errors)

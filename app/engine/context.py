@@ -1,0 +1,67 @@
+"""What a provider sees of the engine while it works on one step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from app import clock
+from app.domain.enums import LogLevel
+from app.engine.log import StepLog
+from app.engine.work import Work
+from app.providers.base import OperationCancelled
+
+Connect = Callable[[str], AbstractAsyncContextManager[Any]]
+
+
+class StepContext:
+    """The engine's side of `app.providers.base.Context`."""
+
+    def __init__(self, work: Work, connection: Any, log: StepLog, workspace: Path, connect: Connect) -> None:
+        self._work = work
+        self._log = log
+        self._connect = connect
+        self._cancelled = asyncio.Event()
+        self.connection = connection
+        self.workspace = workspace
+        self.deadline = clock.monotonic() + work.timeout_seconds
+
+    @property
+    def operation_id(self) -> str:
+        return self._work.operation_id.hex
+
+    @property
+    def attempt(self) -> int:
+        return self._work.attempt
+
+    @property
+    def owner(self) -> str:
+        work = self._work
+        return f"windlass:{work.tenant_slug}:{work.stack}:{work.resource_key or work.key}"
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Tell the provider that somebody asked to stop."""
+        self._cancelled.set()
+
+    def connect(self, name: str) -> AbstractAsyncContextManager[Any]:
+        return self._connect(name)
+
+    def log(self, message: str, level: LogLevel = LogLevel.INFO, stream: str = "provider", **fields: Any) -> None:
+        self._log.add(message, level, stream, fields)
+
+    def progress(self, percent: float | None, message: str = "") -> None:
+        self._log.progress(percent, message)
+
+    async def sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._cancelled.wait(), seconds)
+        except TimeoutError:
+            return
+        raise OperationCancelled

@@ -1,0 +1,192 @@
+"""Calls providers for one claimed step and says what came of it. Touches no table of ours but the log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from app.domain.enums import ChangeAction, ErrorClass, LogLevel
+from app.domain.operations import OperationKind
+from app.domain.values import reveal
+from app.engine import undoing
+from app.engine.context import StepContext
+from app.engine.work import Absent, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
+from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Pending, ProviderError, ResourceState
+from app.providers.registry import Registry
+
+_logger = structlog.get_logger(__name__)
+
+# How long a provider may take to let go after its time is up.
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Carries out work with the providers of `registry`."""
+
+    registry: Registry
+
+    async def execute(self, work: Work, context: StepContext) -> Outcome:
+        """What came of the work. Never raises, except when this task itself is cancelled."""
+        call = asyncio.ensure_future(self._call(work, context))
+        done, _ = await asyncio.wait({call}, timeout=work.timeout_seconds)
+        if not done:
+            context.log(f"no answer within {work.timeout_seconds:g} s", LogLevel.WARN)
+            context.cancel()
+            done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+            if not done:
+                call.cancel()
+                await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+            return Unclear(ErrorClass.TIMEOUT, f"no answer within {work.timeout_seconds:g} s")
+        return call.result()
+
+    async def _call(self, work: Work, context: StepContext) -> Outcome:
+        try:
+            match work.mode:
+                case Mode.RUN:
+                    return await self._run(work, context)
+                case Mode.POLL:
+                    return await self._poll(work, context)
+                case Mode.OBSERVE:
+                    return await self._observe(work, context)
+                case Mode.UNDO:
+                    return await undoing.undo(self.registry, work, context)
+        except ProviderError as error:
+            return _failure(work, error)
+        except asyncio.CancelledError:
+            return Unclear(ErrorClass.TIMEOUT, "the provider had to be stopped")
+        except Exception:
+            # A bug in a provider says nothing about what it did before it raised.
+            _logger.exception("a provider raised something that is not a ProviderError", step=work.key)
+            message = f"the provider of {work.spec.get('type') or work.spec.get('task')} failed in an unexpected way"
+            return Failed(ErrorClass.PERMANENT, "PROVIDER_BUG", message)
+
+    # ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, work: Work, context: StepContext) -> Outcome:
+        context.log(
+            f"{work.action.value} {work.spec.get('type') or work.spec.get('task') or work.key}", stream="engine"
+        )
+        match work.operation:
+            case OperationKind.APPLY:
+                return await self._apply(work, context)
+            case OperationKind.DELETE:
+                return await self._delete(work, context, _required(work.prior))
+            case OperationKind.RETIRE:
+                return await self._retire(work, context)
+            case OperationKind.ACT:
+                kind = self.registry.resource(work.spec["type"])
+                arguments = reveal(dict(work.inputs))
+                return _acted(await kind.act(context, work.spec["action"], _required(work.prior), arguments))
+            case OperationKind.RUN:
+                outputs = await self.registry.task(work.spec["task"]).run(context, reveal(dict(work.inputs)))
+                return Succeeded(outputs=outputs)
+
+    async def _apply(self, work: Work, context: StepContext) -> Outcome:
+        kind = self.registry.resource(work.spec["type"])
+        properties = reveal(dict(work.inputs))
+        if work.action is ChangeAction.UPDATE:
+            if work.difference is None:
+                message = "an update needs a difference"
+                raise AssertionError(message)
+            return _settled(await kind.update(context, _required(work.prior), properties, work.difference))
+        if work.action is ChangeAction.REPLACE and kind.delete_first:
+            deleted = await self._delete(work, context, _required(work.prior))
+            if not isinstance(deleted, Succeeded):
+                return deleted
+        return _settled(await kind.create(context, properties))
+
+    async def _delete(self, work: Work, context: StepContext, state: ResourceState) -> Outcome:
+        kind = self.registry.resource(work.spec["type"])
+        pending = await kind.delete(context, state)
+        if pending is not None:
+            return _waiting(pending)
+        if await kind.read(context, state) is not None:
+            return Unclear(
+                ErrorClass.INDETERMINATE, "the provider reported the deletion but the resource is still there"
+            )
+        return Succeeded()
+
+    async def _retire(self, work: Work, context: StepContext) -> Outcome:
+        """The deployment is accepted: what was kept for a rollback goes."""
+        effect = work.effect
+        if effect is None or effect.before is None:
+            return Succeeded()
+        kind = self.registry.resource(work.spec["type"])
+        if effect.undo is not None:
+            await kind.finalize_action(context, work.spec["action"], effect.before, effect.undo)
+            return Succeeded()
+        return await self._delete(work, context, effect.before)
+
+    # ── poll and observe ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _poll(self, work: Work, context: StepContext) -> Outcome:
+        answer = await self.registry.resource(work.spec["type"]).poll(context, work.handle or {})
+        return Succeeded() if answer is None else _settled(answer)
+
+    async def _observe(self, work: Work, context: StepContext) -> Outcome:
+        """Nobody knows what became of the last attempt: find out."""
+        context.log("finding out what the interrupted attempt has done", stream="engine")
+        effect = work.effect
+        if effect is None:
+            return Absent()
+        if work.operation is OperationKind.RUN:
+            if self.registry.task(work.spec["task"]).idempotent:
+                return Absent()
+            message = f"nobody can tell whether {work.spec['task']} was carried out"
+            return Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", message)
+        kind = self.registry.resource(work.spec["type"])
+        if work.operation is OperationKind.ACT:
+            arguments = reveal(dict(effect.intended or {}))
+            result = await kind.recover_action(context, work.spec["action"], _required(effect.before), arguments)
+            return Absent() if result is None else _acted(result)
+        if work.operation is OperationKind.RETIRE:
+            return Absent()
+        if effect.action is ChangeAction.DELETE:
+            live = await kind.read(context, _required(effect.before))
+            return Succeeded() if live is None else Absent()
+        if effect.action is ChangeAction.UPDATE:
+            live = await kind.read(context, _required(effect.before))
+            if live is None:
+                return Absent()
+            wanted = kind.compare(live.properties, reveal(dict(effect.intended or {})))
+            return Succeeded(state=live) if wanted.action is ChangeAction.NO_CHANGE else Absent()
+        made = await kind.recover(context, reveal(dict(effect.intended or {})))
+        if made is None:
+            return Absent()
+        context.log(f"the interrupted attempt had made {made.id}; it is adopted", stream="engine")
+        return Succeeded(state=made)
+
+
+def _settled(answer: ResourceState | Pending) -> Outcome:
+    if isinstance(answer, Pending):
+        return _waiting(answer)
+    return Succeeded(state=answer, outputs=answer.outputs)
+
+
+def _waiting(pending: Pending) -> Waiting:
+    return Waiting(pending.handle, pending.poll_after_seconds, pending.message, pending.percent, pending.partial)
+
+
+def _acted(result: ActionResult) -> Succeeded:
+    outputs = dict(result.outputs)
+    return Succeeded(
+        state=result.state, outputs=outputs, artifact=result.artifact, undo=result.undo, connection=result.connection
+    )
+
+
+def _failure(work: Work, error: ProviderError) -> Outcome:
+    if isinstance(error, OperationCancelled):
+        return Failed(ErrorClass.CANCELLED, error.code, error.message, partial=error.partial)
+    if error.kind is ErrorKind.OUTCOME_UNKNOWN and work.mode is not Mode.UNDO:
+        return Unclear(ErrorClass.INDETERMINATE, error.message)
+    return Failed(error.kind.error_class, error.code, error.message, error.retry_after_seconds, error.partial)
+
+
+def _required(state: ResourceState | None) -> ResourceState:
+    if state is None:
+        message = "nothing is recorded of the resource"
+        raise ProviderError(ErrorKind.NOT_FOUND, message)
+    return state

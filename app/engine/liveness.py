@@ -1,0 +1,120 @@
+"""A worker's proof of life, and what it does when it no longer has one.
+
+The lease is a row that is renewed; the session lock beside it lets others notice within two seconds that the process
+is gone. A worker that finds its lease taken, or that could not renew it in time, ends at once: somebody else may
+already be doing its work, and every provider call from now on would be a double.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import clock
+from app.db.uow import Database, SystemRole
+
+LOCK_CLASS = 77
+EXIT_DECLARED_DEAD = 70
+EXIT_LEASE_LOST = 71
+
+_REGISTER = text(
+    "INSERT INTO worker (name, host, pid, app_version, lease_until)"
+    " VALUES (:name, :host, :pid, :version, clock_timestamp() + make_interval(secs => :lease)) RETURNING id"
+)
+_RENEW = text(
+    "UPDATE worker SET lease_until = clock_timestamp() + make_interval(secs => :lease), draining = :draining"
+    " WHERE id = :id AND dead_at IS NULL RETURNING id"
+)
+_LEAVE = text("UPDATE worker SET dead_at = clock_timestamp() WHERE id = :id AND dead_at IS NULL")
+_TOLD_TO_STOP = text(
+    "SELECT s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id AND j.id = s.job_id"
+    " WHERE s.worker_id = :id AND j.status = 'CANCELLING' AND j.cancel_mode IN ('INTERRUPT', 'FORCE')"
+)
+_HOLD = text("SELECT pg_try_advisory_lock(:class, :id)")
+
+_logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process as a worker: registered, alive as long as `run` goes on."""
+
+    database: Database
+    lease_seconds: float
+    name: str
+    version: str
+    on_cancel: Callable[[int], None] = lambda _step_id: None
+    id: int = 0
+    draining: bool = False
+    _renewed: float = 0.0
+
+    async def register(self) -> int:
+        """Enter the list of workers; the id is this process's for its whole life."""
+        async with self.database.system(SystemRole.TICK) as transaction:
+            result = await transaction.session.execute(
+                _REGISTER,
+                {
+                    "name": self.name,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "version": self.version,
+                    "lease": self.lease_seconds,
+                },
+            )
+            self.id = int(result.scalar_one())
+        self._renewed = clock.monotonic()
+        return self.id
+
+    async def run(self) -> None:
+        """Renew the lease until cancelled. Ends the process when the lease is lost."""
+        lock: AsyncConnection | None = None
+        pause = self.lease_seconds / 5
+        while True:
+            asked = clock.monotonic()
+            try:
+                lock = await self._hold(lock)
+                await asyncio.wait_for(self._renew(), timeout=self.lease_seconds / 2)
+                self._renewed = asked
+            except Exception:  # any trouble is the same: the lease runs on, and decides
+                _logger.warning("the lease could not be renewed", worker_id=self.id, exc_info=True)
+                lock = None
+            if clock.monotonic() > self._renewed + self.lease_seconds:
+                self._end(EXIT_LEASE_LOST, "the lease ran out")
+            await asyncio.sleep(pause)
+
+    async def leave(self) -> None:
+        """Say that this worker is done, so that nobody has to wait for its lease to run out."""
+        async with self.database.system(SystemRole.TICK) as transaction:
+            await transaction.session.execute(_LEAVE, {"id": self.id})
+
+    async def _renew(self) -> None:
+        async with self.database.system(SystemRole.TICK) as transaction:
+            renewed = await transaction.session.execute(
+                _RENEW, {"id": self.id, "lease": self.lease_seconds, "draining": self.draining}
+            )
+            if renewed.first() is None:
+                self._end(EXIT_DECLARED_DEAD, "this worker was declared dead")
+            told = await transaction.session.execute(_TOLD_TO_STOP, {"id": self.id})
+            for (step_id,) in told:
+                self.on_cancel(step_id)
+
+    async def _hold(self, lock: AsyncConnection | None) -> AsyncConnection | None:
+        """Keep a connection of our own whose session lock says that this process lives."""
+        if lock is not None and not lock.closed:
+            await lock.execute(text("SELECT 1"))
+            return lock
+        connection = await self.database.engine.connect()
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(_HOLD, {"class": LOCK_CLASS, "id": self.id})
+        return connection
+
+    def _end(self, code: int, why: str) -> None:
+        _logger.error("the worker ends itself", worker_id=self.id, reason=why)
+        os._exit(code)

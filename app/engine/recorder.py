@@ -1,0 +1,254 @@
+"""Writes what came of a step: its status, its effect, the resource, the lines still waiting; all in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from sqlalchemy import text
+
+from app.db import journal
+from app.db.ledger import Ledger
+from app.db.sealing import Sealer
+from app.domain.enums import ChangeAction, JobDirection
+from app.domain.operations import EffectState, OperationKind, Phase
+from app.domain.retrying import RetryPolicy, delay
+from app.domain.statuses import STEP, StepStatus
+from app.engine import resources
+from app.engine.states import pack
+from app.engine.verdicts import Verdict, judge
+from app.engine.work import Failed, Mode, Outcome, Succeeded, Undone, Waiting, Work
+from app.providers.registry import Registry
+
+_FINISH = text(
+    "UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message, worker_id = NULL,"
+    " due_at = CASE WHEN CAST(:wait AS float8) IS NULL THEN NULL"
+    "   ELSE clock_timestamp() + make_interval(secs => CAST(:wait AS float8)) END,"
+    " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = CAST(:handle AS jsonb),"
+    " outputs = coalesce(CAST(:outputs AS jsonb), outputs), error = CAST(:error AS jsonb),"
+    " percent = coalesce(CAST(:percent AS float8), percent),"
+    " completed_at = CASE WHEN :ended THEN clock_timestamp() END"
+    " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker RETURNING id"
+)
+_END_ATTEMPT = text(
+    "UPDATE step_attempt SET ended_at = clock_timestamp(), error = CAST(:error AS jsonb)"
+    " WHERE tenant_id = :tenant AND step_run_id = :id AND direction = :direction AND number = :number"
+)
+_EFFECT = text(
+    "UPDATE step_effect SET state = :state, after = coalesce(CAST(:after AS jsonb), after),"
+    " undo = coalesce(CAST(:undo AS jsonb), undo), completed_at = clock_timestamp()"
+    " WHERE tenant_id = :tenant AND direction = 'FORWARD' AND step_run_id ="
+    " (SELECT coalesce(undo_of_id, id) FROM step_run WHERE tenant_id = :tenant AND id = :id)"
+)
+_ARTIFACT = text(
+    "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || CAST(:artifact AS jsonb)"
+    " WHERE tenant_id = :tenant AND id = :job"
+)
+# Predecessors go in reverse order of dependency: that of a dependent before that of what it depends on.
+_RETIRE = text(
+    "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave, needs,"
+    " spec, resource_id, timeout_seconds, operation_id, max_attempts)"
+    " SELECT s.tenant_id, s.job_id, 'retire:' || s.step_key, 'retire ' || s.name, 'RESOURCE_DELETE', 'RETIRE', :phase,"
+    " 'DELETE', 'PENDING', s.wave + 1,"
+    " coalesce((SELECT array_agg('retire:' || d.step_key) FROM step_run d WHERE d.tenant_id = s.tenant_id"
+    "   AND d.job_id = s.job_id AND s.step_key = ANY(d.needs)), '{}'),"
+    " s.spec || jsonb_build_object('effectOf', s.id, 'when', NULL, 'strategy', 'CONTINUE'), s.resource_id,"
+    " s.timeout_seconds, :operation, 5 FROM step_run s WHERE s.tenant_id = :tenant AND s.id = :id"
+    " ON CONFLICT (tenant_id, job_id, step_key) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records outcomes. `random` gives numbers in [0, 1) for the jitter of retries."""
+
+    registry: Registry
+    sealer: Sealer
+    random: Callable[[], float]
+
+    async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
+        """Write the outcome under the job's lock. False, and nothing written, when the step is no longer ours."""
+        verdict = judge(work, outcome)
+        if not await self._finish(ledger, work, outcome, verdict):
+            return False
+        if lines:
+            await journal.append_lines(
+                ledger.transaction,
+                work.job_id,
+                lines,
+                step_run_id=work.step_id,
+                step_key=work.key,
+                attempt=work.attempt,
+            )
+        await self._record_effect(ledger, work, outcome, verdict)
+        await self._record_resource(ledger, work, outcome, verdict)
+        held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status
+        if verdict.status is not held:
+            error = self._error(outcome, verdict)
+            ledger.step_event(work.step_id, work.key, held, verdict.status, work.attempt, verdict.reason, error=error)
+        return True
+
+    async def _finish(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> bool:
+        execute = ledger.transaction.session.execute
+        error = self._error(outcome, verdict)
+        outputs = None
+        if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
+            outputs = _json(self.sealer.seal(dict(outcome.outputs), work.tenant_id))
+        waiting = outcome if isinstance(outcome, Waiting) else None
+        result = await execute(
+            _FINISH,
+            {
+                "tenant": work.tenant_id,
+                "id": work.step_id,
+                "fence": work.fence,
+                "worker": work.worker_id,
+                "status": verdict.status.value,
+                "reason": verdict.reason.value,
+                "message": verdict.message,
+                "wait": self._wait(work, outcome, verdict),
+                "handle": _json(waiting.handle) if waiting else None,
+                "outputs": outputs,
+                "error": _json(error) if error is not None else None,
+                "percent": waiting.percent if waiting else None,
+                "ended": verdict.status in STEP.closed | STEP.settled,
+            },
+        )
+        if result.first() is None:
+            return False
+        direction = JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD
+        await execute(
+            _END_ATTEMPT,
+            {
+                "tenant": work.tenant_id,
+                "id": work.step_id,
+                "direction": direction.value,
+                "number": work.attempt,
+                "error": _json(error) if error is not None else None,
+            },
+        )
+        return True
+
+    def _wait(self, work: Work, outcome: Outcome, verdict: Verdict) -> float | None:
+        """Seconds until somebody has to look at the step again; None when nobody has to."""
+        if not verdict.again:
+            return None
+        if isinstance(outcome, Waiting):
+            return max(outcome.seconds, 0.1)
+        if isinstance(outcome, Failed):
+            policy = _UNDO_RETRY if work.mode is Mode.UNDO else work.retry
+            pause = delay(policy, work.attempt, self.random())
+            return max(pause, outcome.retry_after_seconds or 0.0)
+        return verdict.pause
+
+    def _error(self, outcome: Outcome, verdict: Verdict) -> dict[str, Any] | None:
+        if isinstance(outcome, Failed):
+            return outcome.document(retryable=verdict.again)
+        if verdict.error is not None:
+            return verdict.error.document(retryable=verdict.again)
+        return None
+
+    async def _record_effect(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
+        if work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH):
+            return
+        state: EffectState | None = None
+        after = undo = None
+        if isinstance(outcome, Undone):
+            state = EffectState.UNDONE
+        elif isinstance(outcome, Succeeded):
+            state, after, undo = EffectState.DONE, outcome.state, outcome.undo
+        elif work.mode is not Mode.UNDO and isinstance(outcome, Failed | Waiting):
+            after = outcome.partial
+            state = EffectState.FAILED if isinstance(outcome, Failed) else EffectState.INTENT
+        elif verdict.status is StepStatus.UNKNOWN:
+            state = EffectState.UNKNOWN
+        if state is None:
+            return
+        stored = pack(after, self._secret(work), self.sealer, work.tenant_id)
+        await ledger.transaction.session.execute(
+            _EFFECT,
+            {
+                "tenant": work.tenant_id,
+                "id": work.step_id,
+                "state": state.value,
+                "after": _json(stored) if stored is not None else None,
+                "undo": _json(undo) if undo is not None else None,
+            },
+        )
+        if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
+            await self._after_success(ledger, work, outcome)
+
+    async def _after_success(self, ledger: Ledger, work: Work, outcome: Succeeded) -> None:
+        execute = ledger.transaction.session.execute
+        if outcome.artifact is not None:
+            artifact = outcome.artifact
+            document = {
+                "name": f"{work.key}-{artifact.kind}",
+                "kind": artifact.kind,
+                "uri": artifact.uri,
+                "size": artifact.size,
+                "sha256": artifact.sha256,
+                "metadata": artifact.metadata,
+                "stepKey": work.key,
+            }
+            await execute(_ARTIFACT, {"tenant": work.tenant_id, "job": work.job_id, "artifact": _json([document])})
+        replaced = (
+            work.operation is OperationKind.APPLY
+            and work.action is ChangeAction.REPLACE
+            and not self.registry.resource(work.spec["type"]).delete_first
+        )
+        if replaced or outcome.undo is not None:
+            await execute(
+                _RETIRE,
+                {
+                    "tenant": work.tenant_id,
+                    "id": work.step_id,
+                    "operation": uuid4(),
+                    "phase": Phase.COMMIT.value,
+                },
+            )
+
+    async def _record_resource(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
+        if work.resource_id is None or work.operation is OperationKind.RETIRE:
+            return
+        if isinstance(outcome, Succeeded | Undone):
+            await self._record_aim(ledger, work, outcome)
+            return
+        partial = outcome.partial if isinstance(outcome, Failed | Waiting) else None
+        if partial is not None and work.mode is not Mode.UNDO:
+            await resources.settle(ledger, work, partial, self._secret(work), self.sealer)
+        if verdict.status is StepStatus.UNKNOWN:
+            await resources.lose(ledger, work)
+        elif verdict.status in (StepStatus.FAILED, StepStatus.COMPENSATION_FAILED):
+            await resources.fail(ledger, work)
+        elif verdict.status is StepStatus.CANCELLED:
+            await resources.rest(ledger, work)
+
+    async def _record_aim(self, ledger: Ledger, work: Work, outcome: Succeeded | Undone) -> None:
+        """The resource is where the step, or its undoing, wanted it."""
+        if outcome.state is not None:
+            if work.action is ChangeAction.NO_CHANGE:
+                return
+            if isinstance(outcome, Undone) and work.resource_status == "DELETED":
+                work = replace(work, resource_id=await resources.revive(ledger, work))
+            connection = outcome.connection if isinstance(outcome, Succeeded) else None
+            await resources.settle(ledger, work, outcome.state, self._secret(work), self.sealer, connection)
+        elif work.action is ChangeAction.DETACH:
+            await resources.detach(ledger, work)
+        elif work.operation is OperationKind.ACT:
+            await resources.rest(ledger, work)
+        else:
+            await resources.gone(ledger, work)
+
+    def _secret(self, work: Work) -> frozenset[str]:
+        return self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
+
+
+# More patient than forward: nobody is left to undo the undoing.
+_UNDO_RETRY = RetryPolicy(max_attempts=5, initial_seconds=1.0, multiplier=3.0, max_seconds=60.0, jitter=True)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,158 @@
+"""Keeps the recorded resource in step with what is done to it, and tells of every change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+
+from app.db.ledger import Ledger
+from app.db.sealing import Sealer
+from app.domain.enums import ChangeAction
+from app.domain.events import Event, EventKind
+from app.domain.statuses import RESOURCE, ResourceStatus
+from app.engine.states import conceal
+from app.engine.work import Mode, Work
+from app.providers.base import ResourceState
+
+# The first event that the resource's status takes is the one that happens.
+_BEGIN = {
+    ChangeAction.CREATE: ("create", "update"),
+    ChangeAction.UPDATE: ("update",),
+    ChangeAction.REPLACE: ("update",),
+    ChangeAction.DELETE: ("delete",),
+    ChangeAction.RUN: ("backup",),
+}
+_UNDO = {ChangeAction.CREATE: ("delete",)}
+
+_READ = text("SELECT status FROM cloud_resource WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+_STATUS = text(
+    "UPDATE cloud_resource SET status = :status, version = version + 1, updated_at = now(), updated_by = :actor,"
+    " is_deleted = :gone WHERE tenant_id = :tenant AND id = :id"
+)
+_APPLIED = text(
+    "UPDATE cloud_resource SET desired = CAST(:properties AS jsonb), applied = CAST(:properties AS jsonb),"
+    " observed = CAST(:properties AS jsonb), outputs = CAST(:outputs AS jsonb), private = CAST(:private AS jsonb),"
+    " external_id = :external, state_version = :state_version, drift_status = 'IN_SYNC',"
+    " drift_checked_at = clock_timestamp(), owner_plan_id = :plan, revision = revision + 1,"
+    " depends_on = coalesce(CAST(:depends AS text[]), depends_on), connection = coalesce(:connection, connection)"
+    " WHERE tenant_id = :tenant AND id = :id RETURNING revision"
+)
+_REVISION = text(
+    "INSERT INTO resource_revision (tenant_id, resource_id, job_id, number, properties, outputs)"
+    " VALUES (:tenant, :id, :job, :number, CAST(:properties AS jsonb), CAST(:outputs AS jsonb))"
+)
+
+
+_REVIVE = text(
+    "INSERT INTO cloud_resource (tenant_id, stack, resource_key, name, type, provider, connection, region, status,"
+    " depends_on, retain, prevent_destroy, owner_plan_id, created_by)"
+    " SELECT tenant_id, stack, resource_key, name, type, provider, connection, region, 'CREATING', depends_on, retain,"
+    " prevent_destroy, :plan, created_by FROM cloud_resource WHERE tenant_id = :tenant AND id = :id RETURNING id"
+)
+
+
+async def begin(ledger: Ledger, work: Work) -> None:
+    """Something is about to be done to the resource."""
+    events = _UNDO.get(work.action, ("update",)) if work.mode is Mode.UNDO else _BEGIN.get(work.action, ())
+    await _move(ledger, work, events)
+
+
+async def settle(
+    ledger: Ledger,
+    work: Work,
+    state: ResourceState,
+    secret: frozenset[str],
+    sealer: Sealer,
+    connection: str | None = None,
+) -> None:
+    """The resource is as `state` says; that is recorded as a new revision."""
+    tenant_id = work.tenant_id
+    document = orjson.dumps(sealer.seal(conceal(state.properties, secret), tenant_id)).decode()
+    outputs = orjson.dumps(sealer.seal(state.outputs, tenant_id)).decode()
+    common: dict[str, Any] = {"tenant": tenant_id, "id": work.resource_id, "properties": document, "outputs": outputs}
+    execute = ledger.transaction.session.execute
+    number = await execute(
+        _APPLIED,
+        {
+            **common,
+            "private": orjson.dumps(state.private).decode(),
+            "external": state.id,
+            "state_version": state.version,
+            "plan": work.plan_id,
+            "depends": work.spec.get("dependsOnResources") if work.mode is not Mode.UNDO else None,
+            "connection": connection,
+        },
+    )
+    await execute(_REVISION, {**common, "job": work.job_id, "number": number.scalar_one()})
+    await _move(ledger, work, ("ok", "observed"))
+
+
+async def gone(ledger: Ledger, work: Work) -> None:
+    """The resource does not exist any more."""
+    await _move(ledger, work, ("ok", "observed_absent", "abandon", "vanished"), deleted=True)
+
+
+async def detach(ledger: Ledger, work: Work) -> None:
+    """The resource is no longer ours; it goes on existing."""
+    await _move(ledger, work, ("detach",))
+
+
+async def rest(ledger: Ledger, work: Work) -> None:
+    """Nothing about the resource has changed."""
+    await _move(ledger, work, ("ok", "observed"))
+
+
+async def revive(ledger: Ledger, work: Work) -> int:
+    """A deleted resource was made again: it gets a row of its own, which is returned."""
+    key = {"tenant": work.tenant_id, "id": work.resource_id, "plan": work.plan_id}
+    return int((await ledger.transaction.session.execute(_REVIVE, key)).scalar_one())
+
+
+async def fail(ledger: Ledger, work: Work) -> None:
+    """What was to be done to the resource failed for good."""
+    await _move(ledger, work, ("fail", "observed_broken"))
+
+
+async def lose(ledger: Ledger, work: Work) -> None:
+    """Nobody knows what became of the resource."""
+    await _move(ledger, work, ("lost",))
+
+
+async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted: bool = False) -> None:
+    if work.resource_id is None:
+        return
+    key = {"tenant": work.tenant_id, "id": work.resource_id}
+    execute = ledger.transaction.session.execute
+    status = ResourceStatus((await execute(_READ, key)).scalar_one())
+    event = next((name for name in events if RESOURCE.permits(status, name)), None)
+    if deleted and event == "ok" and status is not ResourceStatus.DELETING:
+        # What vanished while it was being made or changed was never there for anybody.
+        event = None
+        target = ResourceStatus.DELETED
+    elif event is None:
+        return
+    else:
+        target = RESOURCE.after(status, event)
+    await execute(
+        _STATUS,
+        {
+            **key,
+            "status": target.value,
+            "gone": target is ResourceStatus.DELETED,
+            "actor": ledger.transaction.actor,
+        },
+    )
+    ledger.event(
+        Event(
+            EventKind.RESOURCE_CHANGED,
+            {
+                "resourceId": work.resource_id,
+                "key": work.resource_key,
+                "previous": status.value,
+                "status": target.value,
+                "drift": "NOT_CHECKED" if target in RESOURCE.closed else "IN_SYNC",
+            },
+        )
+    )

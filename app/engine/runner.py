@@ -1,0 +1,189 @@
+"""Carries one step of a job at a time: look, decide, act, record; then the next one of the same job, if there is one.
+
+Between the transactions nothing is held: no lock, no connection. Whatever happens to this process in between, the step
+row says who had it, the effect row says what was meant, and somebody else finds out the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from app import clock
+from app.db.ledger import Ledger
+from app.db.uow import Database, Transaction
+from app.domain.enums import ErrorClass
+from app.domain.statuses import JobStatus
+from app.engine import outputs
+from app.engine.claims import Claimer
+from app.engine.connections import Connections
+from app.engine.context import StepContext
+from app.engine.executor import Executor
+from app.engine.log import StepLog
+from app.engine.recorder import Recorder
+from app.engine.work import Failed, Outcome, Work
+from app.messages import StepDue
+from app.providers.base import ProviderError
+
+_logger = structlog.get_logger(__name__)
+
+# How long one worker thread stays with one job before it lets others have a turn.
+_TURN_SECONDS = 2.0
+_RECORD_FOR_SECONDS = 60.0
+_LOST_CONNECTION = (OperationalError, InterfaceError, DBAPIError, ConnectionError, TimeoutError, OSError)
+
+
+class Runner:
+    """Runs steps for one worker process."""
+
+    def __init__(
+        self,
+        database: Database,
+        claimer: Claimer,
+        executor: Executor,
+        recorder: Recorder,
+        connections: Connections,
+        artifacts: Path,
+    ) -> None:
+        self._database = database
+        self._claimer = claimer
+        self._executor = executor
+        self._recorder = recorder
+        self._connections = connections
+        self._artifacts = artifacts
+        self._running: dict[int, StepContext] = {}
+        self.draining = False
+
+    @property
+    def running(self) -> frozenset[int]:
+        """The ids of the step runs in this process's hands."""
+        return frozenset(self._running)
+
+    def cancel(self, step_id: int) -> None:
+        """Tell the provider of a running step that somebody asked to stop."""
+        context = self._running.get(step_id)
+        if context is not None:
+            context.cancel()
+
+    async def run(self, message: StepDue) -> None:
+        """Answer a doorbell. A ring for a step that is not to be had is answered by doing nothing."""
+        began = clock.monotonic()
+        work = await self._claim(message)
+        while work is not None:
+            log = self._log(work)
+            outcome = await self._act(work, log)
+            stay = not self.draining and clock.monotonic() - began < _TURN_SECONDS
+            work = await self._record(work, outcome, log, stay=stay)
+
+    async def _claim(self, message: StepDue) -> Work | None:
+        async with self._transaction(message.tenant_id, message.job_id) as transaction:
+            ledger = await Ledger.open(transaction, message.job_id)
+            if ledger is None:
+                return None
+            return await self._take(ledger, message.step_run_id)
+
+    async def _take(self, ledger: Ledger, step_id: int | None) -> Work | None:
+        """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
+        work: Work | None = None
+        while step_id is not None and work is None:
+            claimed = await self._claimer.claim(ledger, step_id)
+            if claimed is not None and claimed[1] is None:
+                work = claimed[0]
+                break
+            if claimed is not None and claimed[1] is not None:
+                await self._recorder.record(ledger, claimed[0], claimed[1], [])
+            step_id = await self._advance(ledger)
+        await ledger.write()
+        return work
+
+    async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
+        """Write what follows; the step to go on with, if this process shall."""
+        await ledger.read_steps()
+        ledger.advance()
+        before = set(ledger.transaction.rings.due)
+        await ledger.write()
+        if ledger.status is JobStatus.SUCCEEDED:
+            await outputs.write(ledger, self._claimer.sealer)
+        fresh = [ring for ring in ledger.transaction.rings.due if ring not in before]
+        if not stay or not fresh:
+            return None
+        ledger.transaction.rings.due.remove(fresh[0])
+        return fresh[0].step_run_id
+
+    async def _act(self, work: Work, log: StepLog) -> Outcome:
+        folder = self._artifacts / str(work.tenant_id)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+
+        def connect(name: str) -> AbstractAsyncContextManager[Any]:
+            return self._connections.session(work.tenant_id, work.spec.get("provider"), name)
+
+        try:
+            async with self._connections.session(
+                work.tenant_id, work.spec.get("provider"), work.spec.get("connection")
+            ) as session:
+                context = StepContext(work, session, log, folder, connect)
+                self._running[work.step_id] = context
+                try:
+                    outcome = await self._executor.execute(work, context)
+                finally:
+                    del self._running[work.step_id]
+        except ProviderError as error:
+            outcome = Failed(error.kind.error_class, error.code, error.message, error.retry_after_seconds)
+        if isinstance(outcome, Failed) and outcome.error_class is not ErrorClass.CANCELLED:
+            log.failure(outcome.message)
+        return outcome
+
+    async def _record(self, work: Work, outcome: Outcome, log: StepLog, *, stay: bool) -> Work | None:
+        """Write the outcome, however long the database takes to come back; writing it twice is impossible."""
+        await log.settle()
+        lines = log.take()
+        until = clock.monotonic() + _RECORD_FOR_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                return await self._try_record(work, outcome, lines, stay=stay)
+            except _LOST_CONNECTION:
+                if clock.monotonic() > until:
+                    raise
+                _logger.warning("an outcome could not be written yet", step_run_id=work.step_id, exc_info=True)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    async def _try_record(
+        self, work: Work, outcome: Outcome, lines: list[dict[str, Any]], *, stay: bool
+    ) -> Work | None:
+        async with self._transaction(work.tenant_id, work.job_id) as transaction:
+            ledger = await Ledger.open(transaction, work.job_id)
+            if ledger is None:
+                return None
+            if not await self._recorder.record(ledger, work, outcome, lines):
+                _logger.warning("a late outcome is refused: the step has another holder", step_run_id=work.step_id)
+                return None
+            step_id = await self._advance(ledger, stay=stay)
+            return await self._take(ledger, step_id)
+
+    @asynccontextmanager
+    async def _transaction(self, tenant_id: int, job_id: int) -> AsyncIterator[Transaction]:
+        async with self._database.write(
+            tenant_id, actor="system:engine", correlation_id=f"job-{job_id}"
+        ) as transaction:
+            transaction.authorize("engine: the job was authorised when it was made")
+            yield transaction
+
+    def _log(self, work: Work) -> StepLog:
+        return StepLog(
+            self._database,
+            tenant_id=work.tenant_id,
+            job_id=work.job_id,
+            step_id=work.step_id,
+            step_key=work.key,
+            attempt=work.attempt,
+            fence=work.fence,
+            hidden=[work.inputs, work.spec],
+        )

@@ -1,0 +1,62 @@
+"""The tick: what must happen by itself, done by whoever comes first.
+
+Any number of processes may tick. The advisory lock and the work are the same transaction, so there is no leader that
+could fall silent, and whatever is rung is rung after the commit: a second tick finds the steps already rung for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from app.db.uow import Database, SystemRole, Transaction
+from app.engine import admission, recovery
+from app.messages import StepDue
+
+_MINE = text("SELECT pg_try_advisory_xact_lock(77077, 1)")
+# Round robin over tenants, the longest waiting first within each; a step that was rung for in vain is rung for again.
+_DUE = text(
+    "WITH ranked AS (SELECT id, tenant_id, due_at,"
+    "  row_number() OVER (PARTITION BY tenant_id ORDER BY due_at, id) AS turn"
+    "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= clock_timestamp() AND worker_id IS NULL"
+    "    AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp()"
+    "      - make_interval(secs => :again * least(power(2, greatest(dispatches - 1, 0)), 16)))"
+    "    ORDER BY due_at, id LIMIT 2000) waiting),"
+    " picked AS (SELECT s.id FROM step_run s JOIN ranked r ON r.id = s.id ORDER BY r.turn, r.due_at LIMIT :limit"
+    "  FOR UPDATE OF s SKIP LOCKED)"
+    " UPDATE step_run s SET dispatched_at = clock_timestamp(), dispatches = s.dispatches + 1 FROM picked"
+    " WHERE s.id = picked.id RETURNING s.tenant_id, s.job_id, s.id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """What one tick did. `ran` is False when another process was at it."""
+
+    ran: bool
+    reaped: int = 0
+    admitted: int = 0
+    rung: int = 0
+
+
+async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
+    """One round: lost workers, waiting jobs, due steps."""
+    async with database.system(SystemRole.TICK) as transaction:
+        if not (await transaction.session.execute(_MINE)).scalar_one():
+            return Ticked(ran=False)
+        reaped = await recovery.reap(transaction)
+        admitted = await admission.admit(transaction)
+        rung = await _dispatch(transaction, ring_again_seconds, limit)
+        return Ticked(ran=True, reaped=reaped, admitted=admitted, rung=rung)
+
+
+async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:
+    rows = await transaction.session.execute(_DUE, {"again": ring_again_seconds, "limit": limit})
+    # Steps that became due in this very transaction were rung for by it; picking them up again is not a second ring.
+    transaction.rings.due[:] = list(
+        dict.fromkeys(
+            [*transaction.rings.due, *(StepDue(tenant_id, job_id, step_id) for tenant_id, job_id, step_id in rows)]
+        )
+    )
+    return len(transaction.rings.due)

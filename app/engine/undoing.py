@@ -1,0 +1,178 @@
+"""Takes one journalled effect back.
+
+Everything is decided from the journal (what was meant, what was before, what came after) and from the live resource,
+never from the template. Undoing is safe to repeat: a worker that dies half way is followed by one that begins again.
+"""
+
+from __future__ import annotations
+
+from app.domain.diffing import same
+from app.domain.enums import ChangeAction, ErrorClass, LogLevel
+from app.domain.operations import EffectState, OperationKind
+from app.domain.values import reveal
+from app.engine.context import StepContext
+from app.engine.work import Effect, Failed, NotUndoable, Outcome, Undone, Work
+from app.providers.base import ErrorKind, Pending, ProviderError, ResourceState, ResourceType
+from app.providers.registry import Registry
+
+
+async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
+    """Take the effect of `work` back. Raises ProviderError."""
+    effect = work.effect
+    if effect is None:
+        return Undone()
+    if work.operation is OperationKind.RUN:
+        return await _undo_task(registry, work, effect, context)
+    kind = registry.resource(work.spec["type"])
+    context.log(f"undoing {effect.action.value} of {work.spec['type']}", stream="engine")
+    if work.operation is OperationKind.ACT:
+        return await _undo_action(kind, work, effect, context)
+    match effect.action:
+        case ChangeAction.CREATE:
+            return await _undo_creation(kind, effect, context)
+        case ChangeAction.UPDATE:
+            return await _undo_update(kind, effect, context)
+        case ChangeAction.REPLACE:
+            return await _undo_replacement(kind, effect, context)
+        case ChangeAction.DELETE:
+            return await _undo_deletion(kind, effect, context)
+        case _:
+            return Undone(state=effect.before)
+
+
+async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    made = await _made(kind, effect, context)
+    if made is None:
+        context.log("nothing had been made", stream="engine")
+        return Undone()
+    return await _remove(kind, made, context)
+
+
+async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    before = effect.before
+    if before is None:
+        return Undone()
+    live = await kind.read(context, before)
+    if live is None:
+        return Failed(
+            ErrorClass.CONFLICT, "GONE", "the resource is gone, so its previous properties cannot be restored"
+        )
+    back = kind.compare(live.properties, before.properties)
+    if back.action is ChangeAction.NO_CHANGE:
+        return Undone(state=live)
+    after = effect.after
+    if effect.state is EffectState.DONE and after is not None and not same(live.properties, after.properties):
+        names = sorted(name for name in after.properties if not same(live.properties.get(name), after.properties[name]))
+        message = f"somebody else has changed {', '.join(names)} since; restoring would overwrite that"
+        return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
+    restored = await kind.update(context, live, dict(before.properties), back)
+    return Undone(state=await _finished(kind, restored, context))
+
+
+async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    made = await _made(kind, effect, context)
+    if made is not None and (effect.before is None or made.id != effect.before.id):
+        removed = await _remove(kind, made, context)
+        if not isinstance(removed, Undone):
+            return removed
+    before = effect.before
+    if before is None:
+        return Undone()
+    live = await kind.read(context, before)
+    if live is not None:
+        return Undone(state=live)
+    if kind.stateful:
+        return NotUndoable("the predecessor had to be deleted first, and its data went with it")
+    context.log("making the predecessor again", stream="engine")
+    again = await kind.create(context, dict(before.properties))
+    return Undone(state=await _finished(kind, again, context))
+
+
+async def _undo_deletion(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    before = effect.before
+    if before is None:
+        return Undone()
+    live = await kind.read(context, before)
+    if live is not None:
+        return Undone(state=live)
+    if kind.stateful:
+        return NotUndoable("the resource is deleted, and its data went with it")
+    made = await kind.recover(context, dict(before.properties))
+    if made is None:
+        again = await kind.create(context, dict(before.properties))
+        made = await _finished(kind, again, context)
+    return Undone(state=made)
+
+
+async def _undo_action(kind: ResourceType, work: Work, effect: Effect, context: StepContext) -> Outcome:
+    action = work.spec["action"]
+    before = effect.before
+    if before is None:
+        return Undone()
+    material = effect.undo
+    if material is None and effect.state is not EffectState.DONE:
+        done = await kind.recover_action(context, action, before, reveal(dict(effect.intended or {})))
+        material = done.undo if done is not None else None
+    if material is None:
+        context.log(f"{action} leaves nothing to take back", stream="engine")
+        return Undone()
+    await kind.undo_action(context, action, before, material)
+    live = await kind.read(context, before)
+    return Undone(state=live or before)
+
+
+async def _undo_task(registry: Registry, work: Work, effect: Effect, context: StepContext) -> Outcome:
+    compensate = work.spec.get("compensate")
+    if compensate:
+        task = registry.task(compensate["task"])
+        inputs, _ = task.check(reveal(compensate.get("inputs") or {}))
+        await task.run(context, reveal(inputs))
+        return Undone()
+    task = registry.task(work.spec["task"])
+    if not task.undoable:
+        return NotUndoable(f"{task.name} cannot be undone and names no compensation")
+    context.log(f"undoing {task.name}", stream="engine")
+    await task.undo(context, reveal(dict(effect.intended or {})), reveal(dict(work.outputs)))
+    return Undone()
+
+
+async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> ResourceState | None:
+    """What the effect has made, as far as anybody can tell."""
+    if effect.after is not None:
+        return await kind.read(context, effect.after)
+    try:
+        return await kind.recover(context, reveal(dict(effect.intended or {})))
+    except ProviderError as error:
+        if error.kind is not ErrorKind.ALREADY_EXISTS:
+            raise
+        # Somebody else's thing is in that place: it is not ours to remove.
+        context.log(f"left alone: {error.message}", LogLevel.WARN, stream="engine")
+        return None
+
+
+async def _remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+    pending = await kind.delete(context, state)
+    if pending is not None:
+        await _wait(kind, pending, context)
+    if await kind.read(context, state) is not None:
+        return Failed(ErrorClass.TRANSIENT, "NOT_STABILIZED", f"{state.id} is still there after its deletion")
+    return Undone()
+
+
+async def _finished(kind: ResourceType, answer: ResourceState | Pending, context: StepContext) -> ResourceState:
+    if isinstance(answer, ResourceState):
+        return answer
+    state = await _wait(kind, answer, context)
+    if state is None:
+        message = "the provider reported a deletion where a resource was to be made"
+        raise ProviderError(ErrorKind.NOT_STABILIZED, message)
+    return state
+
+
+async def _wait(kind: ResourceType, pending: Pending, context: StepContext) -> ResourceState | None:
+    """Wait in place: an undo is bounded by its step's timeout, and is begun again if this worker dies."""
+    answer: ResourceState | Pending | None = pending
+    while isinstance(answer, Pending):
+        await context.sleep(answer.poll_after_seconds)
+        answer = await kind.poll(context, answer.handle)
+    return answer

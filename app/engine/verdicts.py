@@ -1,0 +1,107 @@
+"""What an outcome means for its step: pure, and total over modes and outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.domain.enums import ChangeAction, ErrorClass, StatusReason
+from app.domain.statuses import STEP, StepStatus
+from app.engine.work import Absent, Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
+
+# An outcome that cannot be observed is asked for again this often before a person has to look.
+OBSERVATIONS = 8
+_OBSERVE_AGAIN_SECONDS = 2.0
+_NO_PATIENCE = frozenset({ErrorClass.CONFLICT, ErrorClass.POLICY})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status a step takes. `again`: it has to be looked at once more, after `pause` seconds unless known better."""
+
+    status: StepStatus
+    reason: StatusReason = StatusReason.NONE
+    message: str | None = None
+    again: bool = False
+    pause: float = 0.0
+    error: Failed | None = None
+
+
+def judge(work: Work, outcome: Outcome) -> Verdict:
+    """The verdict on `outcome`."""
+    match work.mode:
+        case Mode.UNDO:
+            return _judge_undo(work, outcome)
+        case Mode.OBSERVE:
+            return _judge_observation(work, outcome)
+        case _:
+            return _judge_run(work, outcome)
+
+
+def _judge_run(work: Work, outcome: Outcome) -> Verdict:
+    match outcome:
+        case Succeeded():
+            unchanged = work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH)
+            return Verdict(STEP.after(StepStatus.RUNNING, "no_diff" if unchanged else "ok"))
+        case Waiting():
+            status = STEP.after(StepStatus.RUNNING, "external_wait")
+            return Verdict(status, message=outcome.message or None, again=True)
+        case Failed(error_class=ErrorClass.CANCELLED) if outcome.partial is None:
+            return Verdict(STEP.after(StepStatus.RUNNING, "interrupted_clean"), StatusReason.USER, outcome.message)
+        case Failed():
+            if outcome.error_class in work.retry.retry_on and work.attempts_left > 0:
+                status = STEP.after(StepStatus.RUNNING, "retryable")
+                return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True)
+            status = STEP.after(StepStatus.RUNNING, "permanent_or_exhausted")
+            return Verdict(status, StatusReason.STEP_FAILED, outcome.message)
+        case Unclear():
+            reason = StatusReason.STEP_TIMEOUT if outcome.error_class is ErrorClass.TIMEOUT else StatusReason.NONE
+            error = Failed(outcome.error_class, outcome.error_class.value, outcome.message)
+            status = STEP.after(StepStatus.RUNNING, "timeout")
+            return Verdict(status, reason, outcome.message, again=True, error=error)
+        case _:
+            return _impossible(work, outcome)
+
+
+def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
+    match outcome:
+        case Succeeded():
+            return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_applied"))
+        case Absent() if work.attempts_left > 0:
+            return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_absent"), again=True)
+        case Absent():
+            message = "the last attempt left nothing behind, and no attempt is left"
+            error = Failed(ErrorClass.TIMEOUT, "EXHAUSTED", message)
+            return Verdict(
+                STEP.after(StepStatus.UNKNOWN, "indeterminate"), StatusReason.STEP_FAILED, message, error=error
+            )
+        case Failed(error_class=ErrorClass.TRANSIENT) | Unclear() if work.observations < OBSERVATIONS:
+            message = outcome.message if isinstance(outcome, Failed | Unclear) else None
+            return Verdict(StepStatus.UNKNOWN, StatusReason.NONE, message, again=True, pause=_OBSERVE_AGAIN_SECONDS)
+        case Failed() | Unclear():
+            error = Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", outcome.message)
+            status = STEP.after(StepStatus.UNKNOWN, "indeterminate")
+            return Verdict(status, StatusReason.STEP_FAILED, outcome.message, error=error)
+        case _:
+            return _impossible(work, outcome)
+
+
+def _judge_undo(work: Work, outcome: Outcome) -> Verdict:
+    match outcome:
+        case Undone():
+            return Verdict(STEP.after(StepStatus.COMPENSATING, "ok"))
+        case NotUndoable():
+            return Verdict(STEP.after(StepStatus.COMPENSATING, "operator_skip"), message=outcome.message)
+        case Failed() | Unclear():
+            impatient = isinstance(outcome, Failed) and outcome.error_class in _NO_PATIENCE
+            if work.attempts_left > 0 and not impatient:
+                status = STEP.after(StepStatus.COMPENSATING, "retryable")
+                return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True, pause=1.0)
+            status = STEP.after(StepStatus.COMPENSATING, "exhausted")
+            return Verdict(status, StatusReason.STEP_FAILED, outcome.message)
+        case _:
+            return _impossible(work, outcome)
+
+
+def _impossible(work: Work, outcome: Outcome) -> Verdict:
+    message = f"{type(outcome).__name__} cannot come of {work.mode}"
+    raise AssertionError(message)

@@ -1,0 +1,153 @@
+"""What a worker has in hands, and what can come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from app.domain.diffing import Difference
+from app.domain.enums import ChangeAction, ErrorClass
+from app.domain.operations import EffectState, OperationKind
+from app.domain.retrying import RetryPolicy
+from app.domain.statuses import StepStatus
+from app.domain.values import Value
+from app.providers.base import Artifact, ResourceState
+
+
+class Mode(StrEnum):
+    """Why the worker looks at the step."""
+
+    RUN = "RUN"
+    POLL = "POLL"
+    OBSERVE = "OBSERVE"
+    UNDO = "UNDO"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A journalled side effect: what was meant, what was before, what is after."""
+
+    action: ChangeAction
+    state: EffectState
+    operation_id: UUID
+    before: ResourceState | None
+    intended: Mapping[str, Value] | None
+    after: ResourceState | None
+    undo: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One claimed step. Everything a provider call needs, taken from the database in the claiming transaction.
+
+    `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
+    `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome.
+    """
+
+    tenant_id: int
+    job_id: int
+    plan_id: int
+    stack: str
+    tenant_slug: str
+    step_id: int
+    key: str
+    mode: Mode
+    operation: OperationKind
+    action: ChangeAction
+    status: StepStatus
+    spec: Mapping[str, Value]
+    inputs: Mapping[str, Value]
+    attempt: int
+    fence: int
+    worker_id: int
+    operation_id: UUID
+    timeout_seconds: float
+    retry: RetryPolicy
+    attempts_left: int
+    observations: int
+    prior: ResourceState | None = None
+    difference: Difference | None = None
+    effect: Effect | None = None
+    handle: dict[str, Any] | None = None
+    resource_id: int | None = None
+    resource_status: str | None = None
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def resource_key(self) -> str | None:
+        return self.spec.get("resourceKey")
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The step's aim is reached. `state` is the resource as it is now, None where it is gone or there is none."""
+
+    state: ResourceState | None = None
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+    artifact: Artifact | None = None
+    undo: dict[str, Any] | None = None
+    connection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The outside world is at work; ask again later."""
+
+    handle: dict[str, Any]
+    seconds: float
+    message: str = ""
+    percent: float | None = None
+    partial: ResourceState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed. Whether it is tried again depends on `error_class` and the step's policy."""
+
+    error_class: ErrorClass
+    code: str
+    message: str
+    retry_after_seconds: float | None = None
+    partial: ResourceState | None = None
+
+    def document(self, *, retryable: bool) -> dict[str, Any]:
+        """The error as stored and shown."""
+        return {
+            "class": self.error_class.value,
+            "code": self.code,
+            "message": self.message,
+            "retryable": retryable,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Nobody here knows whether it happened; the outside world must be asked."""
+
+    error_class: ErrorClass
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Observed: what was meant is not there, or only in part. It is safe to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Observed or done: the effect is taken back. `state` is the resource as it is now, None where it is gone."""
+
+    state: ResourceState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotUndoable:
+    """There is no way to take the effect back, as the preview said."""
+
+    message: str
+
+
+Outcome = Succeeded | Waiting | Failed | Unclear | Absent | Undone | NotUndoable

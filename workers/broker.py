@@ -1,0 +1,25 @@
+"""The broker, set up for doorbells: no retries, no delays, no time limits, nothing that pretends to be the truth."""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AsyncIO, Middleware
+
+NAMESPACE = "windlass"
+# A dead consumer's messages are taken over after this long; the tick has rung again by then, so it need not be short.
+_HEARTBEAT_MILLISECONDS = 15_000
+_MAINTENANCE_PER_MILLION = 20_000
+
+
+def make_broker(redis_url: str, *middleware: Middleware) -> dramatiq.Broker:
+    """A broker on Redis or Valkey. Given as a URL, its client does not repeat commands that may have been carried out."""
+    return RedisBroker(
+        url=redis_url,
+        middleware=[AsyncIO(), *middleware],
+        namespace=NAMESPACE,
+        heartbeat_timeout=_HEARTBEAT_MILLISECONDS,
+        maintenance_chance=_MAINTENANCE_PER_MILLION,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+    )

@@ -1,0 +1,52 @@
+"""Rings: puts messages into the broker without ever making the ringer wait for it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+
+import dramatiq
+import structlog
+
+from app.messages import StepDue
+
+_logger = structlog.get_logger(__name__)
+_CAPACITY = 10_000
+_STOP = None
+
+
+class Doorbell:
+    """A thread that enqueues; the actors must be declared before it is started.
+
+    When the broker is away or the queue is full, rings are lost and the tick repeats them.
+    """
+
+    def __init__(self, broker: dramatiq.Broker) -> None:
+        self._broker = broker
+        self._waiting: queue.Queue[StepDue | None] = queue.Queue(_CAPACITY)
+        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ring what is waiting, for at most two seconds, and end."""
+        self._waiting.put(_STOP)
+        self._thread.join(2)
+
+    def ring(self, messages: Iterable[StepDue]) -> None:
+        """Ring, some time soon. Never blocks, never raises."""
+        for message in messages:
+            try:
+                self._waiting.put_nowait(message)
+            except queue.Full:
+                return
+
+    def _run(self) -> None:
+        actor = self._broker.get_actor(StepDue.actor)
+        while (message := self._waiting.get()) is not _STOP:
+            try:
+                actor.send(message.tenant_id, message.job_id, message.step_run_id)
+            except Exception:  # the row says that it is due; the tick rings again
+                _logger.warning("a doorbell could not be rung", step_run_id=message.step_run_id)

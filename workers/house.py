@@ -1,0 +1,94 @@
+"""Puts a process of the back door together: settings, database, bus, providers, broker."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import socket
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.bus.bus import Bus
+from app.db.sealing import Sealer
+from app.db.uow import Database, Rings
+from app.engine.claims import Claimer
+from app.engine.connections import Connections
+from app.engine.executor import Executor
+from app.engine.liveness import Worker
+from app.engine.recorder import Recorder
+from app.engine.runner import Runner
+from app.providers.registry import Registry
+from app.providers.sessions import SessionPool
+from app.settings import Settings
+from app.telemetry import logging
+from workers.broker import make_broker
+from workers.doorbell import Doorbell
+
+if TYPE_CHECKING:
+    import dramatiq
+
+_logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every process of the back door has."""
+
+    settings: Settings
+    database: Database
+    bus: Bus
+    broker: dramatiq.Broker
+    doorbell: Doorbell
+
+
+def build(name: str) -> House:
+    """Read the settings and connect lazily to everything they name. Raises SettingsError."""
+    settings = Settings.from_environment(os.environ)
+    logging.configure(settings.log_level, settings.log_format)
+    redis_url = settings.required("redis_url")
+    bus = Bus(redis_url)
+    broker = make_broker(redis_url)
+    doorbell = Doorbell(broker)
+
+    def after_commit(rings: Rings) -> None:
+        doorbell.ring(rings.due)
+        bus.ring(Rings(streams=rings.streams))
+
+    database = Database.connect(
+        settings.required("database_url"),
+        name=name,
+        pool_size=settings.pool_size,
+        after_commit=after_commit,
+        rings_workers=True,
+    )
+    return House(settings, database, bus, broker, doorbell)
+
+
+def worker_of(house: House) -> Worker:
+    """This process as a worker, not yet registered."""
+    return Worker(
+        database=house.database,
+        lease_seconds=house.settings.lease_seconds,
+        name=f"{socket.gethostname()}-{os.getpid()}",
+        version=version("windlass"),
+    )
+
+
+def runner_of(house: House, worker: Worker) -> Runner:
+    """The runner of a registered worker."""
+    settings = house.settings
+    sealer = Sealer(base64.b64decode(settings.required("secret_key")))
+    registry = Registry.default()
+    defaults = {"postgres": {"url": settings.default_postgres_url}} if settings.default_postgres_url else {}
+    return Runner(
+        house.database,
+        Claimer(worker.id, registry, sealer),
+        Executor(registry),
+        Recorder(registry, sealer, random.random),
+        Connections(house.database, sealer, SessionPool(registry), {**defaults, "core": {}}),
+        settings.data_dir / "artifacts",
+    )

@@ -1,0 +1,47 @@
+"""A scheduler process: it ticks. Any number may run; one is enough, none only makes things slower."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import structlog
+
+from workers.actors import declare_actors
+from workers.house import build
+from workers.tick import keep_ticking
+
+_logger = structlog.get_logger(__name__)
+
+
+async def _run() -> None:
+    house = build("windlass-scheduler")
+    declare_actors(house.broker)
+    house.doorbell.start()
+    await house.bus.start()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    settings = house.settings
+    async with house.bus.due_bell() as bell:
+        ticking = asyncio.create_task(
+            keep_ticking(house.database, bell, settings.tick_interval_seconds, settings.redispatch_seconds)
+        )
+        _logger.info("scheduler ready")
+        await stopping.wait()
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+    house.doorbell.stop()
+    await house.bus.stop()
+    await house.database.close()
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    asyncio.run(_run())
+
+
+if __name__ == "__main__":
+    main()
