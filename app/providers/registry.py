@@ -1,4 +1,4 @@
-"""Every resource type and task of the installation, by name. It is the catalogue that definitions are checked against."""
+"""Every resource type and task of the installation, by name: the catalogue that definitions are checked against."""
 
 from __future__ import annotations
 

@@ -107,6 +107,9 @@ class NoteType(ResourceType):
         if content is None:
             message = f"there is no note {identity}"
             raise ProviderError(ErrorKind.NOT_FOUND, message)
+        if content["mark"] and content["mark"]["owner"] != context.owner:
+            message = f"the note {identity} is managed by {content['mark']['owner']}"
+            raise ProviderError(ErrorKind.ALREADY_EXISTS, message)
         return _state(context, content)
 
     async def discover(self, context: Context) -> AsyncIterator[ResourceState]:
@@ -140,15 +143,16 @@ def _load(path: Path) -> JsonObject | None:
         return None
     except ValueError:
         content = None
-    if isinstance(content, dict) and content.keys() >= {"name", "text", "size", "mark"}:
-        return content
+    if isinstance(content, dict) and content.keys() >= {"name", "text", "size"}:
+        return {"mark": {}, **content}
     message = f"{path.name} is not a note"
     raise ProviderError(ErrorKind.INVALID, message)
 
 
 def _is_ours(context: Context, content: JsonObject, state: ResourceState) -> bool:
-    # An imported note keeps the mark of whoever made it; the state says which one that was.
-    return content["mark"].get("owner") == context.owner or content["mark"] == state.private.get("mark")
+    """A mark decides. Without one somebody wrote the note by hand, and it is ours if it was imported like that."""
+    mark: JsonObject = content["mark"]
+    return bool(mark["owner"] == context.owner if mark else state.private.get("mark") == mark)
 
 
 def _state(context: Context, content: JsonObject) -> ResourceState:
