@@ -13,7 +13,7 @@ _MAINTENANCE_PER_MILLION = 20_000
 
 
 def make_broker(redis_url: str, *middleware: Middleware) -> dramatiq.Broker:
-    """A broker on Redis or Valkey. Given as a URL, its client does not repeat commands that may have been carried out."""
+    """A broker on Redis or Valkey. By URL, because then the client does not repeat commands that may have worked."""
     return RedisBroker(
         url=redis_url,
         middleware=[AsyncIO(), *middleware],

@@ -11,8 +11,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
-
 from app.bus.bus import Bus
+from app.settings import Settings
+
 from app.db.sealing import Sealer
 from app.db.uow import Database, Rings
 from app.engine.claims import Claimer
@@ -22,8 +23,7 @@ from app.engine.liveness import Worker
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
 from app.providers.registry import Registry
-from app.providers.sessions import SessionPool
-from app.settings import Settings
+from app.providers.sessions import Sessions
 from app.telemetry import logging
 from workers.broker import make_broker
 from workers.doorbell import Doorbell
@@ -69,7 +69,7 @@ def build(name: str) -> House:
 
 
 def worker_of(house: House) -> Worker:
-    """This process as a worker, not yet registered."""
+    """The process as a worker, not yet registered."""
     return Worker(
         database=house.database,
         lease_seconds=house.settings.lease_seconds,
@@ -89,6 +89,6 @@ def runner_of(house: House, worker: Worker) -> Runner:
         Claimer(worker.id, registry, sealer),
         Executor(registry),
         Recorder(registry, sealer, random.random),
-        Connections(house.database, sealer, SessionPool(registry), {**defaults, "core": {}}),
+        Connections(house.database, sealer, Sessions(registry), {**defaults, "core": {}}),
         settings.data_dir / "artifacts",
     )

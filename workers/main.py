@@ -1,7 +1,7 @@
 """A worker process: one Dramatiq worker, one event loop, one lease.
 
-Dramatiq's own command line starts several processes and stops them all when one dies; here each process stands alone and
-whoever supervises it (the `up` command, a container runtime) starts it again.
+Dramatiq's own command line starts several processes and stops them all when one dies; here each process stands alone
+and whoever supervises it (the `up` command, a container runtime) starts it again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.values import reveal
 from app.providers.base import ErrorKind, ProviderError
-from app.providers.sessions import SessionPool
+from app.providers.sessions import Sessions
 
 _READ = text(
     "SELECT name, config FROM provider_connection WHERE tenant_id = :tenant AND provider = :provider"
@@ -27,7 +27,7 @@ class Connections:
     """
 
     def __init__(
-        self, database: Database, sealer: Sealer, pool: SessionPool, defaults: Mapping[str, Mapping[str, Any]]
+        self, database: Database, sealer: Sealer, pool: Sessions, defaults: Mapping[str, Mapping[str, Any]]
     ) -> None:
         self._database = database
         self._sealer = sealer
@@ -41,7 +41,7 @@ class Connections:
             yield None
             return
         label, config = await self._config(tenant_id, provider, name)
-        async with self._pool.session(tenant_id, provider, label, config) as session:
+        async with self._pool.session(str(tenant_id), provider, label, config) as session:
             yield session
 
     async def _config(self, tenant_id: int, provider: str, name: str | None) -> tuple[str, Mapping[str, Any]]:

@@ -32,13 +32,13 @@ _MARK_MISSING = text(
 )
 _DECLARE_DEAD = text(
     "UPDATE worker SET dead_at = clock_timestamp() WHERE dead_at IS NULL AND (lease_until < clock_timestamp()"
-    f" OR (missing_since < clock_timestamp() - interval '{_MISSING_FOR}'"
+    " OR (missing_since < clock_timestamp() - interval '1.5 seconds'"
     "  AND started_at < clock_timestamp() - interval '5 seconds')) RETURNING id, name"
 )
 _ORPHANS = text(
     "SELECT s.tenant_id, s.job_id, s.id FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
-    f" OR s.deadline_at < clock_timestamp() - interval '{_PATIENCE_SECONDS} seconds')"
+    " OR s.deadline_at < clock_timestamp() - interval '30 seconds')"
     " ORDER BY s.job_id, s.id LIMIT 200"
 )
 _TAKE_AWAY = text(
@@ -50,7 +50,7 @@ _TAKE_AWAY = text(
 _HELD = text(
     "SELECT s.status, s.step_key, s.attempt FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
-    f" OR s.deadline_at < clock_timestamp() - interval '{_PATIENCE_SECONDS} seconds') FOR UPDATE OF s"
+    " OR s.deadline_at < clock_timestamp() - interval '30 seconds') FOR UPDATE OF s"
 )
 _ATTEMPT = text(
     "UPDATE step_attempt SET ended_at = clock_timestamp(), counts = false, error = jsonb_build_object('class',"

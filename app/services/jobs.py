@@ -1,0 +1,161 @@
+"""What someone may do with orchestration jobs: cancel them, and go on with a rollback that got stuck."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+
+from app.auth.principal import Principal
+from app.db.ledger import Ledger, StepRow
+from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
+from app.db.uow import Transaction
+from app.domain.enums import CancelMode, CancelOutcome, Permission, StatusReason
+from app.domain.errors import IllegalState, Invalid, NotFound
+from app.domain.statuses import JOB, PLAN, STEP, JobStatus, StepStatus
+from app.services import launching
+from app.services.authorizing import authorize
+from app.services.dependencies import Dependencies
+
+RETRY = "RETRY"
+SKIP = "SKIP_KEEP_UNKNOWN"
+RESOLUTIONS = (RETRY, SKIP)
+
+_REQUEST = text(
+    "UPDATE orchestration_job SET cancel_mode = :mode, cancel_outcome = :outcome,"
+    " cancel_requested_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
+)
+_TAKE_AWAY = text(
+    "UPDATE step_run SET worker_id = NULL, fence = fence + 1, status = :status, status_reason = 'FORCED',"
+    " due_at = NULL, deadline_at = NULL WHERE tenant_id = :tenant AND id = :id"
+)
+_DOUBT = text(
+    "UPDATE cloud_resource SET status = 'UNKNOWN', drift_status = 'MODIFIED', version = version + 1,"
+    " updated_at = now() WHERE tenant_id = :tenant AND status NOT IN ('DELETED', 'DETACHED') AND id IN"
+    " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :job AND step_key = ANY(:keys))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """GRACEFUL lets running steps finish, INTERRUPT asks their providers to stop, FORCE does not wait for them."""
+
+    job_id: int
+    mode: CancelMode = CancelMode.GRACEFUL
+    outcome: CancelOutcome = CancelOutcome.KEEP
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueRollback:
+    """How to go on, per step whose undoing failed: (step key, RETRY or SKIP_KEEP_UNKNOWN). Others are retried."""
+
+    job_id: int
+    resolutions: tuple[tuple[str, str], ...] = ()
+
+
+async def cancel(
+    transaction: Transaction, principal: Principal, command: CancelJob, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Ask a job to stop. Asking again with a stronger mode is allowed while it is stopping."""
+    del dependencies
+    authorize(transaction, principal, Permission.CANCEL)
+    ledger = await Ledger.open(transaction, command.job_id)
+    if ledger is None:
+        message = "there is no such job"
+        raise NotFound(message, path=("jobId",))
+    stopping = ledger.status is JobStatus.CANCELLING
+    if not stopping and not JOB.permits(ledger.status, "cancel"):
+        message = f"a job that is {ledger.status} cannot be cancelled"
+        raise IllegalState(message, status=ledger.status, path=("jobId",))
+    await transaction.session.execute(
+        _REQUEST,
+        {
+            "tenant": transaction.tenant_id,
+            "id": command.job_id,
+            "mode": command.mode.value,
+            "outcome": command.outcome.value,
+        },
+    )
+    ledger = await Ledger.open(transaction, command.job_id) or ledger
+    await ledger.read_steps()
+    if not stopping:
+        ledger.apply("cancel", StatusReason.USER)
+    if command.mode is CancelMode.FORCE:
+        for step in list(ledger.steps.values()):
+            await _take_away(ledger, step)
+    if ledger.status is JobStatus.CANCELLING:
+        ledger.advance()
+    await ledger.write()
+    return await _job(transaction, command.job_id)
+
+
+async def continue_rollback(
+    transaction: Transaction, principal: Principal, command: ContinueRollback, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Go on with a rollback that failed, in a new job."""
+    del dependencies
+    authorize(transaction, principal, Permission.ROLLBACK)
+    job = await _job(transaction, command.job_id)
+    if job.status is not JobStatus.ROLLBACK_FAILED:
+        message = f"a job that is {job.status} has no rollback to continue"
+        raise IllegalState(message, status=job.status, path=("jobId",))
+    plan = await transaction.session.get_one(DeploymentPlan, job.plan_id, with_for_update=True)
+    if plan.last_job_id != job.id or not PLAN.permits(plan.status, "continue_rollback"):
+        message = "a later job of the plan has taken over"
+        raise IllegalState(message, status=plan.status, path=("jobId",))
+    skipped = await _skipped(transaction, job, command)
+    if skipped:
+        await transaction.session.execute(_DOUBT, {"tenant": transaction.tenant_id, "job": job.id, "keys": skipped})
+    await launching.move_plan(transaction, plan, "continue_rollback", StatusReason.USER)
+    return await launching.launch_rollback(transaction, plan, job, skipped)
+
+
+async def _skipped(transaction: Transaction, job: OrchestrationJob, command: ContinueRollback) -> list[str]:
+    found = await transaction.session.execute(
+        select(StepRun.step_key).where(
+            StepRun.tenant_id == transaction.tenant_id,
+            StepRun.job_id == job.id,
+            StepRun.status == StepStatus.COMPENSATION_FAILED,
+        )
+    )
+    failed = set(found.scalars())
+    for position, (key, action) in enumerate(command.resolutions):
+        path = ("resolutions", str(position))
+        if key not in failed:
+            message = f"'{key}' is not a step whose undoing failed; those are {sorted(failed)}"
+            raise Invalid(message, path=(*path, "stepKey"))
+        if action not in RESOLUTIONS:
+            message = f"{action} is not available yet: use {' or '.join(RESOLUTIONS)}"
+            raise Invalid(message, path=(*path, "action"))
+    return [key for key, action in command.resolutions if action == SKIP]
+
+
+async def _take_away(ledger: Ledger, step: StepRow) -> None:
+    """Stop waiting for the worker that has the step. What it did is unknown from now on."""
+    if step.worker_id is None and step.status is not StepStatus.UNKNOWN:
+        return
+    status = STEP.after(step.status, "force_cancel") if step.status is StepStatus.RUNNING else step.status
+    await ledger.transaction.session.execute(
+        _TAKE_AWAY, {"tenant": ledger.transaction.tenant_id, "id": step.id, "status": status.value}
+    )
+    if status is not step.status:
+        ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
+    step.status, step.worker_id = status, None
+
+
+async def _job(transaction: Transaction, job_id: int) -> OrchestrationJob:
+    found = await transaction.session.execute(
+        select(OrchestrationJob)
+        .where(
+            OrchestrationJob.tenant_id == transaction.tenant_id,
+            OrchestrationJob.id == job_id,
+            ~OrchestrationJob.is_deleted,
+        )
+        .execution_options(populate_existing=True)
+    )
+    job = found.scalar_one_or_none()
+    if job is None:
+        message = "there is no such job"
+        raise NotFound(message, path=("jobId",))
+    return job

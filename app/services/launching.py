@@ -1,0 +1,290 @@
+"""Makes jobs out of plans: the steps are frozen, the resources named, the stack's lock taken if it is free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db import jobs, journal
+from app.db.ledger import Ledger, plan_event
+from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
+from app.db.uow import Transaction
+from app.domain.enums import ChangeAction, JobDirection, JobType, StatusReason, WorkflowType
+from app.domain.events import Event, EventKind, Stream
+from app.domain.operations import OperationKind
+from app.domain.planning import Deployment, PlannedStep
+from app.domain.planning.steps import references
+from app.domain.statuses import PLAN, RESOURCE, ResourceStatus, StepStatus
+from app.services.dependencies import Dependencies
+
+_BY_WORKFLOW = {
+    WorkflowType.SCALING: JobType.SCALE,
+    WorkflowType.BACKUP: JobType.BACKUP,
+    WorkflowType.RESTORE: JobType.RESTORE,
+    WorkflowType.MIGRATION: JobType.MIGRATE,
+    WorkflowType.MAINTENANCE: JobType.CUSTOM,
+    WorkflowType.CUSTOM: JobType.CUSTOM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What a job needs beside its steps: the tenant's name, the outputs to evaluate, the kind of its workflow."""
+
+    tenant_slug: str
+    outputs: Mapping[str, Any]
+    workflow_type: WorkflowType | None
+
+
+async def move_plan(
+    transaction: Transaction,
+    plan: DeploymentPlan,
+    event: str,
+    reason: StatusReason = StatusReason.NONE,
+    message: str | None = None,
+) -> None:
+    """Let the plan take `event`, and tell. Raises IllegalState when its status does not."""
+    previous = plan.status
+    plan.status = PLAN.after(previous, event)
+    plan.status_reason = reason
+    plan.status_message = message
+    plan.updated_by = transaction.actor
+    await transaction.session.flush()
+    await journal.append(transaction, Stream.PLAN, plan.id, [plan_event(plan.id, previous, plan.status, reason)])
+
+
+async def launch(
+    transaction: Transaction,
+    plan: DeploymentPlan,
+    deployment: Deployment,
+    dependencies: Dependencies,
+    context: JobContext,
+    *,
+    parent: OrchestrationJob | None = None,
+    done: dict[str, StepRun] | None = None,
+) -> OrchestrationJob:
+    """Make the forward job of a plan that has become QUEUED, and start it if its stack is free.
+
+    `done` are step runs of an earlier job whose results stand: they are taken over, not run again.
+    """
+    seal = dependencies.sealer
+    job = OrchestrationJob(
+        tenant_id=transaction.tenant_id,
+        plan_id=plan.id,
+        job_name=plan.plan_name,
+        description=plan.description,
+        job_type=job_type_of(deployment, context.workflow_type),
+        stack=plan.stack,
+        inputs=seal.seal(dict(deployment.parameters), transaction.tenant_id),
+        configuration={
+            "plan": {"name": plan.plan_name, "stack": plan.stack},
+            "tenant": {"slug": context.tenant_slug},
+            "outputs": dict(context.outputs),
+            "outputReferences": references({"inputs": context.outputs}),
+        },
+        failure_strategy=plan.failure_strategy,
+        rollback_scope=plan.rollback_scope,
+        parent_job_id=parent.id if parent else None,
+        retry_count=parent.retry_count + 1 if parent else 0,
+        metadata_=plan.metadata_,
+    )
+    _sign(job, transaction)
+    transaction.session.add(job)
+    await transaction.session.flush()
+    resources = await _resources(transaction, plan, deployment.steps)
+    definitions = await _workflow_steps(transaction, plan)
+    rows = [_row(job, step, resources, definitions, dependencies, done or {}) for step in deployment.steps]
+    transaction.session.add_all(rows)
+    await begin(transaction, plan, job)
+    return job
+
+
+async def begin(transaction: Transaction, plan: DeploymentPlan, job: OrchestrationJob) -> None:
+    """Tell of a new job, and start it if its stack is free; otherwise the tick will."""
+    plan.active_job_id = plan.last_job_id = job.id
+    plan.completed_at = None
+    plan.error_message = None
+    await transaction.session.flush()
+    created = {
+        "jobId": job.id,
+        "planId": plan.id,
+        "previous": None,
+        "status": job.status.value,
+        "reason": StatusReason.NONE.value,
+    }
+    await journal.append(transaction, Stream.JOB, job.id, [Event(EventKind.JOB_STATUS_CHANGED, created)])
+    ledger = await Ledger.open(transaction, job.id)
+    if ledger is not None:
+        await jobs.start(ledger)
+    # The engine writes past the session: what it holds of these rows is out of date.
+    await transaction.session.refresh(job)
+    await transaction.session.refresh(plan)
+
+
+def job_type_of(deployment: Deployment, workflow_type: WorkflowType | None) -> JobType:
+    """What the operation is, as a whole."""
+    if workflow_type in _BY_WORKFLOW:
+        return _BY_WORKFLOW[workflow_type]
+    actions = {change.action for change in deployment.changes} - {ChangeAction.NO_CHANGE}
+    if actions and actions <= {ChangeAction.DELETE, ChangeAction.DETACH}:
+        return JobType.DELETE
+    return JobType.UPDATE if actions and ChangeAction.CREATE not in actions else JobType.DEPLOY
+
+
+def _sign(job: OrchestrationJob, transaction: Transaction) -> None:
+    job.created_by = job.updated_by = transaction.actor
+
+
+async def _resources(transaction: Transaction, plan: DeploymentPlan, steps: Sequence[PlannedStep]) -> dict[str, int]:
+    """The ids of the resources that the steps work on; those that do not exist yet are entered as PLANNED."""
+    wanted = {step.resource_key: step for step in steps if step.resource_key is not None}
+    found = await transaction.session.execute(
+        select(CloudResource).where(
+            CloudResource.tenant_id == transaction.tenant_id,
+            CloudResource.stack == plan.stack,
+            CloudResource.resource_key.in_(wanted),
+            CloudResource.status.not_in(RESOURCE.closed),
+        )
+    )
+    rows = {row.resource_key: row for row in found.scalars()}
+    for key, step in wanted.items():
+        if key not in rows and step.operation is OperationKind.APPLY:
+            rows[key] = CloudResource(
+                tenant_id=transaction.tenant_id,
+                stack=plan.stack,
+                resource_key=key,
+                name=key,
+                type=step.spec["type"],
+                provider=step.spec["provider"],
+                connection=step.spec.get("connection"),
+                status=ResourceStatus.PLANNED,
+                retain=bool(step.spec.get("retain")),
+                prevent_destroy=bool(step.spec.get("preventDestroy")),
+                depends_on=[],
+                owner_plan_id=plan.id,
+                created_by=transaction.actor,
+            )
+            transaction.session.add(rows[key])
+    await transaction.session.flush()
+    if rows:
+        links = [{"tenant_id": transaction.tenant_id, "plan_id": plan.id, "resource_id": r.id} for r in rows.values()]
+        await transaction.session.execute(insert(PlanResource).values(links).on_conflict_do_nothing())
+    return {key: row.id for key, row in rows.items()}
+
+
+async def _workflow_steps(transaction: Transaction, plan: DeploymentPlan) -> dict[str, int]:
+    if plan.workflow_id is None:
+        return {}
+    found = await transaction.session.execute(
+        select(WorkflowStep.step_key, WorkflowStep.id).where(
+            WorkflowStep.tenant_id == transaction.tenant_id,
+            WorkflowStep.workflow_id == plan.workflow_id,
+            ~WorkflowStep.is_deleted,
+        )
+    )
+    return {row.step_key: row.id for row in found}
+
+
+def _row(
+    job: OrchestrationJob,
+    step: PlannedStep,
+    resources: dict[str, int],
+    definitions: dict[str, int],
+    dependencies: Dependencies,
+    done: dict[str, StepRun],
+) -> StepRun:
+    spec = {**step.spec, "retry": step.retry.document(), "strategy": step.strategy.value if step.strategy else None}
+    earlier = done.get(step.key)
+    return StepRun(
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        step_key=step.key,
+        name=step.name,
+        step_type=step.type,
+        operation=step.operation,
+        phase=step.phase,
+        change=step.change,
+        status=earlier.status if earlier else StepStatus.PENDING,
+        outputs=earlier.outputs if earlier else None,
+        wave=step.wave,
+        needs=list(step.needs),
+        spec=dependencies.sealer.seal(spec, job.tenant_id),
+        workflow_step_id=definitions.get(step.workflow_step_key or ""),
+        resource_id=resources.get(step.resource_key or ""),
+        max_attempts=step.retry.max_attempts,
+        timeout_seconds=step.timeout_seconds,
+        operation_id=uuid4(),
+    )
+
+
+async def launch_rollback(
+    transaction: Transaction, plan: DeploymentPlan, parent: OrchestrationJob, skipped: Sequence[str] = ()
+) -> OrchestrationJob:
+    """Make a job that undoes what `parent` has done and not undone; `skipped` steps are left as they are."""
+    job = OrchestrationJob(
+        tenant_id=transaction.tenant_id,
+        plan_id=plan.id,
+        job_name=f"{plan.plan_name} rollback",
+        description=plan.description,
+        job_type=parent.job_type,
+        direction=JobDirection.ROLLBACK,
+        stack=plan.stack,
+        inputs=parent.inputs,
+        configuration={**(parent.configuration or {}), "outputs": {}},
+        failure_strategy=plan.failure_strategy,
+        rollback_scope=plan.rollback_scope,
+        parent_job_id=parent.id,
+        retry_count=parent.retry_count + 1,
+    )
+    _sign(job, transaction)
+    transaction.session.add(job)
+    await transaction.session.flush()
+    found = await transaction.session.execute(
+        select(StepRun).where(StepRun.tenant_id == transaction.tenant_id, StepRun.job_id == parent.id)
+    )
+    transaction.session.add_all(
+        _undo_row(job, step, skip=step.step_key in skipped)
+        for step in found.scalars()
+        if step.operation is not OperationKind.RETIRE
+    )
+    await begin(transaction, plan, job)
+    return job
+
+
+# A step whose undoing failed is undone anew; one that was undone or skipped stays so.
+_AGAIN = {
+    StepStatus.COMPENSATION_FAILED: StepStatus.FAILED,
+    StepStatus.COMPENSATING: StepStatus.FAILED,
+}
+
+
+def _undo_row(job: OrchestrationJob, step: StepRun, *, skip: bool) -> StepRun:
+    status = StepStatus.COMPENSATION_SKIPPED if skip else _AGAIN.get(step.status, step.status)
+    return StepRun(
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        step_key=step.step_key,
+        name=step.name,
+        step_type=step.step_type,
+        operation=step.operation,
+        phase=step.phase,
+        change=step.change,
+        status=status,
+        wave=step.wave,
+        needs=step.needs,
+        spec=step.spec,
+        inputs=step.inputs,
+        outputs=step.outputs,
+        workflow_step_id=step.workflow_step_id,
+        resource_id=step.resource_id,
+        undo_of_id=step.undo_of_id or step.id,
+        touched=step.touched,
+        max_attempts=step.max_attempts,
+        timeout_seconds=step.timeout_seconds,
+        operation_id=step.operation_id,
+    )

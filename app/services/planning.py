@@ -1,0 +1,133 @@
+"""Gathers what a plan is computed from, and computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.models import CloudResource, ResourceTemplate, TemplateRevision, Workflow
+from app.domain.definitions.template import parse_template
+from app.domain.definitions.workflow import parse_workflow
+from app.domain.enums import DefinitionStatus
+from app.domain.errors import IllegalState, NotFound
+from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
+from app.domain.statuses import RESOURCE, ResourceStatus
+from app.domain.values import Value
+from app.services.dependencies import Dependencies
+
+_SETTLED = frozenset({ResourceStatus.ACTIVE})
+
+
+@dataclass(frozen=True, slots=True)
+class Intention:
+    """What somebody wants to deploy: which definitions, with which parameters, on which stack."""
+
+    tenant_id: int
+    tenant_slug: str
+    plan_name: str
+    stack: str
+    workflow_id: int | None
+    template_revision_id: int | None
+    parameters: Mapping[str, Value]
+
+
+async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
+    """A published revision of the tenant's own or of a public template. Raises NotFound, IllegalState."""
+    found = await session.execute(
+        select(TemplateRevision)
+        .join(
+            ResourceTemplate,
+            (ResourceTemplate.tenant_id == TemplateRevision.tenant_id)
+            & (ResourceTemplate.id == TemplateRevision.template_id),
+        )
+        .where(
+            TemplateRevision.id == revision_id,
+            or_(TemplateRevision.tenant_id == tenant_id, TemplateRevision.is_public),
+            ~ResourceTemplate.is_deleted,
+        )
+    )
+    revision = found.scalar_one_or_none()
+    if revision is None:
+        message = "there is no such template revision"
+        raise NotFound(message, path=("templateRevisionId",))
+    if revision.status in (DefinitionStatus.DRAFT, DefinitionStatus.ARCHIVED):
+        message = f"the template revision is {revision.status}; only a published one can be deployed"
+        raise IllegalState(message, status=revision.status, path=("templateRevisionId",))
+    return revision
+
+
+async def workflow_of(session: AsyncSession, tenant_id: int, workflow_id: int) -> Workflow:
+    """An active workflow of the tenant. Raises NotFound, IllegalState."""
+    found = await session.execute(
+        select(Workflow).where(Workflow.tenant_id == tenant_id, Workflow.id == workflow_id, ~Workflow.is_deleted)
+    )
+    workflow = found.scalar_one_or_none()
+    if workflow is None:
+        message = "there is no such workflow"
+        raise NotFound(message, path=("workflowId",))
+    if not workflow.is_active or workflow.status is DefinitionStatus.ARCHIVED:
+        message = f"the workflow '{workflow.workflow_name}' is not active"
+        raise IllegalState(message, status=workflow.status, path=("workflowId",))
+    return workflow
+
+
+async def recorded_resources(
+    session: AsyncSession, dependencies: Dependencies, tenant_id: int, stack: str
+) -> tuple[RecordedResource, ...]:
+    """What is known of the live resources of the stack."""
+    found = await session.execute(
+        select(CloudResource)
+        .where(
+            CloudResource.tenant_id == tenant_id,
+            CloudResource.stack == stack,
+            CloudResource.status.not_in([*RESOURCE.closed, ResourceStatus.PLANNED]),
+        )
+        .order_by(CloudResource.resource_key)
+    )
+    return tuple(_recorded(row, dependencies) for row in found.scalars() if row.external_id is not None)
+
+
+def _recorded(row: CloudResource, dependencies: Dependencies) -> RecordedResource:
+    seal = dependencies.sealer
+    return RecordedResource(
+        key=row.resource_key,
+        type=row.type,
+        properties=seal.open(row.applied or {}, row.tenant_id),
+        outputs=seal.open(row.outputs or {}, row.tenant_id),
+        external_id=row.external_id,
+        resource_id=row.id,
+        connection=row.connection,
+        depends_on=tuple(row.depends_on),
+        retain=row.retain,
+        prevent_destroy=row.prevent_destroy,
+        settled=row.status in _SETTLED,
+    )
+
+
+async def deployment_of(session: AsyncSession, intention: Intention, dependencies: Dependencies) -> Deployment:
+    """Work the intention out against what is recorded now. Raises Invalid and its kin with every fault."""
+    tenant_id = intention.tenant_id
+    template: Any = None
+    workflow: Any = None
+    if intention.template_revision_id is not None:
+        revision = await revision_of(session, tenant_id, intention.template_revision_id)
+        template = parse_template(revision.content, dependencies.catalogue)
+    if intention.workflow_id is not None:
+        row = await workflow_of(session, tenant_id, intention.workflow_id)
+        workflow = parse_workflow(row.definition)
+    return plan(
+        PlanningInput(
+            catalogue=dependencies.catalogue,
+            stack=intention.stack,
+            plan_name=intention.plan_name,
+            tenant_slug=intention.tenant_slug,
+            template=template,
+            workflow=workflow,
+            parameters=intention.parameters,
+            recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
+        )
+    )

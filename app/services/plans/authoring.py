@@ -1,0 +1,341 @@
+"""Writing plans: create, update, submit, delete. Submitting validates, previews, and moves an IMMEDIATE plan on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from app import clock
+from app.auth.principal import Principal
+from app.db import journal
+from app.db.ledger import plan_event
+from app.db.models import DeploymentPlan
+from app.db.uow import Transaction
+from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
+from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several, StaleVersion
+from app.domain.events import Stream
+from app.domain.planning import Deployment
+from app.domain.planning.deployment import diagnostic_document
+from app.domain.schemas import apply_schema
+from app.domain.statuses import PLAN, PlanStatus
+from app.domain.values import Value
+from app.services import launching, previews
+from app.services.authorizing import authorize
+from app.services.dependencies import Dependencies
+from app.services.planning import Intention, deployment_of, revision_of, workflow_of
+
+_NAME_LIMIT = 200
+_EDITABLE = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePlan:
+    """A plan to be. `stack` defaults to the name; plans of the same stack change the same resources."""
+
+    name: str
+    type: PlanType
+    description: str | None = None
+    workflow_id: int | None = None
+    template_revision_id: int | None = None
+    parameters: Mapping[str, Value] | None = None
+    configuration: Mapping[str, Any] | None = None
+    stack: str | None = None
+    failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
+    rollback_scope: RollbackScope = RollbackScope.JOB
+    valid_until: datetime | None = None
+    metadata: Mapping[str, Any] | None = None
+    submit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    """Changes to a plan that has not begun; None leaves a field as it is."""
+
+    id: int
+    expected_version: int
+    name: str | None = None
+    description: str | None = None
+    parameters: Mapping[str, Value] | None = None
+    configuration: Mapping[str, Any] | None = None
+    failure_strategy: FailureStrategy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAction:
+    """An action on a plan; with `expected_version` only if nobody changed it since."""
+
+    plan_id: int
+    expected_version: int | None = None
+    comment: str | None = None
+
+
+async def create(
+    transaction: Transaction, principal: Principal, command: CreatePlan, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Store a plan; unless told otherwise, submit it. A plan that would be refused is not stored."""
+    authorize(transaction, principal, Permission.WRITE)
+    faults = _faults(command)
+    if faults:
+        raise faults[0] if len(faults) == 1 else Several(faults)
+    plan = DeploymentPlan(
+        tenant_id=transaction.tenant_id,
+        user_id=principal.user_id,
+        workflow_id=command.workflow_id,
+        plan_name=command.name.strip(),
+        description=command.description,
+        plan_type=command.type,
+        stack=(command.stack or command.name).strip(),
+        configuration=dict(command.configuration) if command.configuration is not None else None,
+        failure_strategy=command.failure_strategy,
+        rollback_scope=command.rollback_scope,
+        valid_until=command.valid_until,
+        metadata_=dict(command.metadata) if command.metadata is not None else None,
+        created_by=transaction.actor,
+        updated_by=transaction.actor,
+    )
+    schema: Mapping[str, Any] = {}
+    if command.template_revision_id is not None:
+        revision = await revision_of(transaction.session, transaction.tenant_id, command.template_revision_id)
+        plan.template_tenant_id = revision.tenant_id
+        plan.template_id = revision.template_id
+        plan.template_revision_id = revision.id
+        schema = revision.content.get("parameters") or {}
+    if command.workflow_id is not None:
+        await workflow_of(transaction.session, transaction.tenant_id, command.workflow_id)
+    plan.parameters = _stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
+    transaction.session.add(plan)
+    await transaction.session.flush()
+    first = plan_event(plan.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)
+    first.data["previous"] = None
+    await journal.append(transaction, Stream.PLAN, plan.id, [first])
+    if command.submit:
+        await _submit(transaction, principal, plan, dependencies, must_be_valid=True)
+    return plan
+
+
+async def update(
+    transaction: Transaction, principal: Principal, command: UpdatePlan, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Change a plan that has not begun; it is a draft again afterwards, and has to be submitted."""
+    authorize(transaction, principal, Permission.WRITE)
+    plan = await find(transaction, command.id, command.expected_version)
+    if plan.status not in _EDITABLE:
+        message = f"a plan that is {plan.status} cannot be edited"
+        raise IllegalState(message, status=plan.status)
+    _edit(plan, command)
+    if command.parameters is not None:
+        schema: Mapping[str, Any] = {}
+        if plan.template_revision_id is not None:
+            revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
+            schema = revision.content.get("parameters") or {}
+        plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
+    plan.preview = plan.preview_hash = plan.diagnostics = None
+    plan.updated_by = transaction.actor
+    if plan.status is not PlanStatus.DRAFT:
+        await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
+    return plan
+
+
+def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
+    faults = [
+        _name_fault(command.name) if command.name is not None else None,
+        _strategy_fault(command.failure_strategy) if command.failure_strategy is not None else None,
+    ]
+    found = [fault for fault in faults if fault is not None]
+    if found:
+        raise found[0] if len(found) == 1 else Several(found)
+    if command.name is not None:
+        plan.plan_name = command.name.strip()
+    if command.description is not None:
+        plan.description = command.description
+    if command.configuration is not None:
+        plan.configuration = dict(command.configuration)
+    if command.failure_strategy is not None:
+        plan.failure_strategy = command.failure_strategy
+
+
+async def submit(
+    transaction: Transaction, principal: Principal, command: PlanAction, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Validate and preview a draft. One with faults becomes INVALID and keeps them as diagnostics."""
+    authorize(transaction, principal, Permission.WRITE)
+    plan = await find(transaction, command.plan_id, command.expected_version)
+    await _submit(transaction, principal, plan, dependencies, must_be_valid=False)
+    return plan
+
+
+async def delete(
+    transaction: Transaction, principal: Principal, command: PlanAction, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Hide a plan that is not under way. What it deployed stays."""
+    del dependencies
+    authorize(transaction, principal, Permission.DELETE)
+    plan = await find(transaction, command.plan_id, command.expected_version)
+    resting = PLAN.closed | PLAN.settled | _EDITABLE
+    if plan.status not in resting:
+        message = f"a plan that is {plan.status} cannot be deleted; cancel it first"
+        raise IllegalState(message, status=plan.status)
+    plan.is_deleted = True
+    plan.updated_by = transaction.actor
+    await transaction.session.flush()
+    return plan
+
+
+async def find(transaction: Transaction, plan_id: int, expected_version: int | None) -> DeploymentPlan:
+    """The plan, locked against others who would change it. Raises NotFound, StaleVersion."""
+    found = await transaction.session.execute(
+        select(DeploymentPlan)
+        .where(
+            DeploymentPlan.tenant_id == transaction.tenant_id,
+            DeploymentPlan.id == plan_id,
+            ~DeploymentPlan.is_deleted,
+        )
+        .with_for_update()
+    )
+    plan = found.scalar_one_or_none()
+    if plan is None:
+        message = "there is no such plan"
+        raise NotFound(message, path=("planId",))
+    if expected_version is not None and plan.version != expected_version:
+        message = f"the plan has changed: it is at version {plan.version}, not {expected_version}"
+        raise StaleVersion(message, current=plan.version, path=("expectedVersion",))
+    return plan
+
+
+async def work_out(
+    transaction: Transaction, principal: Principal, plan: DeploymentPlan, dependencies: Dependencies
+) -> Deployment:
+    """What the plan would do now."""
+    return await deployment_of(
+        transaction.session,
+        Intention(
+            tenant_id=transaction.tenant_id,
+            tenant_slug=principal.tenant_slug,
+            plan_name=plan.plan_name,
+            stack=plan.stack,
+            workflow_id=plan.workflow_id,
+            template_revision_id=plan.template_revision_id,
+            parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
+        ),
+        dependencies,
+    )
+
+
+def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
+    """Store what was worked out with the plan."""
+    plan.preview = previews.stamped(deployment)
+    plan.preview_hash = plan.preview["hash"]
+    plan.dependencies = deployment.graph_document()
+    plan.resources = [
+        {"key": change.key, "type": change.type, "action": change.action.value} for change in deployment.changes
+    ]
+    plan.diagnostics = [diagnostic_document(found) for found in deployment.diagnostics]
+
+
+async def _submit(
+    transaction: Transaction,
+    principal: Principal,
+    plan: DeploymentPlan,
+    dependencies: Dependencies,
+    *,
+    must_be_valid: bool,
+) -> None:
+    await launching.move_plan(transaction, plan, "submit", StatusReason.USER)
+    try:
+        deployment = await work_out(transaction, principal, plan, dependencies)
+    except DomainError as error:
+        if must_be_valid or not isinstance(error, Invalid):
+            raise
+        plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
+        await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
+        return
+    keep_preview(plan, deployment)
+    if deployment.is_empty:
+        plan.completed_at = clock.utc_now()
+        await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
+        return
+    await launching.move_plan(transaction, plan, "valid")
+    if plan.plan_type is PlanType.IMMEDIATE:
+        await start(transaction, principal, plan, deployment, dependencies)
+
+
+async def start(
+    transaction: Transaction,
+    principal: Principal,
+    plan: DeploymentPlan,
+    deployment: Deployment,
+    dependencies: Dependencies,
+) -> None:
+    """Make the job of a READY plan."""
+    await launching.move_plan(transaction, plan, "execute")
+    context = await job_context(transaction, principal, plan)
+    await launching.launch(transaction, plan, deployment, dependencies, context)
+
+
+async def job_context(transaction: Transaction, principal: Principal, plan: DeploymentPlan) -> launching.JobContext:
+    """What a job of the plan takes from its definitions."""
+    outputs: Mapping[str, Any] = {}
+    workflow_type = None
+    if plan.template_revision_id is not None:
+        revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
+        outputs = revision.content.get("outputs") or {}
+    if plan.workflow_id is not None:
+        workflow = await workflow_of(transaction.session, transaction.tenant_id, plan.workflow_id)
+        workflow_type = workflow.workflow_type
+    return launching.JobContext(principal.tenant_slug, outputs, workflow_type)
+
+
+def _faults(command: CreatePlan) -> list[DomainError]:
+    faults: list[DomainError] = []
+    fault = _name_fault(command.name)
+    if fault is not None:
+        faults.append(fault)
+    if command.stack is not None and not 0 < len(command.stack.strip()) <= _NAME_LIMIT:
+        faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
+    if command.workflow_id is None and command.template_revision_id is None:
+        faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
+    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL):
+        message = f"plans of type {command.type} are not available yet: use IMMEDIATE or MANUAL"
+        faults.append(Invalid(message, path=("type",)))
+    strategy = _strategy_fault(command.failure_strategy)
+    if strategy is not None:
+        faults.append(strategy)
+    if command.rollback_scope is not RollbackScope.JOB:
+        message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
+        faults.append(Invalid(message, path=("rollbackScope",)))
+    if command.valid_until is not None and command.valid_until <= clock.utc_now():
+        faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
+    return faults
+
+
+def _name_fault(name: str) -> DomainError | None:
+    if not name.strip():
+        return Required("a plan needs a name", path=("name",))
+    if len(name) > _NAME_LIMIT:
+        return Invalid(f"a plan's name has at most {_NAME_LIMIT} characters", path=("name",))
+    return None
+
+
+def _strategy_fault(strategy: FailureStrategy) -> DomainError | None:
+    if strategy is FailureStrategy.PAUSE:
+        message = "failure strategy PAUSE is not available yet: use ROLLBACK, HALT or CONTINUE"
+        return Invalid(message, path=("failureStrategy",))
+    return None
+
+
+def _stored_parameters(
+    parameters: Mapping[str, Value], schema: Mapping[str, Any], dependencies: Dependencies, tenant_id: int
+) -> dict[str, Any]:
+    """The parameters as given, with those sealed that the template calls secret; faults are found when planning."""
+    wrapped, _ = (
+        apply_schema({**schema, "required": []}, dict(parameters), ("parameters",)) if schema else (parameters, [])
+    )
+    given = {
+        name: wrapped.get(name, value) if isinstance(wrapped, Mapping) else value for name, value in parameters.items()
+    }
+    sealed: dict[str, Any] = dependencies.sealer.seal(given, tenant_id)
+    return sealed

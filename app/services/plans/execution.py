@@ -1,0 +1,190 @@
+"""Carrying plans out: execute, cancel, retry, roll back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.auth.principal import Principal
+from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
+from app.db.uow import Transaction
+from app.domain.enums import (
+    CancelMode,
+    CancelOutcome,
+    JobDirection,
+    Permission,
+    PlanType,
+    RetryMode,
+    RollbackScope,
+    StatusReason,
+)
+from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
+from app.domain.operations import OperationKind
+from app.domain.statuses import PLAN, StepStatus
+from app.services import jobs, launching
+from app.services.authorizing import authorize
+from app.services.dependencies import Dependencies
+from app.services.plans.authoring import PlanAction, find, job_context, keep_preview, start, work_out
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutePlan:
+    """Run a READY plan; refused when what it would do is no longer what `expected_preview_hash` stands for."""
+
+    plan_id: int
+    expected_preview_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """Run a failed plan again: RESUME keeps what succeeded, RESTART begins anew."""
+
+    plan_id: int
+    mode: RetryMode
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPlan:
+    """Undo the last job of a plan that failed."""
+
+    plan_id: int
+    scope: RollbackScope = RollbackScope.JOB
+
+
+async def execute(
+    transaction: Transaction, principal: Principal, command: ExecutePlan, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Make the job. The preview is computed again, against what is recorded now."""
+    authorize(transaction, principal, Permission.EXECUTE)
+    plan = await find(transaction, command.plan_id, None)
+    _require(plan, "execute")
+    if plan.plan_type is PlanType.MANUAL and command.expected_preview_hash is None:
+        message = "a MANUAL plan is executed with the hash of the preview that was reviewed"
+        raise Required(message, path=("expectedPreviewHash",))
+    deployment = await work_out(transaction, principal, plan, dependencies)
+    current = deployment.preview()["hash"]
+    if command.expected_preview_hash is not None and command.expected_preview_hash != current:
+        message = "what the plan would do has changed since it was reviewed"
+        keep_preview(plan, deployment)
+        raise StalePreview(message, current=plan.preview, path=("expectedPreviewHash",))
+    keep_preview(plan, deployment)
+    if deployment.is_empty:
+        message = "there is nothing left to do: the stack is as the plan wants it"
+        raise IllegalState(message, status=plan.status)
+    await start(transaction, principal, plan, deployment, dependencies)
+    return await job_of(transaction, plan.last_job_id)
+
+
+async def cancel(
+    transaction: Transaction, principal: Principal, command: PlanAction, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Cancel a plan: one that has not begun at once, a running one through its job, gracefully."""
+    authorize(transaction, principal, Permission.CANCEL)
+    plan = await find_unlocked(transaction, command.plan_id)
+    if plan.active_job_id is not None:
+        await jobs.cancel(
+            transaction,
+            principal,
+            jobs.CancelJob(plan.active_job_id, CancelMode.GRACEFUL, CancelOutcome.KEEP, command.comment),
+            dependencies,
+        )
+        await transaction.session.refresh(plan)
+        return plan
+    plan = await find(transaction, command.plan_id, command.expected_version)
+    _require(plan, "cancel")
+    await launching.move_plan(transaction, plan, "cancel", StatusReason.USER, command.comment)
+    return plan
+
+
+async def retry(
+    transaction: Transaction, principal: Principal, command: RetryPlan, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Run the plan again in a new job."""
+    authorize(transaction, principal, Permission.EXECUTE)
+    plan = await find(transaction, command.plan_id, None)
+    event = "retry_resume" if command.mode is RetryMode.RESUME else "retry_restart"
+    _require(plan, event)
+    parent = await job_of(transaction, plan.last_job_id)
+    await launching.move_plan(transaction, plan, event, StatusReason.USER)
+    deployment = await work_out(transaction, principal, plan, dependencies)
+    keep_preview(plan, deployment)
+    done: dict[str, StepRun] = {}
+    if command.mode is RetryMode.RESUME:
+        done = await _kept_results(transaction, parent)
+    else:
+        if deployment.is_empty:
+            message = "there is nothing to do: the stack is as the plan wants it"
+            raise Conflict(message, path=("mode",))
+        await launching.move_plan(transaction, plan, "valid")
+        await launching.move_plan(transaction, plan, "execute")
+    context = await job_context(transaction, principal, plan)
+    return await launching.launch(transaction, plan, deployment, dependencies, context, parent=parent, done=done)
+
+
+async def rollback(
+    transaction: Transaction, principal: Principal, command: RollbackPlan, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Undo, in a new job, what the last forward job of a failed plan has left."""
+    del dependencies
+    authorize(transaction, principal, Permission.ROLLBACK)
+    if command.scope is not RollbackScope.JOB:
+        message = f"rollback scope {command.scope} is not available yet: use JOB"
+        raise Invalid(message, path=("scope",))
+    plan = await find(transaction, command.plan_id, None)
+    _require(plan, "rollback")
+    parent = await job_of(transaction, plan.last_job_id)
+    if parent.direction is JobDirection.ROLLBACK:
+        message = "the last job of the plan is a rollback already: continue that one"
+        raise Conflict(message, path=("planId",))
+    await launching.move_plan(transaction, plan, "rollback", StatusReason.USER)
+    return await launching.launch_rollback(transaction, plan, parent)
+
+
+async def job_of(transaction: Transaction, job_id: int | None) -> OrchestrationJob:
+    """The plan's job by its id."""
+    found = await transaction.session.execute(
+        select(OrchestrationJob).where(
+            OrchestrationJob.tenant_id == transaction.tenant_id, OrchestrationJob.id == job_id
+        )
+    )
+    job = found.scalar_one_or_none()
+    if job is None:
+        message = "the plan has no job yet"
+        raise Conflict(message, path=("planId",))
+    return job
+
+
+async def find_unlocked(transaction: Transaction, plan_id: int) -> DeploymentPlan:
+    """The plan, unlocked: whoever will lock its job must lock that first."""
+    found = await transaction.session.execute(
+        select(DeploymentPlan).where(
+            DeploymentPlan.tenant_id == transaction.tenant_id,
+            DeploymentPlan.id == plan_id,
+            ~DeploymentPlan.is_deleted,
+        )
+    )
+    plan = found.scalar_one_or_none()
+    if plan is None:
+        message = "there is no such plan"
+        raise NotFound(message, path=("planId",))
+    return plan
+
+
+async def _kept_results(transaction: Transaction, parent: OrchestrationJob) -> dict[str, StepRun]:
+    """Steps whose results a resumed job takes over. Resources are compared anew, so only the others are kept."""
+    found = await transaction.session.execute(
+        select(StepRun).where(
+            StepRun.tenant_id == transaction.tenant_id,
+            StepRun.job_id == parent.id,
+            StepRun.status == StepStatus.SUCCEEDED,
+            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT]),
+        )
+    )
+    return {step.step_key: step for step in found.scalars()}
+
+
+def _require(plan: DeploymentPlan, event: str) -> None:
+    if not PLAN.permits(plan.status, event):
+        message = f"a plan that is {plan.status} does not take '{event}'"
+        raise IllegalState(message, status=plan.status, path=("planId",))
