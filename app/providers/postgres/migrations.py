@@ -120,7 +120,8 @@ class DatabaseMigration(Procedure):
             if undo["source"] == DROP:
                 await catalog.drop(connection, prior.id)
             else:
-                await catalog.comment(connection, prior.id, f"moved to {undo['url']}; kept read-only")
+                # A mark of nobody's: the copy is the resource now, and nothing may take the source for it.
+                await catalog.comment(connection, prior.id, str(Mark(f"windlass:moved to {undo['url']}", "")))
 
 
 async def _prepare(context: Context, source: Server, target: Server, prior: ResourceState) -> tuple[Any, bool]:
