@@ -115,8 +115,6 @@ class PlanAction(StrEnum):
 @strawberry.enum(description="What a person may do with a job.")
 class JobAction(StrEnum):
     CANCEL = "CANCEL"
-    RETRY = "RETRY"
-    ROLLBACK = "ROLLBACK"
     CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
 
 

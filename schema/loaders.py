@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +18,8 @@ from strawberry.dataloader import DataLoader
 from app.db import models, pages
 from app.db.pages import Count, Page, Window
 from app.db.uow import Database
+from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
+from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
 from app.reads import jobs, plans, resources, steps, templates, tenants, workflows
 from app.reads.rows import Relation
@@ -64,8 +68,18 @@ class Loaders:
         return self._optional(workflows.by_ids)
 
     @property
+    def workflow_definition(self) -> DataLoader[int, WorkflowDefinition | None]:
+        """By workflow: its document, or None when it makes no sense."""
+        return self._optional(_definitions)
+
+    @property
     def workflow_step(self) -> DataLoader[int, models.WorkflowStep | None]:
+        """Also deleted ones: what a run referred to."""
         return self._optional(workflows.steps_by_ids)
+
+    @property
+    def live_workflow_step(self) -> DataLoader[int, models.WorkflowStep | None]:
+        return self._optional(workflows.live_steps_by_ids)
 
     @property
     def workflow_steps(self) -> DataLoader[int, list[models.WorkflowStep]]:
@@ -88,6 +102,11 @@ class Loaders:
     def plan_resources(self) -> DataLoader[int, list[models.CloudResource]]:
         """By plan."""
         return self._listed(plans.resources_of)
+
+    @property
+    def stack_changed_at(self) -> DataLoader[int, datetime | None]:
+        """By plan: when a resource of its stack was last written."""
+        return self._optional(plans.stacks_changed_at)
 
     @property
     def job(self) -> DataLoader[int, models.OrchestrationJob | None]:
@@ -170,6 +189,14 @@ class Loaders:
 
             self._made[key] = DataLoader(load_fn=load, max_batch_size=_MAX_BATCH)
         return self._made[key]
+
+
+async def _definitions(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, WorkflowDefinition]:
+    found = {}
+    for number, row in (await workflows.by_ids(session, tenant_id, ids)).items():
+        with suppress(DomainError):
+            found[number] = parse_workflow(row.definition)
+    return found
 
 
 def _none() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -66,6 +67,20 @@ async def resources_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]
     for resource, plan_id in await session.execute(query):
         found[plan_id].append(resource)
     return found
+
+
+async def stacks_changed_at(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, datetime | None]:
+    """When a resource of each plan's stack was last written; None where there is none."""
+    query = (
+        select(DeploymentPlan.id, func.max(CloudResource.updated_at))
+        .join(
+            CloudResource,
+            (CloudResource.tenant_id == DeploymentPlan.tenant_id) & (CloudResource.stack == DeploymentPlan.stack),
+        )
+        .where(DeploymentPlan.tenant_id == tenant_id, DeploymentPlan.id.in_(ids))
+        .group_by(DeploymentPlan.id)
+    )
+    return {plan_id: moment for plan_id, moment in await session.execute(query)}
 
 
 def of_workflow(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:

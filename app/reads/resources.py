@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, any_, exists, select
+from sqlalchemy import Select, any_, exists, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -74,7 +74,8 @@ async def lock_holders(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         select(CloudResource.id, ResourceLock.job_id)
         .join(
             ResourceLock,
-            (ResourceLock.tenant_id == CloudResource.tenant_id) & (ResourceLock.lock_key == CloudResource.stack),
+            (ResourceLock.tenant_id == CloudResource.tenant_id)
+            & (ResourceLock.lock_key == literal("stack/") + CloudResource.stack),
         )
         .where(CloudResource.tenant_id == tenant_id, CloudResource.id.in_(ids))
     )

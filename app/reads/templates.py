@@ -43,6 +43,11 @@ def listed(tenant_id: int, wanted: TemplateFilter) -> Select[tuple[ResourceTempl
     )
 
 
+def owned(tenant_id: int, wanted: TemplateFilter) -> Select[tuple[ResourceTemplate]]:
+    """Like `listed`, without those of others."""
+    return listed(tenant_id, wanted).where(ResourceTemplate.tenant_id == tenant_id)
+
+
 async def by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, ResourceTemplate]:
     return await rows.by_ids(session, _readable(tenant_id), ids)
 

@@ -44,6 +44,13 @@ async def steps_by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]
     return await rows.by_ids(session, query, ids)
 
 
+async def live_steps_by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, WorkflowStep]:
+    """Step definitions of workflows as they are now."""
+    workflow = (Workflow.tenant_id == WorkflowStep.tenant_id) & (Workflow.id == WorkflowStep.workflow_id)
+    query = rows.of_tenant(WorkflowStep, tenant_id).join(Workflow, workflow).where(~Workflow.is_deleted)
+    return await rows.by_ids(session, query, ids)
+
+
 async def steps_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, list[WorkflowStep]]:
     """The steps of each workflow, in their order."""
     query = rows.of_tenant(WorkflowStep, tenant_id).order_by(WorkflowStep.step_order, WorkflowStep.id)

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import strawberry
 from strawberry.scalars import JSON
@@ -20,7 +22,7 @@ from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.enums import JobAction
 from schema.nodes import load, view
-from schema.scalars import Cursor, json_of
+from schema.scalars import BigInt, Cursor, json_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
 from schema.types.histories import EventConnection, events_of, head_cursor
@@ -84,9 +86,22 @@ class AvailableJobAction:
 @strawberry.type(description="A file that a step made.")
 class Artifact:
     name: str
-    media_type: str
-    url: str | None
-    content: JSON | None
+    kind: str
+    url: str = strawberry.field(description="Where the provider put it.")
+    size: BigInt = strawberry.field(description="Bytes.")
+    sha256: str
+    metadata: JSON | None
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> Artifact:
+        return cls(
+            name=stored["name"],
+            kind=stored["kind"],
+            url=stored["uri"],
+            size=BigInt(stored["size"]),
+            sha256=stored["sha256"],
+            metadata=json_of(stored.get("metadata")),
+        )
 
 
 @strawberry.type(description="One execution of a plan, forward or back. A terminal job never changes again.")
@@ -177,8 +192,8 @@ class OrchestrationJob(Entity):
         return json_of(self.row.metadata_)
 
     @strawberry.field
-    def artifacts(self) -> JSON | None:
-        return json_of(self.row.artifacts)
+    def artifacts(self) -> list[Artifact]:
+        return [Artifact.of_json(stored) for stored in self.row.artifacts or ()]
 
     @strawberry.field
     async def progress(self, info: Info) -> Progress:
@@ -194,10 +209,12 @@ class OrchestrationJob(Entity):
         return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
 
     @strawberry.field(description="What can be done now, and if not, why.")
-    def available_actions(self) -> list[AvailableJobAction]:
+    def available_actions(self, info: Info) -> list[AvailableJobAction]:
         return [
-            AvailableJobAction(action=JobAction(action), allowed=allowed, reason=reason, message=message)
-            for action, allowed, reason, message in availability.job_actions(self.row)
+            AvailableJobAction(
+                action=JobAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
+            )
+            for item in availability.job_actions(self.row, info.context.principal)
         ]
 
     @strawberry.field

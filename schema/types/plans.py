@@ -155,8 +155,8 @@ class DeploymentPlan(Entity):
     @strawberry.field(
         description="What can be done now, and if not, why: clients never re-implement the state machine."
     )
-    def available_actions(self) -> list[AvailableAction]:
-        return available_actions(self.row)
+    def available_actions(self, info: Info) -> list[AvailableAction]:
+        return actions_of(info, self.row)
 
     @strawberry.field
     def blocked_by(self) -> list[Blocker]:
@@ -214,9 +214,11 @@ class DeploymentPlan(Entity):
         return self.row.error_message
 
 
-def available_actions(row: models.DeploymentPlan) -> list[AvailableAction]:
-    """What can be done with a plan now."""
+def actions_of(info: Info, row: models.DeploymentPlan) -> list[AvailableAction]:
+    """What the viewer can do with a plan now."""
     return [
-        AvailableAction(action=PlanAction(action), allowed=allowed, reason=reason, message=message)
-        for action, allowed, reason, message in availability.plan_actions(row)
+        AvailableAction(
+            action=PlanAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
+        )
+        for item in availability.plan_actions(row, info.context.principal)
     ]

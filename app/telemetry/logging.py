@@ -1,0 +1,57 @@
+"""Logs: one event a line, as JSON for machines or in colour for people, from our code and from the libraries alike."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import Processor
+
+_QUIET = {"uvicorn.access": logging.WARNING, "httpx": logging.WARNING, "asyncio": logging.WARNING}
+
+
+def configure(level: str = "INFO", format: Literal["json", "console"] = "json") -> None:
+    """Set up structlog and the standard library's loggers. `level` is a name of theirs, in any case.
+
+    Raises ValueError for an unknown level. Everything goes to standard error; calling again replaces the set-up.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        message = f"there is no log level {level!r}"
+        raise ValueError(message)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(format))
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(number, least))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _rendering(format: str) -> list[Processor]:
+    without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if format == "console":
+        return [without_meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [without_meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

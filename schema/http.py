@@ -1,0 +1,251 @@
+"""GraphQL over HTTP as its specification has it, and the WebSocket beside it on the same path.
+
+Who asks is settled from the header, before one byte of the body is read. Requests in the body of a POST may be queries
+and mutations, those in the address of a GET queries only; subscriptions are for the WebSocket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from app.auth.authenticator import Unauthenticated
+from app.auth.principal import Principal
+from schema.context import Services
+from schema.live_protocol import LiveTransportHandler
+from schema.masking import BAD_REQUEST, UNAUTHENTICATED, MaskingSchema
+
+RESPONSE_JSON = "application/graphql-response+json"
+PLAIN_JSON = "application/json"
+MAX_OPERATIONS_PER_SOCKET = 20
+INIT_TIMEOUT = timedelta(seconds=5)
+
+
+class BadRequest(Exception):
+    """A request that is not GraphQL over HTTP. `status` is the HTTP status that says so."""
+
+    def __init__(self, message: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+class GraphQLEndpoint(GraphQL[Services, None]):
+    """The ASGI application behind /graphql."""
+
+    graphql_transport_ws_handler_class = LiveTransportHandler
+
+    def __init__(self, schema: MaskingSchema, services: Services) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=INIT_TIMEOUT,
+            multipart_uploads_enabled=False,
+            max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
+        )
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        response = await self.respond(request)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Services:  # noqa: ARG002
+        # A WebSocket says who it is in its first message; until then there is nobody to make a Context for.
+        return self._services
+
+    def encode_json(self, data: object) -> str:
+        # Text, not bytes: Strawberry sends bytes as binary frames, which the protocol does not have.
+        return orjson.dumps(data).decode()
+
+    def decode_json(self, data: str | bytes) -> object:
+        return orjson.loads(data)
+
+    async def respond(self, request: Request) -> Response:
+        """The answer to one HTTP request."""
+        request_id = request_id_of(request.scope)
+        media_type = PLAIN_JSON
+        try:
+            media_type = _negotiated(request)
+            principal = await self._principal(request)
+            document, variables, name = await _parameters(request)
+            result = await self._execute(request, principal, request_id, document, variables, name)
+        except Unauthenticated:
+            return _refusal(
+                401,
+                PLAIN_JSON,
+                "a valid API token is needed: Authorization: Bearer wl_…",
+                {"code": UNAUTHENTICATED, "requestId": request_id},
+                {"WWW-Authenticate": 'Bearer realm="windlass"'},
+            )
+        except BadRequest as error:
+            extensions = {"code": BAD_REQUEST, "requestId": request_id}
+            return _refusal(error.status, media_type, error.message, extensions, error.headers)
+        return _answer(result, media_type)
+
+    async def _principal(self, request: Request) -> Principal:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            reason = "no bearer token"
+            raise Unauthenticated(reason)
+        return await self._services.authenticator.authenticate(token.strip())
+
+    async def _execute(
+        self,
+        request: Request,
+        principal: Principal,
+        request_id: str,
+        document: str,
+        variables: dict[str, Any] | None,
+        name: str | None,
+    ) -> ExecutionResult:
+        allowed = {OperationType.QUERY} if request.method == "GET" else {OperationType.QUERY, OperationType.MUTATION}
+        try:
+            return await self.schema.execute(
+                document,
+                variable_values=variables,
+                operation_name=name,
+                context_value=self._services.context(principal, request_id),
+                allowed_operation_types=allowed,
+            )
+        except MissingQueryError as error:
+            message = "the request has no query"
+            raise BadRequest(message) from error
+        except CannotGetOperationTypeError as error:
+            return ExecutionResult(data=None, errors=[_unknown_operation(error)])
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.SUBSCRIPTION:
+                message = "subscriptions are for the WebSocket on this path (graphql-transport-ws)"
+                raise BadRequest(message) from error
+            message = "mutations are for POST"
+            raise BadRequest(message, 405, {"Allow": "POST"}) from error
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that the middleware gave the request."""
+    return str(scope.get("state", {}).get("request_id", ""))
+
+
+def _negotiated(request: Request) -> str:
+    """The media type to answer in, by what the client accepts. Raises BadRequest when it accepts none of ours."""
+    accepted: dict[str, float] = {}
+    for part in (request.headers.get("accept") or "*/*").split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        accepted[media] = next((_quality(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
+    wild = max(accepted.get("*/*", 0.0), accepted.get("application/*", 0.0))
+    plain, modern = accepted.get(PLAIN_JSON, wild), accepted.get(RESPONSE_JSON, 0.0)
+    if plain <= 0 and modern <= 0:
+        message = f"this endpoint answers in {RESPONSE_JSON} or {PLAIN_JSON}"
+        raise BadRequest(message, 406)
+    if RESPONSE_JSON in accepted and PLAIN_JSON in accepted and plain > modern:
+        return PLAIN_JSON
+    return RESPONSE_JSON if modern > 0 else PLAIN_JSON
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+async def _parameters(request: Request) -> tuple[str, dict[str, Any] | None, str | None]:
+    """Document, variables and operation name. Raises BadRequest with the status that fits."""
+    if request.method == "GET":
+        given: Any = dict(request.query_params)
+        for name in ("variables", "extensions"):
+            if given.get(name):
+                given[name] = _json(given[name])
+    elif request.method == "POST":
+        media, _, parameters = request.headers.get("content-type", "").partition(";")
+        if media.strip().lower() != PLAIN_JSON:
+            message = f"the body of the request must be {PLAIN_JSON}"
+            raise BadRequest(message, 415)
+        charset = parameters.partition("charset=")[2].strip().strip('"').lower()
+        if charset not in {"", "utf-8", "utf8"}:
+            message = "the body of the request must be UTF-8"
+            raise BadRequest(message, 415)
+        given = _json(await request.body())
+    else:
+        message = "GraphQL is spoken with GET and POST"
+        raise BadRequest(message, 405, {"Allow": "GET, POST"})
+    return _checked(given)
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        message = "the request is not JSON"
+        raise BadRequest(message) from error
+
+
+def _checked(given: Any) -> tuple[str, dict[str, Any] | None, str | None]:
+    if not isinstance(given, dict):
+        message = "the request is one JSON object; batches are not taken"
+        raise BadRequest(message)
+    kinds = {"query": str, "variables": dict, "operationName": str, "extensions": dict}
+    for name, kind in kinds.items():
+        if given.get(name) is not None and not isinstance(given[name], kind):
+            message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
+            raise BadRequest(message)
+    if not given.get("query"):
+        message = "the request has no query"
+        raise BadRequest(message)
+    return given["query"], given.get("variables"), given.get("operationName") or None
+
+
+def _unknown_operation(error: CannotGetOperationTypeError) -> GraphQLError:
+    message = (
+        "the document has several operations: name one"
+        if error.operation_name is None
+        else f"the document has no operation named {error.operation_name}"
+    )
+    return GraphQLError(message, extensions={"code": BAD_REQUEST})
+
+
+def _answer(result: ExecutionResult, media_type: str) -> Response:
+    body: dict[str, Any] = {}
+    if result.errors:
+        body["errors"] = [error.formatted for error in result.errors]
+    # Without a path the request itself was refused, and there is no `data` at all.
+    refused = result.data is None and all(error.path is None for error in result.errors or ())
+    if not refused:
+        body["data"] = result.data
+    if result.extensions:
+        body["extensions"] = result.extensions
+    # A client of plain JSON cannot tell our 400 from a proxy's, so the specification keeps 200 for it.
+    status = 400 if refused and media_type == RESPONSE_JSON else 200
+    return _response(body, status, media_type)
+
+
+def _refusal(
+    status: int, media_type: str, message: str, extensions: dict[str, Any], headers: dict[str, str]
+) -> Response:
+    return _response({"errors": [{"message": message, "extensions": extensions}]}, status, media_type, headers)
+
+
+def _response(body: dict[str, Any], status: int, media_type: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        orjson.dumps(body), status, {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})},
+        f"{media_type}; charset=utf-8",
+    )

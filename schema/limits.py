@@ -1,0 +1,249 @@
+"""Bounds on a document, measured in one pass before it is validated.
+
+A fragment is measured once, however often it is spread, so that a short document cannot cost a long measurement. Every
+fault that validation will name (cycles, unknown names) counts as nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    Undefined,
+    VariableNode,
+    get_named_type,
+    parse,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema import validate_document
+
+from app.domain.enums import Permission
+from schema.masking import LIMIT_EXCEEDED
+
+MAX_DEPTH = 15
+MAX_ALIASES = 30
+MAX_ROOT_FIELDS = 20
+MAX_MUTATIONS = 5
+MAX_SELECTIONS = 2_000
+MAX_ROWS = 10_000
+MAX_TOKENS = 3_000
+_CACHED_DOCUMENTS = 256
+_MANY = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a selection amounts to; `rows` is how many rows its pages may ask for, multiplied along each nesting."""
+
+    depth: int = 0
+    aliases: int = 0
+    selections: int = 0
+    fields: int = 0
+    rows: int = 0
+
+    def beside(self, other: Measure) -> Measure:
+        """Both, on one level. Numbers stop growing far above any limit."""
+        return Measure(
+            max(self.depth, other.depth),
+            min(self.aliases + other.aliases, _MANY),
+            min(self.selections + other.selections, _MANY),
+            min(self.fields + other.fields, _MANY),
+            min(self.rows + other.rows, _MANY),
+        )
+
+
+class Measuring:
+    """One measurement of one document with its variables."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._variables = variables
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._measured: dict[str, Measure] = {}
+
+    def operation(self, node: OperationDefinitionNode) -> Measure:
+        return self._selection(node.selection_set, self._schema.get_root_type(node.operation))
+
+    def _selection(self, node: SelectionSetNode | None, parent: GraphQLNamedType | None) -> Measure:
+        total = Measure()
+        for selection in node.selections if node else ():
+            if isinstance(selection, FieldNode):
+                total = total.beside(self._field(selection, parent))
+            elif isinstance(selection, InlineFragmentNode):
+                condition = selection.type_condition
+                kind = parent if condition is None else self._schema.get_type(condition.name.value)
+                total = total.beside(self._selection(selection.selection_set, kind))
+            elif isinstance(selection, FragmentSpreadNode):
+                total = total.beside(self._fragment(selection.name.value))
+        return total
+
+    def _fragment(self, name: str) -> Measure:
+        if name not in self._measured:
+            # A fragment inside itself counts as nothing; validation will refuse it.
+            self._measured[name] = Measure()
+            node = self._fragments.get(name)
+            if node is not None:
+                kind = self._schema.get_type(node.type_condition.name.value)
+                self._measured[name] = self._selection(node.selection_set, kind)
+        return self._measured[name]
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Measure:
+        definition = None
+        if isinstance(parent, (GraphQLObjectType, GraphQLInterfaceType)):
+            definition = parent.fields.get(node.name.value)
+        kind = None if definition is None else get_named_type(definition.type)
+        inside = self._selection(node.selection_set, kind)
+        size = None if definition is None else self._page_size(node, definition)
+        rows = inside.rows if size is None else min(size * max(1, inside.rows), _MANY)
+        return Measure(
+            depth=inside.depth + 1,
+            aliases=inside.aliases + (node.alias is not None),
+            selections=inside.selections + 1,
+            fields=1,
+            rows=rows,
+        )
+
+    def _page_size(self, node: FieldNode, definition: GraphQLField) -> int | None:
+        """How many rows a page may have: as asked, or as the schema says; None for what is no page."""
+        if "first" not in definition.args:
+            return None
+        for argument in node.arguments or ():
+            if argument.name.value not in {"first", "last"}:
+                continue
+            value = argument.value
+            if isinstance(value, IntValueNode):
+                return _bounded(value.value)
+            if isinstance(value, VariableNode) and isinstance(self._variables.get(value.name.value), int):
+                return _bounded(self._variables[value.name.value])
+        default = definition.args["first"].default_value
+        return 20 if default in {None, Undefined} else int(default)
+
+
+def _bounded(number: str | int) -> int:
+    return max(0, min(int(str(number)[:12]), _MANY))
+
+
+def excesses(measure: Measure, operation: OperationType) -> list[str]:
+    """What is too large, in words."""
+    roots = MAX_MUTATIONS if operation is OperationType.MUTATION else MAX_ROOT_FIELDS
+    bounds = (
+        (measure.depth, MAX_DEPTH, "levels deep"),
+        (measure.aliases, MAX_ALIASES, "aliases"),
+        (measure.fields, roots, "fields at the root"),
+        (measure.selections, MAX_SELECTIONS, "selections"),
+        (measure.rows, MAX_ROWS, "rows asked for by nested pages"),
+    )
+    return [f"more than {limit} {what}" for value, limit, what in bounds if value > limit]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    document: DocumentNode
+    errors: list[GraphQLError] | None = None
+
+
+class DocumentCache:
+    """Documents parsed and validated lately, by their text. At most `size`, the least recently used go first."""
+
+    def __init__(self, size: int = _CACHED_DOCUMENTS) -> None:
+        self._size = size
+        self._documents: OrderedDict[str, _Prepared] = OrderedDict()
+
+    def get(self, text: str) -> _Prepared:
+        """Raises GraphQLError or RecursionError for a text that does not parse."""
+        prepared = self._documents.get(text)
+        if prepared is None:
+            prepared = self._documents[text] = _Prepared(parse(text, max_tokens=MAX_TOKENS))
+            if len(self._documents) > self._size:
+                self._documents.popitem(last=False)
+        self._documents.move_to_end(text)
+        return prepared
+
+
+def guarding(cache: DocumentCache) -> type[SchemaExtension]:
+    """The extension that refuses what is too large, or may not be read at all, before anything else looks at it."""
+
+    class OperationGuard(SchemaExtension):
+        def on_operation(self) -> Iterator[None]:
+            self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
+            yield
+
+        def on_parse(self) -> Iterator[None]:
+            context = self.execution_context
+            try:
+                context.graphql_document = cache.get(context.query or "").document
+            except (GraphQLError, RecursionError):
+                # The ordinary parser will fail in the same way, where failures are expected.
+                context.graphql_document = None
+            yield
+
+        def on_validate(self) -> Iterator[None]:
+            context = self.execution_context
+            try:
+                found = self._refusals() or self._faults()
+            except RecursionError:
+                message = "the document is nested too deeply"
+                found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
+            # An empty tuple of rules tells Strawberry that the document has been validated.
+            context.pre_execution_errors, context.validation_rules = found or None, ()
+            yield
+
+        def _faults(self) -> list[GraphQLError]:
+            context = self.execution_context
+            prepared = cache.get(context.query or "")
+            if prepared.errors is None:
+                prepared.errors = validate_document(
+                    context.schema._schema,  # noqa: SLF001  Strawberry keeps the executable schema there
+                    prepared.document,
+                    context.validation_rules,
+                )
+            return prepared.errors
+
+        def _refusals(self) -> list[GraphQLError]:
+            context = self.execution_context
+            document = context.graphql_document
+            if document is None:
+                return []
+            measuring = Measuring(
+                context.schema._schema,  # noqa: SLF001
+                document,
+                context.variables or {},
+            )
+            found: list[GraphQLError] = []
+            for node in document.definitions:
+                if isinstance(node, OperationDefinitionNode):
+                    found += [
+                        GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
+                        for excess in excesses(measuring.operation(node), node.operation)
+                    ]
+            return found or self._forbidden()
+
+        def _forbidden(self) -> list[GraphQLError]:
+            context = self.execution_context
+            principal = context.context.principal
+            if context.operation_type.value == OperationType.MUTATION.value or principal.may(Permission.READ):
+                return []
+            code = {"code": "FORBIDDEN", "required": Permission.READ.value}
+            return [GraphQLError("this token may not read", extensions=code)]
+
+    return OperationGuard

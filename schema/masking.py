@@ -1,0 +1,78 @@
+"""What clients learn of failures.
+
+A DomainError is a message to whoever asked; a fault in the request is explained. Everything else is a bug of ours: the
+client gets a number to quote, the log gets the traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import strawberry
+import structlog
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionContext
+
+from app.domain.errors import DomainError
+from schema.context import Context
+
+_log = structlog.get_logger("windlass.graphql")
+
+INTERNAL = "INTERNAL"
+LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
+UNAUTHENTICATED = "UNAUTHENTICATED"
+BAD_REQUEST = "BAD_REQUEST"
+
+
+_OF_THE_REQUEST = (CannotGetOperationTypeError, InvalidOperationTypeError)
+
+
+class MaskingSchema(strawberry.Schema):
+    """A schema whose every error, on any transport, has passed `mask`."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        context = None if execution_context is None else execution_context.context
+        mask(errors, context.request_id if isinstance(context, Context) else "")
+
+
+def mask(errors: Iterable[GraphQLError], request_id: str) -> None:
+    """Rewrite each error in place: stable `extensions.code`, and nothing of our insides."""
+    for error in errors:
+        extensions: dict[str, Any] = error.extensions or {}
+        if "code" in extensions:
+            continue
+        cause = _cause(error)
+        if isinstance(cause, DomainError):
+            error.message = cause.message
+            extensions = {"code": cause.code, "path": list(cause.path)}
+        elif isinstance(cause, RecursionError):
+            error.message = "the document is nested too deeply"
+            extensions = {"code": LIMIT_EXCEEDED}
+        elif cause is None or isinstance(cause, _OF_THE_REQUEST) or (error.path is None and error.nodes):
+            extensions = {"code": _request_code(error)}
+        else:
+            _log.error("unexpected error", request_id=request_id, path=error.path, exc_info=cause)
+            error.message = "Internal error"
+            extensions = {"code": INTERNAL, "requestId": request_id}
+        error.extensions = extensions
+
+
+def _cause(error: GraphQLError) -> Exception | None:
+    """What a resolver raised; None for an error of the request itself."""
+    cause: BaseException | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause if isinstance(cause, Exception) else None
+
+
+def _request_code(error: GraphQLError) -> str:
+    if not isinstance(error, GraphQLSyntaxError):
+        return VALIDATION_FAILED
+    # The parser has no other name for a document that is too long or nested too deeply.
+    return LIMIT_EXCEEDED if error.message.endswith("Parsing aborted.") else PARSE_FAILED

@@ -1,0 +1,66 @@
+"""Anything by its id."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from app.domain.enums import Permission
+from app.domain.errors import LimitExceeded
+from schema.context import Info
+from schema.loaders import Loaders
+from schema.nodes import MalformedId, Node, decode_id, load
+from schema.types.tokens import ApiToken
+
+_MAX_IDS = 100
+
+
+@strawberry.type
+class NodeQueries:
+    @strawberry.field(description="Null for an id of nothing, of nothing any more, or of nothing of yours.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        found: Node | None = await node_of(info, id)
+        return found
+
+    @strawberry.field(description="In the order asked for; at most 100.")
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+        if len(ids) > _MAX_IDS:
+            message = f"at most {_MAX_IDS} ids at once"
+            raise LimitExceeded(message, path=("ids",))
+        return list(await asyncio.gather(*(node_of(info, id) for id in ids)))
+
+
+async def node_of(info: Info, id: str, kind: str | None = None) -> Any:
+    """The object of a global id, of the type `kind` where one is given; None for what the viewer may not know of."""
+    try:
+        named, number = decode_id(id, kind)
+    except MalformedId:
+        return None
+    loader = _loaders(info.context.loaders).get(named)
+    found = None if loader is None else await load(loader, number, named)
+    return None if isinstance(found, ApiToken) and not _may_see(info, found) else found
+
+
+def _may_see(info: Info, token: ApiToken) -> bool:
+    principal = info.context.principal
+    return token.row.user_id == principal.user_id or principal.may(Permission.ADMIN)
+
+
+def _loaders(loaders: Loaders) -> dict[str, DataLoader[int, Any]]:
+    return {
+        "ApiToken": loaders.token,
+        "CloudResource": loaders.resource,
+        "DeploymentPlan": loaders.plan,
+        "OrchestrationJob": loaders.job,
+        "ProviderConnection": loaders.connection,
+        "ResourceTemplate": loaders.template,
+        "StepRun": loaders.step_run,
+        "TemplateRevision": loaders.revision,
+        "Tenant": loaders.tenant,
+        "User": loaders.user,
+        "Workflow": loaders.workflow,
+        "WorkflowStep": loaders.live_workflow_step,
+    }

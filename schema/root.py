@@ -1,0 +1,25 @@
+"""The schema: what can be asked, changed and watched."""
+
+from __future__ import annotations
+
+from strawberry.schema.config import StrawberryConfig
+
+from schema.limits import DocumentCache, guarding
+from schema.masking import MaskingSchema
+from schema.mutations import Mutation
+from schema.queries import Query
+from schema.scalars import SCALARS
+from schema.subscriptions import Subscription
+from schema.types.events import EVENT_TYPES
+
+
+def build_schema() -> MaskingSchema:
+    """A fresh schema with its own cache of documents."""
+    return MaskingSchema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=list(EVENT_TYPES.values()),
+        extensions=[guarding(DocumentCache())],
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
