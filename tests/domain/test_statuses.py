@@ -1,0 +1,78 @@
+"""The declared machines against the reference tables, and the checks of a declaration."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from app.domain.enums import Stage
+from app.domain.errors import IllegalState
+from app.domain.lifecycle import Lifecycle
+from app.domain.statuses import (
+    JOB,
+    JOB_STAGES,
+    PLAN,
+    PLAN_STAGES,
+    RESOURCE,
+    STEP,
+    JobStatus,
+    PlanStatus,
+    stage_of,
+)
+
+REFERENCE = json.loads((Path(__file__).parent / "machines.json").read_text())
+# docs/decisions/0004-state-machines.md says why.
+ADDED = {
+    "step": {
+        ("RETRY_WAIT", "abandoned", "FAILED"),
+        ("READY", "abandoned", "FAILED"),
+        ("READY", "when_false", "SKIPPED"),
+    }
+}
+
+
+class Light(StrEnum):
+    RED = "RED"
+    GREEN = "GREEN"
+    DARK = "DARK"
+
+
+@pytest.mark.parametrize(("name", "machine"), [("plan", PLAN), ("job", JOB), ("step", STEP), ("resource", RESOURCE)])
+def test_machines_equal_the_reference(name: str, machine: Lifecycle[StrEnum]) -> None:
+    reference = REFERENCE[name]
+    assert machine.initial == reference["initial"]
+    assert machine.closed == set(reference["closed"])
+    assert machine.settled == set(reference["settled"])
+    edges = {(str(a), event, str(b)) for a, event, b in machine.edges}
+    assert edges == {tuple(edge) for edge in reference["t"]} | ADDED.get(name, set())
+
+
+def test_every_status_has_a_stage() -> None:
+    assert {status for group in PLAN_STAGES.values() for status in group} == set(PlanStatus)
+    assert {status for group in JOB_STAGES.values() for status in group} == set(JobStatus)
+    assert stage_of(PlanStatus.ROLLBACK_FAILED) is Stage.ATTENTION
+    assert stage_of(JobStatus.RUNNING) is Stage.ACTIVE
+
+
+def test_an_event_that_leads_nowhere_is_refused() -> None:
+    with pytest.raises(IllegalState, match="SUCCEEDED does not take 'cancel'") as refused:
+        PLAN.after(PlanStatus.SUCCEEDED, "cancel")
+    assert refused.value.status == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("edges", "closed", "fault"),
+    [
+        ([(Light.RED, "go", Light.GREEN), (Light.RED, "go", Light.DARK)], {Light.GREEN, Light.DARK}, "two statuses"),
+        ([(Light.RED, "go", Light.GREEN), (Light.GREEN, "go", Light.RED)], {Light.GREEN}, "closed but is left"),
+        ([(Light.RED, "go", Light.GREEN), (Light.GREEN, "go", Light.RED)], set(), "trap"),
+        ([(Light.RED, "go", Light.GREEN), (Light.DARK, "go", Light.GREEN)], {Light.GREEN}, "nothing leads to"),
+        ([(Light.RED, "go", Light.GREEN)], set(), "never left"),
+    ],
+)
+def test_unsound_machines_are_refused(edges: list[tuple[Light, str, Light]], closed: set[Light], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        Lifecycle("light", initial=Light.RED, closed=closed, settled=set(), edges=edges)
