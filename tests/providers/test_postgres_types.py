@@ -213,6 +213,32 @@ async def _cut(server: Server, connection: Any) -> None:
         await other.fetchval("SELECT pg_terminate_backend($1, 5000)", connection.get_server_pid())
 
 
+async def test_an_account_that_is_no_superuser_suffices_for_roles_and_databases(
+    server: Server, new_server_url: str, make_context: MakeContext
+) -> None:
+    async with server.writing() as connection:
+        await connection.execute("CREATE ROLE type_admin LOGIN CREATEROLE CREATEDB")
+    url = new_server_url.replace("postgres:@", "type_admin:@")
+    async with PostgresProvider().session({"url": url}) as session:
+        context = make_context(connection=session)
+        declared = _declared(ROLES, name="type_role", password="first")
+        role = await ROLES.create(context, declared)
+        assert "fingerprint" not in role.private
+        found = await ROLES.read(context, role)
+        assert found is not None
+        assert ROLES.compare(found.properties, declared).action is ChangeAction.NO_CHANGE
+        database = await DATABASES.create(context, _declared(DATABASES, name="type_data"))
+        assert database.properties["owner"] == "type_admin"
+        backup = await DATABASES.act(context, "backup", database, {})
+        assert backup.outputs["size"] > 0
+        await DATABASES.delete(context, database)
+        await ROLES.delete(context, role)
+        grant = _declared(GRANTS, role="type_admin", database="postgres", privileges=["CONNECT"])
+        with pytest.raises(ProviderError) as caught:
+            await GRANTS.create(context, grant)
+        assert caught.value.kind is ErrorKind.ACCESS_DENIED
+
+
 async def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
     async with PostgresProvider().session({"host": "127.0.0.1", "port": 1, "user": "nobody"}) as nowhere:
         with pytest.raises(ProviderError) as caught:

@@ -43,7 +43,7 @@ class DatabaseBackup(Procedure):
             await self._archives.dump(context, server, prior.id, part)
             await asyncio.to_thread(complete, part, path)
         finally:
-            await asyncio.to_thread(part.unlink, missing_ok=True)
+            await asyncio.to_thread(discard_parts, path)
         return await _result(prior, path)
 
     async def recover(
@@ -72,6 +72,12 @@ def complete(part: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def discard_parts(path: Path) -> None:
+    """Removes what this attempt and earlier ones, cut off, wrote towards the file."""
+    for part in path.parent.glob(f"{path.stem}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:

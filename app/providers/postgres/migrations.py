@@ -10,6 +10,7 @@ from app.domain.enums import LogLevel
 from app.providers.base import ActionResult, Context, ErrorKind, JsonObject, ProviderError, ResourceState, Schema
 from app.providers.postgres import catalog
 from app.providers.postgres.archives import Archives
+from app.providers.postgres.backups import discard_parts
 from app.providers.postgres.marks import Mark, require_own, vanished
 from app.providers.postgres.procedures import Procedure
 from app.providers.postgres.server import Server, digest, identifier
@@ -51,7 +52,8 @@ class DatabaseMigration(Procedure):
         source: Server = context.connection
         async with context.connect(arguments["connection"]) as target:
             row, was_read_only = await _prepare(context, source, target, prior)
-            file = context.workspace / f"migration-{digest(context.operation_id)}.{context.attempt}.part"
+            dump = context.workspace / f"migration-{digest(context.operation_id)}.dump"
+            file = dump.with_suffix(f".{context.attempt}.part")
             try:
                 await _set_read_only(source, prior.id, on=True)
                 counts = await self._copy(context, source, target, row, file)
@@ -60,7 +62,7 @@ class DatabaseMigration(Procedure):
                 await _set_read_only(source, prior.id, on=was_read_only)
                 raise
             finally:
-                await asyncio.to_thread(file.unlink, missing_ok=True)
+                await asyncio.to_thread(discard_parts, dump)
             return await _result(context, target, prior, arguments, counts, was_read_only=was_read_only)
 
     async def _copy(self, context: Context, source: Server, target: Server, row: Any, file: Path) -> dict[str, int]:

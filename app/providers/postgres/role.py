@@ -26,9 +26,8 @@ SELECT r.oid::bigint AS oid, r.rolname, r.rolcanlogin, r.rolcreatedb, r.rolinher
        ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
              WHERE m.member = r.oid ORDER BY 1) AS groups
 FROM pg_roles r"""
-_VERIFIER = """
-SELECT CASE WHEN has_table_privilege('pg_catalog.pg_authid', 'SELECT')
-       THEN (SELECT rolpassword FROM pg_catalog.pg_authid WHERE oid = $1::bigint::oid) END"""
+_MAY_SEE = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
+_VERIFIER = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE oid = $1::bigint::oid"
 
 
 class RoleType(ResourceType):
@@ -156,16 +155,24 @@ async def _find(connection: Any, name: str) -> Any:
     return await connection.fetchrow(f"{_FIND} WHERE r.rolname = $1", name)
 
 
+async def _stored(connection: Any, oid: int) -> str | None:
+    """The stored verifier of the password; None where there is none, or only a superuser may see it."""
+    if not await connection.fetchval(_MAY_SEE):
+        return None
+    stored: str | None = await connection.fetchval(_VERIFIER, oid)
+    return stored
+
+
 async def _made(connection: Any, properties: JsonObject) -> ResourceState:
     """The state after our own change: the stored password is the declared one, whatever it was before."""
     row = await _find(connection, properties["name"])
-    stored = await connection.fetchval(_VERIFIER, row["oid"])
+    stored = await _stored(connection, row["oid"])
     return _described(row, properties.get("password"), stored)
 
 
 async def _state(connection: Any, row: Any, known: ResourceState | None) -> ResourceState:
     """The state as found. A password that is no longer the recorded one is left out, so that it shows as a change."""
-    stored = await connection.fetchval(_VERIFIER, row["oid"])
+    stored = await _stored(connection, row["oid"])
     password = known.properties.get("password") if known else None
     recorded = known.private.get("fingerprint") if known else None
     if recorded is not None and (stored is None or fingerprint(stored) != recorded):
