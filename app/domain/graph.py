@@ -191,7 +191,7 @@ class DependencyGraph:
             if start in alive:
                 found = self._cycle_through(start, alive, len(best))
                 best = found or best
-                if len(best) == 2:  # noqa: PLR2004  there is no shorter one
+                if len(best) == 2:
                     break
                 self._peel(start, alive)
         return tuple(

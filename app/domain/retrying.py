@@ -1,0 +1,63 @@
+"""How often, and after which pauses, a failed step is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain.enums import ErrorClass
+
+DEFAULT_RETRY_ON = (ErrorClass.TRANSIENT, ErrorClass.TIMEOUT, ErrorClass.WORKER_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`max_attempts` counts the first one too. Pauses grow from `initial_seconds` by `multiplier` to `max_seconds`."""
+
+    max_attempts: int = 3
+    initial_seconds: float = 1.0
+    multiplier: float = 2.0
+    max_seconds: float = 60.0
+    jitter: bool = True
+    retry_on: tuple[ErrorClass, ...] = DEFAULT_RETRY_ON
+
+    def document(self) -> dict[str, Any]:
+        """The policy as it is written in a workflow definition."""
+        return {
+            "maxAttempts": self.max_attempts,
+            "initialSeconds": self.initial_seconds,
+            "multiplier": self.multiplier,
+            "maxSeconds": self.max_seconds,
+            "jitter": self.jitter,
+            "retryOn": [item.value for item in self.retry_on],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> RetryPolicy:
+        """The policy of a checked document; what it leaves out has its default."""
+        default = cls()
+        return cls(
+            max_attempts=int(document.get("maxAttempts", default.max_attempts)),
+            initial_seconds=float(document.get("initialSeconds", default.initial_seconds)),
+            multiplier=float(document.get("multiplier", default.multiplier)),
+            max_seconds=float(document.get("maxSeconds", default.max_seconds)),
+            jitter=bool(document.get("jitter", default.jitter)),
+            retry_on=tuple(ErrorClass(item) for item in document.get("retryOn", default.retry_on)),
+        )
+
+
+def delay(policy: RetryPolicy, attempt: int, random: float) -> float:
+    """Seconds to wait after failed attempt number `attempt` (from 1). `random`, in [0, 1), is used with jitter.
+
+    Jitter is full: evenly anywhere between nothing and the pause, so that steps that failed together do not come
+    back together.
+    """
+    pause = policy.initial_seconds
+    for _ in range(attempt - 1):
+        # Stopped at the bound: a power of the multiplier would overflow a float after enough attempts.
+        if pause >= policy.max_seconds:
+            break
+        pause *= policy.multiplier
+    pause = min(pause, policy.max_seconds)
+    return pause * random if policy.jitter else pause
