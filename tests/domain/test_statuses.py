@@ -76,3 +76,10 @@ def test_an_event_that_leads_nowhere_is_refused() -> None:
 def test_unsound_machines_are_refused(edges: list[tuple[Light, str, Light]], closed: set[Light], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         Lifecycle("light", initial=Light.RED, closed=closed, settled=set(), edges=edges)
+
+
+def test_the_drawing_is_up_to_date() -> None:
+    from app.domain.drawing import draw
+
+    drawn = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
+    assert drawn == draw(), "run: python -m app.domain.drawing > docs/states.md"
