@@ -11,8 +11,8 @@ from app.domain.statuses import JOB, JOB_STAGES, PLAN, PLAN_STAGES, RESOURCE, ST
 _INTRODUCTION = """\
 # States
 
-Drawn from the declared machines in `app/domain/statuses.py` by `python -m app.domain.drawing`; a test compares. Statuses
-with a double border are closed for ever; those in round brackets below rest until somebody acts.
+Drawn from the declared machines in `app/domain/statuses.py` by `python -m app.domain.drawing`; a test compares.
+Closed statuses are never left; those in round brackets rest until somebody acts.
 """
 
 _MEANINGS = {
@@ -25,11 +25,8 @@ _MEANINGS = {
 
 def draw() -> str:
     """The document: a Mermaid diagram and a table for each machine."""
-    parts = [_INTRODUCTION]
-    for machine in (PLAN, JOB, STEP, RESOURCE):
-        parts.append(_section(machine))
-    parts.append(_stages())
-    return "\n".join(parts)
+    machines = (PLAN, JOB, STEP, RESOURCE)
+    return "\n".join([_INTRODUCTION, *(_section(machine) for machine in machines), _stages()])
 
 
 def _section(machine: Lifecycle[StrEnum]) -> str:
