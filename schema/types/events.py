@@ -23,7 +23,7 @@ from schema.types.references import ActorRef, JobRef, PlanRef, ResourceRef, Step
 
 
 @strawberry.interface(
-    description="Something that happened, written in the transaction that made it true; never changed, never renumbered."
+    description="Something that happened, written in the transaction that made it true. Never changed or renumbered."
 )
 class Event:
     row: strawberry.Private[models.EventLog]

@@ -1,0 +1,192 @@
+"""Following a stream: look, deliver, and when nothing is new wait for a bell.
+
+A follower is a cursor, not a queue. Whoever reads slowly gets fewer and larger batches, costs no memory meanwhile, and
+misses nothing. No transaction is open while a frame is being sent or while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock
+from app.domain import cursors
+from app.domain.enums import Permission
+from app.domain.errors import Forbidden, NotFound
+from app.domain.events import Stream
+from app.reads import streams
+from app.reads.streams import Batch
+from schema.context import Context
+from schema.types.frames import FrameKind
+
+# How long a lost ring can delay what it announced, while the bus works and while it does not.
+_SWEEP_SECONDS = 1.0
+_SWEEP_WITHOUT_BUS_SECONDS = 0.25
+HEARTBEAT_SECONDS = 10.0
+# How long a database that does not answer is waited for before the client is told.
+_PATIENCE_SECONDS = 30.0
+_TROUBLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
+
+Item = TypeVar("Item")
+
+_logger = structlog.get_logger("windlass.live")
+
+
+class Source(Protocol[Item]):
+    """What is delivered of a stream."""
+
+    async def start(self, session: AsyncSession, row: Any) -> Start[Item]:
+        """What a follower without a place is given first; `row` owns the stream."""
+
+    async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[Item]:
+        """What comes next, none above `until`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Generic[Item]):
+    """Where a follower begins, the items to show at once, and the place before which some were left out."""
+
+    seq: int
+    items: list[Item] = field(default_factory=list)
+    skipped_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[Item]):
+    """The content of one frame. `row` owns the stream and is None once it is gone."""
+
+    kind: FrameKind
+    cursor: str
+    row: Any
+    items: list[Item]
+    lag_ms: int
+    skipped_before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look(Generic[Item]):
+    """What one look found. Without a `kind` there is nothing to deliver; `more` says that it is no use to wait."""
+
+    kind: FrameKind | None
+    seq: int
+    more: bool = False
+    row: Any = None
+    items: list[Item] = field(default_factory=list)
+    skipped_before: int | None = None
+
+
+class Follower(Generic[Item]):
+    """Follows one stream for one operation."""
+
+    def __init__(self, context: Context, stream: Stream, stream_id: int, source: Source[Item]) -> None:
+        self._context = context
+        self._stream = stream
+        self._id = stream_id
+        self._source = source
+        self._looked_at = clock.monotonic()
+        self._sent_at = clock.monotonic()
+
+    async def follow(self, after: str | None) -> AsyncGenerator[Delivery[Item], None]:
+        """Every frame behind the cursor `after`, until the stream ends.
+
+        Raises NotFound for what the tenant does not have, Forbidden, and Invalid for a cursor of something else.
+        """
+        if not self._context.principal.may(Permission.READ):
+            message = "this needs the permission to read"
+            raise Forbidden(message, required=Permission.READ.value)
+        place = None if after is None else cursors.decode(after, self._stream, self._id)
+        await self._require()
+        bus = self._context.bus
+        async with bus.watch(self._context.tenant_id, self._stream, self._id) as bell:
+            while True:
+                look = await self._look_patiently(place)
+                place = look.seq
+                if look.kind is not None:
+                    self._sent_at = clock.monotonic()
+                    # The frame is resolved anew: what earlier frames fetched may have changed.
+                    self._context.loaders.forget()
+                    yield self._delivery(look)
+                if look.kind is FrameKind.END:
+                    return
+                if look.kind is None and not look.more:
+                    await bell.wait(_SWEEP_SECONDS if bus.healthy else _SWEEP_WITHOUT_BUS_SECONDS)
+
+    async def _require(self) -> None:
+        async with self._context.read() as session:
+            found = await streams.head(session, self._context.tenant_id, self._stream, self._id)
+        if found is None:
+            raise not_found(self._stream)
+
+    async def _look_patiently(self, place: int | None) -> _Look[Item]:
+        while True:
+            try:
+                look = await self._look(place)
+            except _TROUBLE as error:
+                if place is None or clock.monotonic() - self._looked_at > _PATIENCE_SECONDS:
+                    raise
+                _logger.warning("a stream cannot be read; trying again", stream=self._stream.value, error=str(error))
+                await asyncio.sleep(_SWEEP_SECONDS)
+            else:
+                self._looked_at = clock.monotonic()
+                return look
+
+    async def _look(self, place: int | None) -> _Look[Item]:
+        tenant_id = self._context.tenant_id
+        async with self._context.read() as session:
+            head = await streams.head(session, tenant_id, self._stream, self._id)
+            if head is None:
+                return _Look(FrameKind.END, place or 0)
+            if place is None or place > head.seq:
+                # A place that this stream has not reached comes from a history that is no more.
+                return await self._begin(session, FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC)
+            batch = await self._source.read(session, after=place, until=head.seq)
+            arrived = batch.seq == head.seq
+            if batch.items:
+                kind = FrameKind.EVENTS
+            elif arrived and head.closed:
+                kind = FrameKind.END
+            elif clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
+                kind = FrameKind.HEARTBEAT
+            else:
+                return _Look(None, batch.seq, more=not arrived)
+            row = await streams.owner(session, tenant_id, self._stream, self._id)
+            return _Look(kind, batch.seq, row=row, items=batch.items)
+
+    async def _begin(self, session: AsyncSession, kind: FrameKind) -> _Look[Item]:
+        row = await streams.owner(session, self._context.tenant_id, self._stream, self._id)
+        if row is None:
+            return _Look(FrameKind.END, 0)
+        start = await self._source.start(session, row)
+        return _Look(kind, start.seq, row=row, items=start.items, skipped_before=start.skipped_before)
+
+    def _delivery(self, look: _Look[Item]) -> Delivery[Item]:
+        kind = look.kind or FrameKind.HEARTBEAT
+        lag = 0.0
+        if kind is FrameKind.EVENTS:
+            newest: Any = look.items[-1]
+            lag = (clock.utc_now() - newest.at).total_seconds()
+        elif kind is FrameKind.HEARTBEAT:
+            lag = clock.monotonic() - self._looked_at
+        return Delivery(
+            kind=kind,
+            cursor=self._cursor(look.seq),
+            row=look.row,
+            items=look.items,
+            lag_ms=max(0, round(lag * 1000)),
+            skipped_before=None if look.skipped_before is None else self._cursor(look.skipped_before),
+        )
+
+    def _cursor(self, seq: int) -> str:
+        return cursors.encode(self._stream, self._id, seq)
+
+
+def not_found(stream: Stream) -> NotFound:
+    """The one answer for what is absent, another tenant's, or no id at all."""
+    return NotFound(f"there is no such {stream.value.lower()}", path=("id",))

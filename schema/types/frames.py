@@ -1,0 +1,64 @@
+"""What a subscription sends: one frame type per stream, all alike."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import strawberry
+
+from schema.scalars import Cursor
+from schema.types.events import Event
+from schema.types.logs import LogLine
+from schema.types.references import JobRef, PlanRef
+
+_CURSOR = "Everything up to here is delivered. Give it back as `after` on another connection, and nothing is missed."
+_LAG = (
+    "Milliseconds from the newest of these facts to this frame; on a heartbeat, since the journal was last looked at."
+)
+
+
+_KINDS = (
+    "What a frame of a live stream is. SNAPSHOT: the first frame when `after` is null, with the state and the cursor"
+    " that it is consistent with. EVENTS: a batch, strictly ordered, without gaps or repetitions. RESYNC: the cursor is"
+    " ahead of this stream, so forget what you have and begin from this frame. HEARTBEAT: nothing for you happened for"
+    " ten seconds; the cursor may have moved. END: nothing more will happen, and everything is delivered; the operation"
+    " completes."
+)
+
+
+@strawberry.enum(description=_KINDS)
+class FrameKind(StrEnum):
+    SNAPSHOT = "SNAPSHOT"
+    EVENTS = "EVENTS"
+    RESYNC = "RESYNC"
+    HEARTBEAT = "HEARTBEAT"
+    END = "END"
+
+
+@strawberry.type(description="A step of following a job. Log lines are not among the events: they come from `jobLogs`.")
+class JobFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_CURSOR)
+    job: JobRef | None = strawberry.field(description="As it is now: at the cursor, or newer.")
+    events: list[Event]
+    lag_ms: int = strawberry.field(description=_LAG)
+
+
+@strawberry.type(description="A step of following a job's log.")
+class LogFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_CURSOR)
+    lines: list[LogLine]
+    lag_ms: int = strawberry.field(description=_LAG)
+    skipped_before: Cursor | None = strawberry.field(
+        description="With `tail`, in the first frame: lines up to here were left out."
+    )
+
+
+@strawberry.type(description="A step of following a plan.")
+class PlanFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_CURSOR)
+    plan: PlanRef | None = strawberry.field(description="As it is now: at the cursor, or newer.")
+    events: list[Event]
+    lag_ms: int = strawberry.field(description=_LAG)
