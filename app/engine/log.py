@@ -62,6 +62,7 @@ class StepLog:
         self._lines: list[dict[str, Any]] = []
         self._progress: dict[str, Any] | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._writing = False
         self._budget = line_budget
 
     def add(self, message: str, level: LogLevel, stream: str, fields: Mapping[str, Any]) -> None:
@@ -86,9 +87,12 @@ class StepLog:
         return lines
 
     async def settle(self) -> None:
-        """Wait until no flush is under way."""
-        if self._flushing is not None:
-            await self._flushing
+        """Wait until no batch is being written; lines that only wait for their turn are left for `take`."""
+        if self._flushing is None:
+            return
+        if not self._writing:
+            self._flushing.cancel()
+        await asyncio.wait({self._flushing})
 
     def _append(self, message: str, level: LogLevel, stream: str, fields: Mapping[str, Any]) -> None:
         if self._budget <= 0:
@@ -118,11 +122,14 @@ class StepLog:
             progress, self._progress = self._progress, None
             if not lines and progress is None:
                 return
+            self._writing = True
             try:
                 await self._write(lines, progress)
             except Exception:  # the next flush, or the outcome, brings the lines
                 _logger.warning("log lines could not be written yet", step_run_id=self._step_id, exc_info=True)
                 self._lines[:0] = lines
+            finally:
+                self._writing = False
             if not self._lines and self._progress is None:
                 return
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.engine import RowMapping
 
 from app.db.sealing import Sealer
 from app.db.uow import Transaction
@@ -25,7 +25,7 @@ _INSTANCE = re.compile(r"^(?P<key>[^\[]+)\[(?P<each>.*)\]$")
 
 
 async def read_scope(
-    transaction: Transaction, sealer: Sealer, job: Mapping[str, Any], spec: Mapping[str, Value]
+    transaction: Transaction, sealer: Sealer, job: RowMapping, spec: Mapping[str, Value]
 ) -> dict[str, Value]:
     """The names that the step's expressions may use. Reads only the resources and steps that they do use."""
     tenant_id = transaction.tenant_id

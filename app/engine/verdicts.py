@@ -75,8 +75,9 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
                 STEP.after(StepStatus.UNKNOWN, "indeterminate"), StatusReason.STEP_FAILED, message, error=error
             )
         case Failed(error_class=ErrorClass.TRANSIENT) | Unclear() if work.observations < OBSERVATIONS:
-            message = outcome.message if isinstance(outcome, Failed | Unclear) else None
-            return Verdict(StepStatus.UNKNOWN, StatusReason.NONE, message, again=True, pause=_OBSERVE_AGAIN_SECONDS)
+            return Verdict(
+                StepStatus.UNKNOWN, StatusReason.NONE, outcome.message, again=True, pause=_OBSERVE_AGAIN_SECONDS
+            )
         case Failed() | Unclear():
             error = Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", outcome.message)
             status = STEP.after(StepStatus.UNKNOWN, "indeterminate")
