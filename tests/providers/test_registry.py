@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.enums import ChangeAction, ErrorClass, StepType
 from app.domain.errors import UnknownReference
-from app.domain.values import Secret
+from app.domain.values import UNKNOWN, Secret
 from app.providers import registry as module
 from app.providers.base import ErrorKind, Provider, ProviderError, ResourceType
 from app.providers.core.note import NoteType
@@ -67,6 +67,26 @@ def test_what_a_type_declares_about_its_properties_exists(resource: ResourceType
     kinds = {StepType.RESOURCE_BACKUP, StepType.RESOURCE_RESTORE, StepType.RESOURCE_MIGRATE}
     for name, action in resource.actions.items():
         assert (action.name, action.step_type in kinds) == (name, True)
+
+
+@pytest.mark.parametrize("resource", REGISTRY.resources(), ids=lambda resource: resource.name)
+def test_every_property_may_be_unknown_while_planning(resource: ResourceType) -> None:
+    unknown = dict.fromkeys(resource.schema["properties"], UNKNOWN)
+    properties, diagnostics = resource.check(unknown)
+    assert diagnostics == []
+    created = resource.compare(None, properties)
+    assert created.action is ChangeAction.CREATE
+    assert all(change.after_unknown for change in created.changes)
+    known = dict.fromkeys(unknown, "known")
+    assert resource.compare(known, properties).action is ChangeAction.UPDATE
+    assert resource.compare(known, properties, unknown_forces=True).action is ChangeAction.REPLACE
+
+
+def test_a_property_that_the_outside_world_fills_in_is_no_change_when_left_out() -> None:
+    database = REGISTRY.resource("postgres.database")
+    prior, _ = database.check({"name": "a", "owner": "somebody"})
+    assert database.compare(prior, database.check({"name": "a"})[0]).action is ChangeAction.NO_CHANGE
+    assert database.compare(prior, database.check({"name": "a", "owner": "me"})[0]).paths == {("owner",)}
 
 
 def test_a_password_in_a_configuration_is_wrapped() -> None:
