@@ -64,7 +64,7 @@ class Connection(Generic[T]):
 
 
 async def connect(
-    info: Info, view: Callable[[Row], T], query: Select[tuple[Row]], order: Order, window: Window
+    info: Info, view: Callable[[Row], T], query: Select[Row], order: Order, window: Window
 ) -> Connection[T]:
     """A page of a list that stands by itself; `view` makes a row's GraphQL object."""
     context = info.context
@@ -98,8 +98,7 @@ def _connection(
 ) -> Connection[Any]:
     return Connection(
         edges=[
-            Edge(node=view(row), cursor=Cursor(cursor))
-            for row, cursor in zip(page.rows, page.cursors, strict=True)
+            Edge(node=view(row), cursor=Cursor(cursor)) for row, cursor in zip(page.rows, page.cursors, strict=True)
         ],
         page_info=PageInfo.of(page.cursors, has_next=page.has_next, has_previous=page.has_previous),
         counting=counting,

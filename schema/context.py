@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import strawberry
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.auth.authenticator import Authenticator
 from app.auth.principal import Principal
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Transaction
@@ -36,7 +36,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One operation of one principal. Resolvers run concurrently, so it holds ways to open sessions, never a session."""
+    """One operation of one principal. Resolvers run concurrently: it holds ways to open sessions, never a session."""
 
     services: Services
     principal: Principal

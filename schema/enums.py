@@ -1,4 +1,4 @@
-"""The closed sets of the API. Those that are stored are the domain's own, given to GraphQL here under the same names."""
+"""The closed sets of the API. Those that are stored are the domain's own, under the same names."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ and mutations, those in the address of a GET queries only; subscriptions are for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import orjson
+from app.auth.authenticator import Unauthenticated
+from app.auth.principal import Principal
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,8 +25,6 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from app.auth.authenticator import Unauthenticated
-from app.auth.principal import Principal
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, MaskingSchema
@@ -50,7 +50,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
 
     graphql_transport_ws_handler_class = LiveTransportHandler
 
-    def __init__(self, schema: MaskingSchema, services: Services) -> None:
+    def __init__(self, schema: MaskingSchema, services: Services, *, allowed_origins: Sequence[str] = ()) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -58,6 +58,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             connection_init_wait_timeout=INIT_TIMEOUT,
             multipart_uploads_enabled=False,
             max_subscriptions_per_connection=MAX_OPERATIONS_PER_SOCKET,
+            allowed_origins=allowed_origins,
         )
         self._services = services
 
@@ -246,6 +247,8 @@ def _refusal(
 
 def _response(body: dict[str, Any], status: int, media_type: str, headers: dict[str, str] | None = None) -> Response:
     return Response(
-        orjson.dumps(body), status, {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})},
+        orjson.dumps(body),
+        status,
+        {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})},
         f"{media_type}; charset=utf-8",
     )

@@ -180,70 +180,71 @@ class DocumentCache:
         return prepared
 
 
-def guarding(cache: DocumentCache) -> type[SchemaExtension]:
-    """The extension that refuses what is too large, or may not be read at all, before anything else looks at it."""
+class OperationGuard(SchemaExtension):
+    """Refuses what is too large, or may not be read at all, before anything else looks at it."""
 
-    class OperationGuard(SchemaExtension):
-        def on_operation(self) -> Iterator[None]:
-            self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
-            yield
+    def __init__(self, cache: DocumentCache) -> None:
+        super().__init__()
+        self._cache = cache
 
-        def on_parse(self) -> Iterator[None]:
-            context = self.execution_context
-            try:
-                context.graphql_document = cache.get(context.query or "").document
-            except (GraphQLError, RecursionError):
-                # The ordinary parser will fail in the same way, where failures are expected.
-                context.graphql_document = None
-            yield
+    def on_operation(self) -> Iterator[None]:
+        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
+        yield
 
-        def on_validate(self) -> Iterator[None]:
-            context = self.execution_context
-            try:
-                found = self._refusals() or self._faults()
-            except RecursionError:
-                message = "the document is nested too deeply"
-                found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
-            # An empty tuple of rules tells Strawberry that the document has been validated.
-            context.pre_execution_errors, context.validation_rules = found or None, ()
-            yield
+    def on_parse(self) -> Iterator[None]:
+        context = self.execution_context
+        try:
+            context.graphql_document = self._cache.get(context.query or "").document
+        except (GraphQLError, RecursionError):
+            # The ordinary parser will fail in the same way, where failures are expected.
+            context.graphql_document = None
+        yield
 
-        def _faults(self) -> list[GraphQLError]:
-            context = self.execution_context
-            prepared = cache.get(context.query or "")
-            if prepared.errors is None:
-                prepared.errors = validate_document(
-                    context.schema._schema,  # noqa: SLF001  Strawberry keeps the executable schema there
-                    prepared.document,
-                    context.validation_rules,
-                )
-            return prepared.errors
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        try:
+            found = self._refusals() or self._faults()
+        except RecursionError:
+            message = "the document is nested too deeply"
+            found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
+        # An empty tuple of rules tells Strawberry that the document has been validated.
+        context.pre_execution_errors, context.validation_rules = found or None, ()
+        yield
 
-        def _refusals(self) -> list[GraphQLError]:
-            context = self.execution_context
-            document = context.graphql_document
-            if document is None:
-                return []
-            measuring = Measuring(
-                context.schema._schema,  # noqa: SLF001
-                document,
-                context.variables or {},
+    def _faults(self) -> list[GraphQLError]:
+        context = self.execution_context
+        prepared = self._cache.get(context.query or "")
+        if prepared.errors is None:
+            prepared.errors = validate_document(
+                context.schema._schema,  # noqa: SLF001  Strawberry keeps the executable schema there
+                prepared.document,
+                context.validation_rules,
             )
-            found: list[GraphQLError] = []
-            for node in document.definitions:
-                if isinstance(node, OperationDefinitionNode):
-                    found += [
-                        GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
-                        for excess in excesses(measuring.operation(node), node.operation)
-                    ]
-            return found or self._forbidden()
+        return prepared.errors
 
-        def _forbidden(self) -> list[GraphQLError]:
-            context = self.execution_context
-            principal = context.context.principal
-            if context.operation_type.value == OperationType.MUTATION.value or principal.may(Permission.READ):
-                return []
-            code = {"code": "FORBIDDEN", "required": Permission.READ.value}
-            return [GraphQLError("this token may not read", extensions=code)]
+    def _refusals(self) -> list[GraphQLError]:
+        context = self.execution_context
+        document = context.graphql_document
+        if document is None:
+            return []
+        measuring = Measuring(
+            context.schema._schema,  # noqa: SLF001
+            document,
+            context.variables or {},
+        )
+        found: list[GraphQLError] = []
+        for node in document.definitions:
+            if isinstance(node, OperationDefinitionNode):
+                found += [
+                    GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
+                    for excess in excesses(measuring.operation(node), node.operation)
+                ]
+        return found or self._forbidden()
 
-    return OperationGuard
+    def _forbidden(self) -> list[GraphQLError]:
+        context = self.execution_context
+        principal = context.context.principal
+        if context.operation_type.value == OperationType.MUTATION.value or principal.may(Permission.READ):
+            return []
+        code = {"code": "FORBIDDEN", "required": Permission.READ.value}
+        return [GraphQLError("this token may not read", extensions=code)]

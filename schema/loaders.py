@@ -1,7 +1,7 @@
-"""Batches: what many resolvers of one operation ask for is fetched by one statement.
+"""Batches: what many resolvers of one operation ask for, one statement fetches.
 
-Siblings are resolved concurrently, so every batch opens its own short read. A loader remembers what it fetched until the
-operation ends or something was written.
+Siblings are resolved concurrently, so every batch opens its own short read. A loader remembers what it fetched until
+the operation ends or something was written.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
+from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from app.db import models, pages
 from app.db.pages import Count, Page, Window
 from app.db.uow import Database
-from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
 from app.reads import jobs, plans, resources, steps, templates, tenants, workflows
@@ -179,7 +179,7 @@ class Loaders:
     def _loader(
         self, fetch: Fetch[Found], absent: Callable[[], Answer], *, key: Hashable = None
     ) -> DataLoader[int, Any]:
-        key = key or fetch
+        key = fetch if key is None else key
         if key not in self._made:
 
             async def load(ids: list[int]) -> list[Found | Answer]:

@@ -34,9 +34,7 @@ _OF_THE_REQUEST = (CannotGetOperationTypeError, InvalidOperationTypeError)
 class MaskingSchema(strawberry.Schema):
     """A schema whose every error, on any transport, has passed `mask`."""
 
-    def process_errors(
-        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
-    ) -> None:
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         context = None if execution_context is None else execution_context.context
         mask(errors, context.request_id if isinstance(context, Context) else "")
 

@@ -26,13 +26,7 @@ def encode_id(kind: str, number: int) -> strawberry.ID:
 def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
     """The type and number in a global id. Raises MalformedId, also when the type is not `expected`."""
     try:
-        if len(text) > _MAX_TEXT:
-            raise ValueError(text)
-        padded = text + "=" * (-len(text) % 4)
-        kind, _, digits = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(":")
-        if not (digits.isascii() and digits.isdigit()):
-            raise ValueError(text)
-        number = int(digits)
+        kind, number = _parts(text)
     except (ValueError, binascii.Error) as error:
         message = "this is not an id"
         raise MalformedId(message) from error
@@ -40,6 +34,17 @@ def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
         message = "this is not an id of the type asked for"
         raise MalformedId(message)
     return kind, number
+
+
+def _parts(text: str) -> tuple[str, int]:
+    if len(text) > _MAX_TEXT:
+        raise ValueError(text)
+    padded = text + "=" * (-len(text) % 4)
+    plain = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+    kind, _, digits = plain.partition(":")
+    if not digits.isdigit():
+        raise ValueError(text)
+    return kind, int(digits)
 
 
 def number_in(text: str, expected: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from strawberry.schema.config import StrawberryConfig
 
-from schema.limits import DocumentCache, guarding
+from schema.limits import DocumentCache, OperationGuard
 from schema.masking import MaskingSchema
 from schema.mutations import Mutation
 from schema.queries import Query
@@ -20,6 +22,6 @@ def build_schema() -> MaskingSchema:
         mutation=Mutation,
         subscription=Subscription,
         types=list(EVENT_TYPES.values()),
-        extensions=[guarding(DocumentCache())],
+        extensions=[partial(OperationGuard, DocumentCache())],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

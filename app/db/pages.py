@@ -135,13 +135,7 @@ def cursor_of(order: Order, row: Any) -> str:
 def decode_cursor(order: Order, cursor: str, argument: str = "after") -> tuple[Any, ...]:
     """The values in a cursor of `order`. Raises Invalid with the path of `argument` for anything else."""
     try:
-        if len(cursor) > _MAX_CURSOR:
-            raise ValueError(argument)
-        padded = cursor + "=" * (-len(cursor) % 4)
-        name, *values = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if name != order.name:
-            raise ValueError(name)
-        return tuple(_restored(column, value) for column, value in zip(order.keys, values, strict=True))
+        return _values_in(cursor, order)
     except (ValueError, TypeError, binascii.Error) as error:
         message = "this cursor does not belong to this list in this order"
         raise Invalid(message, path=(argument,)) from error
@@ -170,7 +164,7 @@ def page_of(rows: Sequence[Row], order: Order, window: Window, size: int) -> Pag
     )
 
 
-async def fetch(session: AsyncSession, query: Select[tuple[Row]], order: Order, window: Window) -> Page[Row]:
+async def fetch(session: AsyncSession, query: Select[Row], order: Order, window: Window) -> Page[Row]:
     """One page of the rows that `query` selects."""
     size = window.size()
     rows = (await session.scalars(windowed(query, order, window, size))).all()
@@ -179,7 +173,7 @@ async def fetch(session: AsyncSession, query: Select[tuple[Row]], order: Order, 
 
 async def fetch_nested(
     session: AsyncSession,
-    query: Select[tuple[Row]],
+    query: Select[Row],
     parent: ColumnElement[int] | InstrumentedAttribute[Any],
     parent_ids: Sequence[int],
     order: Order,
@@ -189,13 +183,17 @@ async def fetch_nested(
     size = window.size()
     parents = func.unnest(parent_ids).column_valued("parent_id")
     child = windowed(query.where(parent == parents), order, window, size).lateral("child")
-    entity = query.column_descriptions[0]["entity"]
-    found: dict[int, list[Row]] = {parent_id: [] for parent_id in parent_ids}
-    statement = select(parents, _aliased(entity, child)).join(child, true())
+    entity = aliased(query.column_descriptions[0]["entity"], child)
     # The lateral part is ordered and a nested loop keeps that order, but only an ORDER BY promises it.
+    statement = (
+        select(parents, entity)
+        .join(entity, true())
+        .order_by(parents, *order.of(entity).clauses(backwards=window.backwards))
+    )
+    found: dict[int, list[Any]] = {parent_id: [] for parent_id in parent_ids}
     for parent_id, row in await session.execute(statement):
         found[parent_id].append(row)
-    return {parent_id: page_of(_ordered(rows, order, window), order, window, size) for parent_id, rows in found.items()}
+    return {parent_id: page_of(rows, order, window, size) for parent_id, rows in found.items()}
 
 
 async def count(session: AsyncSession, query: Select[Any]) -> Count:
@@ -227,13 +225,21 @@ async def count_nested(
     }
 
 
+def _values_in(cursor: str, order: Order) -> tuple[Any, ...]:
+    if len(cursor) > _MAX_CURSOR:
+        raise ValueError(cursor)
+    padded = cursor + "=" * (-len(cursor) % 4)
+    name, *values = orjson.loads(base64.b64decode(padded.encode(), altchars=b"-_", validate=True))
+    if name != order.name:
+        raise ValueError(name)
+    return tuple(_restored(column, value) for column, value in zip(order.keys, values, strict=True))
+
+
 def _nullable(column: InstrumentedAttribute[Any]) -> bool:
     return bool(column.property.columns[0].nullable)
 
 
-def _past(
-    column: InstrumentedAttribute[Any], value: Any, *, rising: bool, backwards: bool
-) -> ColumnElement[bool]:
+def _past(column: InstrumentedAttribute[Any], value: Any, *, rising: bool, backwards: bool) -> ColumnElement[bool]:
     """Whether `column` alone puts a row past `value`, given that missing values come last."""
     if value is None:
         return column.is_not(None) if backwards else false()

@@ -28,7 +28,7 @@ def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
     return Order(f"job:{by}:{descending}", (_COLUMNS[by],), OrchestrationJob.id, descending)
 
 
-def listed(tenant_id: int, wanted: JobFilter) -> Select[tuple[OrchestrationJob]]:
+def listed(tenant_id: int, wanted: JobFilter) -> Select[OrchestrationJob]:
     """The tenant's jobs that `wanted` describes."""
     staged = None if wanted.stage is None else [status for stage in wanted.stage for status in JOB_STAGES[stage]]
     query = rows.of_tenant(OrchestrationJob, tenant_id).where(

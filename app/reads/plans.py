@@ -30,7 +30,7 @@ def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
     return Order(f"plan:{by}:{descending}", (_COLUMNS[by],), DeploymentPlan.id, descending)
 
 
-def listed(tenant_id: int, wanted: PlanFilter) -> Select[tuple[DeploymentPlan]]:
+def listed(tenant_id: int, wanted: PlanFilter) -> Select[DeploymentPlan]:
     """The tenant's plans that `wanted` describes."""
     staged = None if wanted.stage is None else [status for stage in wanted.stage for status in PLAN_STAGES[stage]]
     return rows.of_tenant(DeploymentPlan, tenant_id).where(
@@ -80,7 +80,8 @@ async def stacks_changed_at(session: AsyncSession, tenant_id: int, ids: Sequence
         .where(DeploymentPlan.tenant_id == tenant_id, DeploymentPlan.id.in_(ids))
         .group_by(DeploymentPlan.id)
     )
-    return {plan_id: moment for plan_id, moment in await session.execute(query)}
+    found = (await session.execute(query)).tuples()
+    return dict(found.all())
 
 
 def of_workflow(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:
@@ -112,7 +113,5 @@ def of_resource(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentP
     return rows.Relation(("plans", "resource_id", wanted), query, PlanResource.resource_id, order())
 
 
-def _children(
-    tenant_id: int, parent: InstrumentedAttribute[Any], wanted: PlanFilter
-) -> rows.Relation[DeploymentPlan]:
+def _children(tenant_id: int, parent: InstrumentedAttribute[Any], wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:
     return rows.Relation(("plans", parent.key, wanted), listed(tenant_id, wanted), parent, order())

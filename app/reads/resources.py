@@ -29,7 +29,7 @@ def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
     return Order(f"resource:{by}:{descending}", (_COLUMNS[by],), CloudResource.id, descending)
 
 
-def listed(tenant_id: int, wanted: ResourceFilter) -> Select[tuple[CloudResource]]:
+def listed(tenant_id: int, wanted: ResourceFilter) -> Select[CloudResource]:
     """The tenant's resources that `wanted` describes."""
     query = rows.of_tenant(CloudResource, tenant_id).where(
         *rows.one_of(CloudResource.status, wanted.status),
@@ -52,17 +52,13 @@ async def by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> d
     return await rows.by_ids(session, rows.of_tenant(CloudResource, tenant_id), ids)
 
 
-async def depended_on_by(
-    session: AsyncSession, tenant_id: int, ids: Sequence[int]
-) -> dict[int, list[CloudResource]]:
+async def depended_on_by(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, list[CloudResource]]:
     """What each resource was last applied against: living resources of its own stack."""
     asking, needed = aliased(CloudResource), aliased(CloudResource)
     return await _edges(session, tenant_id, ids, asking=asking, answer=needed, source=asking, target=needed)
 
 
-async def depending_on(
-    session: AsyncSession, tenant_id: int, ids: Sequence[int]
-) -> dict[int, list[CloudResource]]:
+async def depending_on(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, list[CloudResource]]:
     """The living resources that were last applied against each resource."""
     asking, depending = aliased(CloudResource), aliased(CloudResource)
     return await _edges(session, tenant_id, ids, asking=asking, answer=depending, source=depending, target=asking)
@@ -79,7 +75,8 @@ async def lock_holders(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         )
         .where(CloudResource.tenant_id == tenant_id, CloudResource.id.in_(ids))
     )
-    return {resource_id: job_id for resource_id, job_id in await session.execute(query)}
+    found = (await session.execute(query)).tuples()
+    return dict(found.all())
 
 
 def owned_by_plan(tenant_id: int) -> rows.Relation[CloudResource]:

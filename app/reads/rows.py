@@ -16,7 +16,7 @@ from app.reads.filters import DateRange, TagFilter, TextFilter
 Row = TypeVar("Row")
 
 
-async def by_ids(session: AsyncSession, query: Select[tuple[Row]], ids: Sequence[int]) -> dict[int, Row]:
+async def by_ids(session: AsyncSession, query: Select[Row], ids: Sequence[int]) -> dict[int, Row]:
     """The rows of `query` with these ids."""
     entity = query.column_descriptions[0]["entity"]
     rows: Sequence[Any] = (await session.scalars(query.where(entity.id.in_(ids)))).all()
@@ -24,7 +24,7 @@ async def by_ids(session: AsyncSession, query: Select[tuple[Row]], ids: Sequence
 
 
 async def grouped(
-    session: AsyncSession, query: Select[tuple[Row]], parent: InstrumentedAttribute[Any], parent_ids: Sequence[int]
+    session: AsyncSession, query: Select[Row], parent: InstrumentedAttribute[Any], parent_ids: Sequence[int]
 ) -> dict[int, list[Row]]:
     """The rows of `query` by the parent that `parent` names, in the order of the query; for lists bounded by design."""
     found: dict[int, list[Row]] = {parent_id: [] for parent_id in parent_ids}
@@ -84,7 +84,7 @@ def readable(entity: Any, tenant_id: int) -> ColumnElement[bool]:
     return or_(entity.tenant_id == tenant_id, entity.is_public)
 
 
-def of_tenant(entity: type[Row], tenant_id: int, *, deleted: bool = False) -> Select[tuple[Row]]:
+def of_tenant(entity: type[Row], tenant_id: int, *, deleted: bool = False) -> Select[Row]:
     """The tenant's rows; without the deleted ones unless asked."""
     table: Any = entity
     query = select(entity).where(table.tenant_id == tenant_id)
@@ -100,6 +100,6 @@ class Relation(Generic[Row]):
     """
 
     key: Hashable
-    query: Select[tuple[Row]]
+    query: Select[Row]
     parent: InstrumentedAttribute[Any]
     order: Order

@@ -32,9 +32,7 @@ async def attempts_of(session: AsyncSession, tenant_id: int, ids: Sequence[int])
     return await rows.grouped(session, query, StepAttempt.step_run_id, ids)
 
 
-async def statuses_of(
-    session: AsyncSession, tenant_id: int, ids: Sequence[int]
-) -> dict[int, Counter[StepStatus]]:
+async def statuses_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, Counter[StepStatus]]:
     """How many steps of each job are in each status."""
     query = (
         select(StepRun.job_id, StepRun.status, func.count())

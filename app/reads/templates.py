@@ -24,15 +24,15 @@ def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
     return Order(f"template:{by}:{descending}", (_COLUMNS[by],), ResourceTemplate.id, descending)
 
 
-def _readable(tenant_id: int) -> Select[tuple[ResourceTemplate]]:
+def _readable(tenant_id: int) -> Select[ResourceTemplate]:
     return select(ResourceTemplate).where(rows.readable(ResourceTemplate, tenant_id), ~ResourceTemplate.is_deleted)
 
 
-def _readable_revisions(tenant_id: int) -> Select[tuple[TemplateRevision]]:
+def _readable_revisions(tenant_id: int) -> Select[TemplateRevision]:
     return select(TemplateRevision).where(rows.readable(TemplateRevision, tenant_id))
 
 
-def listed(tenant_id: int, wanted: TemplateFilter) -> Select[tuple[ResourceTemplate]]:
+def listed(tenant_id: int, wanted: TemplateFilter) -> Select[ResourceTemplate]:
     """The tenant's own templates and the public ones, as `wanted` describes."""
     return _readable(tenant_id).where(
         *rows.one_of(ResourceTemplate.status, wanted.status),
@@ -43,7 +43,7 @@ def listed(tenant_id: int, wanted: TemplateFilter) -> Select[tuple[ResourceTempl
     )
 
 
-def owned(tenant_id: int, wanted: TemplateFilter) -> Select[tuple[ResourceTemplate]]:
+def owned(tenant_id: int, wanted: TemplateFilter) -> Select[ResourceTemplate]:
     """Like `listed`, without those of others."""
     return listed(tenant_id, wanted).where(ResourceTemplate.tenant_id == tenant_id)
 

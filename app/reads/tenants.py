@@ -37,17 +37,17 @@ async def connections_by_ids(
     return await rows.by_ids(session, rows.of_tenant(ProviderConnection, tenant_id), ids)
 
 
-def users(tenant_id: int) -> tuple[Select[tuple[User]], Order]:
+def users(tenant_id: int) -> tuple[Select[User], Order]:
     """The tenant's people, by e-mail address."""
     return rows.of_tenant(User, tenant_id), Order("users", (User.email,), User.id)
 
 
-def tokens(tenant_id: int) -> tuple[Select[tuple[ApiToken]], Order]:
+def tokens(tenant_id: int) -> tuple[Select[ApiToken], Order]:
     """The tenant's tokens, newest first, also those revoked."""
     return rows.of_tenant(ApiToken, tenant_id), Order("tokens", (ApiToken.created_at,), ApiToken.id, descending=True)
 
 
-def connections(tenant_id: int) -> tuple[Select[tuple[ProviderConnection]], Order]:
+def connections(tenant_id: int) -> tuple[Select[ProviderConnection], Order]:
     """The tenant's provider connections, by name."""
     query = rows.of_tenant(ProviderConnection, tenant_id)
     return query, Order("connections", (ProviderConnection.name,), ProviderConnection.id)

@@ -24,7 +24,7 @@ def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
     return Order(f"workflow:{by}:{descending}", (_COLUMNS[by],), Workflow.id, descending)
 
 
-def listed(tenant_id: int, wanted: WorkflowFilter) -> Select[tuple[Workflow]]:
+def listed(tenant_id: int, wanted: WorkflowFilter) -> Select[Workflow]:
     """The tenant's workflows that `wanted` describes."""
     return rows.of_tenant(Workflow, tenant_id).where(
         *rows.one_of(Workflow.status, wanted.status),

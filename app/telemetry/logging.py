@@ -12,7 +12,7 @@ from structlog.typing import Processor
 _QUIET = {"uvicorn.access": logging.WARNING, "httpx": logging.WARNING, "asyncio": logging.WARNING}
 
 
-def configure(level: str = "INFO", format: Literal["json", "console"] = "json") -> None:
+def configure(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
     """Set up structlog and the standard library's loggers. `level` is a name of theirs, in any case.
 
     Raises ValueError for an unknown level. Everything goes to standard error; calling again replaces the set-up.
@@ -30,9 +30,7 @@ def configure(level: str = "INFO", format: Literal["json", "console"] = "json") 
         structlog.processors.StackInfoRenderer(),
     ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(format))
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(style)))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(number)
@@ -50,8 +48,8 @@ def configure(level: str = "INFO", format: Literal["json", "console"] = "json") 
     )
 
 
-def _rendering(format: str) -> list[Processor]:
+def _rendering(style: str) -> list[Processor]:
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if format == "console":
+    if style == "console":
         return [without_meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     return [without_meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

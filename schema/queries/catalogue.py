@@ -7,6 +7,7 @@ from strawberry.scalars import JSON
 
 from app.providers.base import ResourceType as OfferedType
 from schema.context import Info
+from schema.fields import described
 from schema.scalars import required_json_of
 
 
@@ -14,7 +15,7 @@ from schema.scalars import required_json_of
 class ResourceType:
     offered: strawberry.Private[OfferedType]
 
-    @strawberry.field(description="e.g. postgres.role")
+    @described("e.g. postgres.role")
     def name(self) -> str:
         return self.offered.name
 
@@ -22,21 +23,21 @@ class ResourceType:
     def provider(self) -> str:
         return self.offered.name.partition(".")[0]
 
-    @strawberry.field(description="JSON Schema of its properties.")
+    @described("JSON Schema of its properties.")
     def schema(self) -> JSON:
         return required_json_of(self.offered.schema)
 
-    @strawberry.field(description="JSON Schema of its outputs.")
+    @described("JSON Schema of its outputs.")
     def outputs_schema(self) -> JSON:
         return required_json_of(self.offered.outputs_schema)
 
-    @strawberry.field(description="What can be done with it beside creating, updating and deleting.")
+    @described("What can be done with it beside creating, updating and deleting.")
     def actions(self) -> list[str]:
         return sorted(self.offered.actions)
 
 
 @strawberry.type
 class CatalogueQueries:
-    @strawberry.field(description="By name.")
+    @described("By name.")
     def resource_types(self, info: Info) -> list[ResourceType]:
         return [ResourceType(offered=offered) for offered in info.context.catalogue.resources()]

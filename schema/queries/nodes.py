@@ -11,6 +11,7 @@ from strawberry.dataloader import DataLoader
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded
 from schema.context import Info
+from schema.fields import described
 from schema.loaders import Loaders
 from schema.nodes import MalformedId, Node, decode_id, load
 from schema.types.tokens import ApiToken
@@ -20,17 +21,17 @@ _MAX_IDS = 100
 
 @strawberry.type
 class NodeQueries:
-    @strawberry.field(description="Null for an id of nothing, of nothing any more, or of nothing of yours.")
+    @described("Null for an id of nothing, of nothing any more, or of nothing of yours.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:
         found: Node | None = await node_of(info, id)
         return found
 
-    @strawberry.field(description="In the order asked for; at most 100.")
+    @described("In the order asked for; at most 100.")
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
         if len(ids) > _MAX_IDS:
             message = f"at most {_MAX_IDS} ids at once"
             raise LimitExceeded(message, path=("ids",))
-        return list(await asyncio.gather(*(node_of(info, id) for id in ids)))
+        return list(await asyncio.gather(*(node_of(info, text) for text in ids)))
 
 
 async def node_of(info: Info, id: str, kind: str | None = None) -> Any:

@@ -13,6 +13,7 @@ from app.services import previews
 from schema.connections import Connection, connect
 from schema.context import Info
 from schema.enums import OrderDirection
+from schema.fields import described
 from schema.nodes import number_in
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
@@ -28,7 +29,9 @@ class PreviewPlanInput:
     workflow_id: strawberry.ID | None = None
     template_revision_id: strawberry.ID | None = None
     parameters: JSON | None = None
-    stack: str = strawberry.field(default="preview", description="The stack whose recorded resources it is compared with.")
+    stack: str = strawberry.field(
+        default="preview", description="The stack whose recorded resources it is compared with."
+    )
 
 
 @strawberry.type
@@ -38,7 +41,7 @@ class PlanQueries:
         found: DeploymentPlan | None = await node_of(info, id, "DeploymentPlan")
         return found
 
-    @strawberry.field(description="Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
+    @described("Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
     async def deployment_plans(
         self,
         info: Info,
@@ -55,7 +58,7 @@ class PlanQueries:
         query = reads.listed(info.context.tenant_id, wanted_plans(filter))
         return await connect(info, DeploymentPlan.of, query, order, page(first, after, last, before))
 
-    @strawberry.field(description="Dry run without storing anything. Faults of the documents come as diagnostics.")
+    @described("Dry run without storing anything. Faults of the documents come as diagnostics.")
     async def preview_plan(self, info: Info, input: PreviewPlanInput) -> PreviewResult:
         context = info.context
         command = previews.PreviewPlan(

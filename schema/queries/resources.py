@@ -8,6 +8,7 @@ from app.reads import resources as reads
 from schema.connections import Connection, connect
 from schema.context import Info
 from schema.enums import OrderDirection
+from schema.fields import described
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
 from schema.types.filters import ResourceFilter, ResourceOrder, page, wanted_resources
@@ -21,7 +22,7 @@ class ResourceQueries:
         found: CloudResource | None = await node_of(info, id, "CloudResource")
         return found
 
-    @strawberry.field(description="Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
+    @described("Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
     async def cloud_resources(
         self,
         info: Info,

@@ -7,6 +7,7 @@ import strawberry
 from app.domain.enums import Permission
 from app.domain.errors import Forbidden
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load
 from schema.types.tenants import Tenant, Viewer
 
@@ -29,7 +30,7 @@ class TenantQueries:
             tenants=[tenant],
         )
 
-    @strawberry.field(description="Null for a tenant that is not yours.")
+    @described("Null for a tenant that is not yours.")
     async def tenant(self, info: Info, slug: str) -> Tenant | None:
         if slug != info.context.principal.tenant_slug:
             return None

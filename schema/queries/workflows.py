@@ -8,6 +8,7 @@ from app.reads import workflows as reads
 from schema.connections import Connection, connect
 from schema.context import Info
 from schema.enums import OrderDirection
+from schema.fields import described
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
 from schema.types.filters import WorkflowFilter, WorkflowOrder, page, wanted_workflows
@@ -21,7 +22,7 @@ class WorkflowQueries:
         found: Workflow | None = await node_of(info, id, "Workflow")
         return found
 
-    @strawberry.field(description="Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
+    @described("Newest first unless ordered otherwise; pages of 20 unless asked, of 100 at most.")
     async def workflows(
         self,
         info: Info,

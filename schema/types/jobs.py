@@ -21,6 +21,7 @@ from app.services import availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.enums import JobAction
+from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
 from schema.types.entities import Entity
@@ -34,7 +35,14 @@ _DONE = (StepStatus.SUCCEEDED, StepStatus.NO_CHANGE, StepStatus.SKIPPED)
 _RUNNING = (StepStatus.RUNNING, StepStatus.WAITING, StepStatus.RETRY_WAIT, StepStatus.COMPENSATING)
 _FAILED = (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.COMPENSATION_FAILED)
 _UNDONE = (StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED)
-_SETTLED = (*_DONE, *_UNDONE, StepStatus.FAILED, StepStatus.BLOCKED, StepStatus.CANCELLED, StepStatus.COMPENSATION_FAILED)
+_SETTLED = (
+    *_DONE,
+    *_UNDONE,
+    StepStatus.FAILED,
+    StepStatus.BLOCKED,
+    StepStatus.CANCELLED,
+    StepStatus.COMPENSATION_FAILED,
+)
 _HELD_UP = (
     StatusReason.LOCK_HELD,
     StatusReason.CONCURRENCY_LIMIT,
@@ -164,11 +172,11 @@ class OrchestrationJob(Entity):
     async def plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.plan_id, "DeploymentPlan")
 
-    @strawberry.field(description="The job that this one retries or rolls back.")
+    @described("The job that this one retries or rolls back.")
     async def parent_job(self, info: Info) -> JobRef | None:
         return await load(info.context.loaders.job, self.row.parent_job_id, "OrchestrationJob")
 
-    @strawberry.field(description="The jobs that retried this one or rolled it back, newest first.")
+    @described("The jobs that retried this one or rolled it back, newest first.")
     async def child_jobs(
         self, info: Info, filter: JobFilter | None = None, first: int = 10, after: Cursor | None = None
     ) -> Connection[JobRef]:
@@ -199,16 +207,16 @@ class OrchestrationJob(Entity):
     async def progress(self, info: Info) -> Progress:
         return Progress.of(await info.context.loaders.job_step_statuses.load(self.row.id))
 
-    @strawberry.field(description="In the order in which they may run.")
+    @described("In the order in which they may run.")
     async def steps(self, info: Info) -> list[StepRun]:
         return [StepRun.of(row) for row in await info.context.loaders.job_steps.load(self.row.id)]
 
-    @strawberry.field(description="The steps that could not be undone.")
+    @described("The steps that could not be undone.")
     async def rollback_issues(self, info: Info) -> list[RollbackIssue]:
         rows = await info.context.loaders.job_steps.load(self.row.id)
         return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
 
-    @strawberry.field(description="What can be done now, and if not, why.")
+    @described("What can be done now, and if not, why.")
     def available_actions(self, info: Info) -> list[AvailableJobAction]:
         return [
             AvailableJobAction(
@@ -221,17 +229,17 @@ class OrchestrationJob(Entity):
     def blocked_by(self) -> list[Blocker]:
         return blockers_of(self.row)
 
-    @strawberry.field(description="Oldest first. `after` may also be a cursor from `jobLogs`.")
+    @described("Oldest first. `after` may also be a cursor from `jobLogs`.")
     async def logs(
         self, info: Info, filter: LogFilter | None = None, first: int = 200, after: Cursor | None = None
     ) -> LogConnection:
         return await lines_of(info, self.row.id, filter, first, after)
 
-    @strawberry.field(description="Oldest first. `after` may also be a cursor from `jobUpdated`.")
+    @described("Oldest first. `after` may also be a cursor from `jobUpdated`.")
     async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.JOB, self.row.id, first, after)
 
-    @strawberry.field(description="Live-stream position that this snapshot is consistent with.")
+    @described("Live-stream position that this snapshot is consistent with.")
     def cursor(self) -> Cursor:
         return head_cursor(Stream.JOB, self.row.id, self.row.event_seq)
 
@@ -255,7 +263,7 @@ class OrchestrationJob(Entity):
     def retry_count(self) -> int:
         return self.row.retry_count
 
-    @strawberry.field(description="How many times a lost worker's work was taken over.")
+    @described("How many times a lost worker's work was taken over.")
     def recoveries(self) -> int:
         return self.row.recoveries
 

@@ -18,6 +18,7 @@ from app.services import availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.enums import PlanAction
+from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
 from schema.types.diagnostics import Diagnostic
@@ -79,7 +80,7 @@ class DeploymentPlan(Entity):
     def status_message(self) -> str | None:
         return self.row.status_message
 
-    @strawberry.field(description="What the plan acts on: resources are known by stack and key across plans.")
+    @described("What the plan acts on: resources are known by stack and key across plans.")
     def stack(self) -> str:
         return self.row.stack
 
@@ -87,7 +88,7 @@ class DeploymentPlan(Entity):
     async def tenant(self, info: Info) -> TenantRef | None:
         return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
 
-    @strawberry.field(description="Who made it.")
+    @described("Who made it.")
     async def user(self, info: Info) -> UserRef | None:
         return await load(info.context.loaders.actor, self.row.user_id, "User")
 
@@ -95,7 +96,7 @@ class DeploymentPlan(Entity):
     async def workflow(self, info: Info) -> WorkflowRef | None:
         return await load(info.context.loaders.workflow, self.row.workflow_id, "Workflow")
 
-    @strawberry.field(description="The revision that it pins.")
+    @described("The revision that it pins.")
     async def template(self, info: Info) -> RevisionRef | None:
         return await load(info.context.loaders.revision, self.row.template_revision_id, "TemplateRevision")
 
@@ -103,7 +104,7 @@ class DeploymentPlan(Entity):
     async def resource_template(self, info: Info) -> TemplateRef | None:
         return await load(info.context.loaders.template, self.row.template_id, "ResourceTemplate")
 
-    @strawberry.field(description="The resources it works on, by key.")
+    @described("The resources it works on, by key.")
     async def resources(self, info: Info) -> list[ResourceRef]:
         make = view("CloudResource")
         return [make(row) for row in await info.context.loaders.plan_resources.load(self.row.id)]
@@ -140,11 +141,11 @@ class DeploymentPlan(Entity):
     def valid_until(self) -> datetime | None:
         return self.row.valid_until
 
-    @strawberry.field(description="Empty until the plan is submitted.")
+    @described("Empty until the plan is submitted.")
     def graph(self) -> ResourceGraph:
         return ResourceGraph.of_json(self.row.dependencies)
 
-    @strawberry.field(description="What it would change, or what it set out to change. Null until it is submitted.")
+    @described("What it would change, or what it set out to change. Null until it is submitted.")
     def preview(self) -> Preview | None:
         return None if self.row.preview is None else Preview.of_json(self.row.preview, self.row.id)
 
@@ -152,9 +153,7 @@ class DeploymentPlan(Entity):
     def diagnostics(self) -> list[Diagnostic]:
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
 
-    @strawberry.field(
-        description="What can be done now, and if not, why: clients never re-implement the state machine."
-    )
+    @described("What can be done now, and if not, why: clients never re-implement the state machine.")
     def available_actions(self, info: Info) -> list[AvailableAction]:
         return actions_of(info, self.row)
 
@@ -162,7 +161,7 @@ class DeploymentPlan(Entity):
     def blocked_by(self) -> list[Blocker]:
         return blockers_of(self.row)
 
-    @strawberry.field(description="Its executions, newest first.")
+    @described("Its executions, newest first.")
     async def jobs(
         self, info: Info, filter: JobFilter | None = None, first: int = 10, after: Cursor | None = None
     ) -> Connection[JobRef]:
@@ -185,11 +184,11 @@ class DeploymentPlan(Entity):
     async def rollback_of(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.rollback_of_id, "DeploymentPlan")
 
-    @strawberry.field(description="Oldest first. `after` may also be a cursor from `planUpdated`.")
+    @described("Oldest first. `after` may also be a cursor from `planUpdated`.")
     async def events(self, info: Info, first: int = 100, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.PLAN, self.row.id, first, after)
 
-    @strawberry.field(description="Live-stream position that this snapshot is consistent with.")
+    @described("Live-stream position that this snapshot is consistent with.")
     def cursor(self) -> Cursor:
         return head_cursor(Stream.PLAN, self.row.id, self.row.event_seq)
 
@@ -217,8 +216,6 @@ class DeploymentPlan(Entity):
 def actions_of(info: Info, row: models.DeploymentPlan) -> list[AvailableAction]:
     """What the viewer can do with a plan now."""
     return [
-        AvailableAction(
-            action=PlanAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
-        )
+        AvailableAction(action=PlanAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message)
         for item in availability.plan_actions(row, info.context.principal)
     ]

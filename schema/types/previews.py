@@ -11,6 +11,7 @@ from strawberry.scalars import JSON
 
 from app.domain.enums import ChangeAction, ChangeSource, Reversibility
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load
 from schema.scalars import Duration, json_of
 from schema.types.diagnostics import Diagnostic
@@ -114,7 +115,7 @@ class Preview:
     )
     estimated_duration: Duration | None
 
-    @strawberry.field(description="Whether a resource of the stack has changed since it was computed.")
+    @described("Whether a resource of the stack has changed since it was computed.")
     async def stale(self, info: Info) -> bool:
         if self.plan_id is None:
             return False

@@ -9,6 +9,7 @@ from strawberry.scalars import JSON
 
 from app.db import models
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load
 from schema.scalars import required_json_of
 from schema.types.entities import Entity
@@ -27,11 +28,11 @@ class ProviderConnection(Entity):
     def provider(self) -> str:
         return self.row.provider
 
-    @strawberry.field(description="Used where a resource of this provider names no connection.")
+    @described("Used where a resource of this provider names no connection.")
     def is_default(self) -> bool:
         return self.row.is_default
 
-    @strawberry.field(description="Secret values show as {\"$sensitive\": true}.")
+    @described('Secret values show as {"$sensitive": true}.')
     def config(self) -> JSON:
         return required_json_of(self.row.config)
 

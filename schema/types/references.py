@@ -1,4 +1,4 @@
-"""Types as other types name them. They refer to each other in circles, so a name is looked up when the schema is built."""
+"""Types as other types name them. They refer to each other in circles: names are looked up when the schema is built."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from app.reads import plans as plan_reads
 from app.reads import resources as resource_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of, required_json_of
 from schema.types.entities import Entity
@@ -60,7 +61,7 @@ class CloudResource(Entity):
     def stack(self) -> str:
         return self.row.stack
 
-    @strawberry.field(description="Unique within the stack.")
+    @described("Unique within the stack.")
     def key(self) -> str:
         return self.row.resource_key
 
@@ -68,7 +69,7 @@ class CloudResource(Entity):
     def name(self) -> str:
         return self.row.name
 
-    @strawberry.field(description="As in `resourceTypes`, e.g. postgres.role.")
+    @described("As in `resourceTypes`, e.g. postgres.role.")
     def type(self) -> str:
         return self.row.type
 
@@ -76,7 +77,7 @@ class CloudResource(Entity):
     def provider(self) -> str:
         return self.row.provider
 
-    @strawberry.field(description="The provider connection it is reached by; null for the default one.")
+    @described("The provider connection it is reached by; null for the default one.")
     def connection(self) -> str | None:
         return self.row.connection
 
@@ -84,7 +85,7 @@ class CloudResource(Entity):
     def region(self) -> str | None:
         return self.row.region
 
-    @strawberry.field(description="The provider's own identity of it.")
+    @described("The provider's own identity of it.")
     def external_id(self) -> str | None:
         return self.row.external_id
 
@@ -100,15 +101,15 @@ class CloudResource(Entity):
     def drift_checked_at(self) -> datetime | None:
         return self.row.drift_checked_at
 
-    @strawberry.field(description="As the plan rendered it.")
+    @described("As the plan rendered it.")
     def desired(self) -> JSON | None:
         return json_of(self.row.desired)
 
-    @strawberry.field(description="As it was last left by us.")
+    @described("As it was last left by us.")
     def applied(self) -> JSON | None:
         return json_of(self.row.applied)
 
-    @strawberry.field(description="As it was last seen at the provider.")
+    @described("As it was last seen at the provider.")
     def observed(self) -> JSON | None:
         return json_of(self.row.observed)
 
@@ -116,11 +117,11 @@ class CloudResource(Entity):
     def outputs(self) -> JSON | None:
         return json_of(self.row.outputs)
 
-    @strawberry.field(description="Whether it is left in place when it vanishes from its template.")
+    @described("Whether it is left in place when it vanishes from its template.")
     def retain(self) -> bool:
         return self.row.retain
 
-    @strawberry.field(description="Whether plans that would destroy it are refused.")
+    @described("Whether plans that would destroy it are refused.")
     def prevent_destroy(self) -> bool:
         return self.row.prevent_destroy
 
@@ -128,31 +129,31 @@ class CloudResource(Entity):
     async def tenant(self, info: Info) -> TenantRef | None:
         return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
 
-    @strawberry.field(description="The plan that changed it last.")
+    @described("The plan that changed it last.")
     async def owner_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.owner_plan_id, "DeploymentPlan")
 
-    @strawberry.field(description="The job that may write it now.")
+    @described("The job that may write it now.")
     async def locked_by(self, info: Info) -> JobRef | None:
         holder = await info.context.loaders.lock_holder.load(self.row.id)
         return await load(info.context.loaders.job, holder, "OrchestrationJob")
 
-    @strawberry.field(description="The resources it was last applied against.")
+    @described("The resources it was last applied against.")
     async def depends_on(self, info: Info) -> list[CloudResource]:
         return [CloudResource.of(row) for row in await info.context.loaders.resource_needs.load(self.row.id)]
 
-    @strawberry.field(description="The resources that were last applied against it.")
+    @described("The resources that were last applied against it.")
     async def dependents(self, info: Info) -> list[CloudResource]:
         return [CloudResource.of(row) for row in await info.context.loaders.resource_dependents.load(self.row.id)]
 
-    @strawberry.field(description="The plans that work on it, newest first.")
+    @described("The plans that work on it, newest first.")
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
         relation = plan_reads.of_resource(info.context.tenant_id, wanted_plans(filter))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
-    @strawberry.field(description="Newest first.")
+    @described("Newest first.")
     async def history(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ResourceRevision]:
         relation = resource_reads.history(info.context.tenant_id)
         return await connect_children(info, ResourceRevision.of, relation, self.row.id, page(first, after))

@@ -16,6 +16,7 @@ from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReaso
 from app.domain.statuses import StepStatus
 from schema.context import Info
 from schema.enums import RollbackResolution
+from schema.fields import described
 from schema.nodes import Node, load
 from schema.scalars import json_of
 from schema.types.previews import ResourceChange
@@ -33,7 +34,7 @@ class JobError:
     provider_detail: JSON | None
     hint: str | None = strawberry.field(description="What a person may do about it.")
 
-    @strawberry.field(description="The step that failed first.")
+    @described("The step that failed first.")
     async def step(self, info: Info) -> StepRun | None:
         return None if self.step_key is None else await step_of(info, self.job_id, self.step_key)
 
@@ -81,7 +82,7 @@ class Attempt:
 class StepRun(Node):
     row: strawberry.Private[models.StepRun]
 
-    @strawberry.field(description="Unique within the job.")
+    @described("Unique within the job.")
     def key(self) -> str:
         return self.row.step_key
 
@@ -93,7 +94,7 @@ class StepRun(Node):
     def type(self) -> StepType:
         return self.row.step_type
 
-    @strawberry.field(description="The planned change.")
+    @described("The planned change.")
     def action(self) -> ChangeAction:
         return self.row.change
 
@@ -113,11 +114,11 @@ class StepRun(Node):
     def wave(self) -> int:
         return self.row.wave
 
-    @strawberry.field(description="The keys of the steps that have to be done before this one.")
+    @described("The keys of the steps that have to be done before this one.")
     def needs(self) -> list[str]:
         return list(self.row.needs)
 
-    @strawberry.field(description="As the provider reports it.")
+    @described("As the provider reports it.")
     def percent(self) -> float | None:
         return self.row.percent
 
@@ -133,14 +134,14 @@ class StepRun(Node):
     async def resource(self, info: Info) -> ResourceRef | None:
         return await load(info.context.loaders.resource, self.row.resource_id, "CloudResource")
 
-    @strawberry.field(description="What the plan's preview says about this step.")
+    @described("What the plan's preview says about this step.")
     async def change(self, info: Info) -> ResourceChange | None:
         job = await info.context.loaders.job.load(self.row.job_id)
         plan = None if job is None else await info.context.loaders.plan.load(job.plan_id)
         changes = [] if plan is None or plan.preview is None else plan.preview.get("changes", [])
         return next((ResourceChange.of_json(item) for item in changes if item["key"] == self.row.step_key), None)
 
-    @strawberry.field(description="Oldest first, forward and back.")
+    @described("Oldest first, forward and back.")
     async def attempts(self, info: Info) -> list[Attempt]:
         rows = await info.context.loaders.step_attempts.load(self.row.id)
         return [Attempt.of(row, self.row) for row in rows]
@@ -165,7 +166,7 @@ class StepRun(Node):
     def error(self) -> JobError | None:
         return JobError.of_json(self.row.error, self.row.job_id, self.row.step_key)
 
-    @strawberry.field(description="The step whose failure kept this one from running.")
+    @described("The step whose failure kept this one from running.")
     async def not_run_because(self, info: Info) -> StepRun | None:
         key = self.row.not_run_because
         return None if key is None else await step_of(info, self.row.job_id, key)

@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any
 
 import strawberry
+from app.domain.definitions.template import parse_template
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.definitions.template import parse_template
 from app.domain.enums import DefinitionStatus, TemplateType
 from app.domain.errors import DomainError
 from app.reads import plans as plan_reads
 from app.reads import templates as template_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import Node, load, view
 from schema.scalars import Cursor, json_of, required_json_of
 from schema.types.entities import Entity
@@ -46,7 +47,7 @@ class TemplateRevision(Node):
     def parameters_schema(self) -> JSON:
         return required_json_of(self.row.content.get("parameters") or {})
 
-    @strawberry.field(description="By name: the expression and what it means.")
+    @described("By name: the expression and what it means.")
     def outputs_schema(self) -> JSON:
         return required_json_of(self.row.content.get("outputs") or {})
 
@@ -54,7 +55,7 @@ class TemplateRevision(Node):
     def constraints(self) -> JSON | None:
         return json_of(self.row.content.get("constraints"))
 
-    @strawberry.field(description="Null if the content no longer makes sense to this version of the product.")
+    @described("Null if the content no longer makes sense to this version of the product.")
     def graph(self) -> ResourceGraph | None:
         try:
             definition = parse_template(self.row.content)
@@ -63,7 +64,7 @@ class TemplateRevision(Node):
         types = {resource.key: resource.type for resource in definition.resources}
         return ResourceGraph.of(definition.graph, "resource", types.__getitem__)
 
-    @strawberry.field(description="SHA-256 of the content, in hex.")
+    @described("SHA-256 of the content, in hex.")
     def checksum(self) -> str:
         return self.row.checksum
 
@@ -79,7 +80,7 @@ class TemplateRevision(Node):
     async def template(self, info: Info) -> TemplateRef | None:
         return await load(info.context.loaders.template, self.row.template_id, "ResourceTemplate")
 
-    @strawberry.field(description="The viewer's plans made from it, newest first.")
+    @described("The viewer's plans made from it, newest first.")
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
@@ -107,7 +108,7 @@ class ResourceTemplate(Entity):
     def status(self) -> DefinitionStatus:
         return self.row.status
 
-    @strawberry.field(description="Whether other tenants may read it and make plans from it.")
+    @described("Whether other tenants may read it and make plans from it.")
     def is_public(self) -> bool:
         return self.row.is_public
 
@@ -115,7 +116,7 @@ class ResourceTemplate(Entity):
     def tags(self) -> JSON | None:
         return json_of(self.row.tags)
 
-    @strawberry.field(description="The draft. Null, like what follows from it, for a template of somebody else.")
+    @described("The draft. Null, like what follows from it, for a template of somebody else.")
     def content(self, info: Info) -> JSON | None:
         return self._draft(info, self.row.template_content)
 
@@ -139,22 +140,20 @@ class ResourceTemplate(Entity):
     def metadata(self, info: Info) -> JSON | None:
         return self._draft(info, self.row.metadata_)
 
-    @strawberry.field(description="Null for a public template of somebody else.")
+    @described("Null for a public template of somebody else.")
     async def tenant(self, info: Info) -> TenantRef | None:
         return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
 
-    @strawberry.field(description="Newest first.")
-    async def revisions(
-        self, info: Info, first: int = 20, after: Cursor | None = None
-    ) -> Connection[TemplateRevision]:
+    @described("Newest first.")
+    async def revisions(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[TemplateRevision]:
         relation = template_reads.revisions(info.context.tenant_id)
         return await connect_children(info, TemplateRevision.of, relation, self.row.id, page(first, after))
 
-    @strawberry.field(description="The revision published last.")
+    @described("The revision published last.")
     async def latest(self, info: Info) -> TemplateRevision | None:
         return await load(info.context.loaders.revision, self.row.latest_revision_id, "TemplateRevision")
 
-    @strawberry.field(description="The viewer's plans made from any revision, newest first.")
+    @described("The viewer's plans made from any revision, newest first.")
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:

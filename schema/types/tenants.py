@@ -16,6 +16,7 @@ from app.reads import tenants as tenant_reads
 from app.reads import workflows as workflow_reads
 from schema.connections import Connection, connect
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import view
 from schema.scalars import Cursor
 from schema.types.entities import Entity
@@ -64,12 +65,12 @@ class Tenant(Entity):
     def slug(self) -> str:
         return self.row.slug
 
-    @strawberry.field(description="By e-mail address.")
+    @described("By e-mail address.")
     async def users(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[UserRef]:
         query, order = tenant_reads.users(info.context.tenant_id)
         return await connect(info, view("User"), query, order, page(first, after))
 
-    @strawberry.field(description="Newest first, also those revoked; for administrators.")
+    @described("Newest first, also those revoked; for administrators.")
     async def api_tokens(
         self, info: Info, first: int = 20, after: Cursor | None = None
     ) -> Connection[ApiTokenRef] | None:
@@ -78,40 +79,40 @@ class Tenant(Entity):
         query, order = tenant_reads.tokens(info.context.tenant_id)
         return await connect(info, view("ApiToken"), query, order, page(first, after))
 
-    @strawberry.field(description="By name.")
+    @described("By name.")
     async def connections(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ConnectionRef]:
         query, order = tenant_reads.connections(info.context.tenant_id)
         return await connect(info, view("ProviderConnection"), query, order, page(first, after))
 
-    @strawberry.field(description="Newest first.")
+    @described("Newest first.")
     async def workflows(
         self, info: Info, filter: WorkflowFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[WorkflowRef]:
         query = workflow_reads.listed(info.context.tenant_id, wanted_workflows(filter))
         return await connect(info, view("Workflow"), query, workflow_reads.order(), page(first, after))
 
-    @strawberry.field(description="Its own, newest first.")
+    @described("Its own, newest first.")
     async def resource_templates(
         self, info: Info, filter: TemplateFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[TemplateRef]:
         query = template_reads.owned(info.context.tenant_id, wanted_templates(filter))
         return await connect(info, view("ResourceTemplate"), query, template_reads.order(), page(first, after))
 
-    @strawberry.field(description="Newest first.")
+    @described("Newest first.")
     async def deployment_plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
         query = plan_reads.listed(info.context.tenant_id, wanted_plans(filter))
         return await connect(info, view("DeploymentPlan"), query, plan_reads.order(), page(first, after))
 
-    @strawberry.field(description="Newest first.")
+    @described("Newest first.")
     async def orchestration_jobs(
         self, info: Info, filter: JobFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[JobRef]:
         query = job_reads.listed(info.context.tenant_id, wanted_jobs(filter))
         return await connect(info, view("OrchestrationJob"), query, job_reads.order(), page(first, after))
 
-    @strawberry.field(description="Newest first.")
+    @described("Newest first.")
     async def cloud_resources(
         self, info: Info, filter: ResourceFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[ResourceRef]:

@@ -11,6 +11,7 @@ import strawberry
 from app.db import models
 from app.domain.enums import Permission
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import Node, load
 from schema.types.references import UserRef
 
@@ -27,7 +28,7 @@ class ApiToken(Node):
     async def user(self, info: Info) -> UserRef | None:
         return await load(info.context.loaders.actor, self.row.user_id, "User")
 
-    @strawberry.field(description="What the token narrows its user's permissions to.")
+    @described("What the token narrows its user's permissions to.")
     def scopes(self) -> list[Permission]:
         return [permission for permission in Permission if permission.value in self.row.scopes]
 

@@ -14,6 +14,7 @@ from app.reads import plans as plan_reads
 from app.reads import tenants as tenant_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor
 from schema.types.entities import Entity, SystemActor
@@ -41,14 +42,14 @@ class User(Entity):
     async def tenant(self, info: Info) -> TenantRef | None:
         return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
 
-    @strawberry.field(description="The plans that this person made, newest first.")
+    @described("The plans that this person made, newest first.")
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
         relation = plan_reads.of_user(info.context.tenant_id, wanted_plans(filter))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
-    @strawberry.field(description="Newest first, also those revoked; for this person and for administrators.")
+    @described("Newest first, also those revoked; for this person and for administrators.")
     async def tokens(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ApiTokenRef] | None:
         principal = info.context.principal
         if principal.user_id != self.row.id and not principal.may(Permission.ADMIN):

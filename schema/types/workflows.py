@@ -7,15 +7,16 @@ from __future__ import annotations
 from datetime import datetime
 
 import strawberry
+from app.domain.definitions.workflow import StepDefinition
 from strawberry.scalars import JSON
 
 from app.db import models
 from app.domain import retrying
-from app.domain.definitions.workflow import StepDefinition
 from app.domain.enums import DefinitionStatus, ErrorClass, FailureStrategy, StepType, WorkflowType
 from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, Duration, json_of, required_json_of
 from schema.types.entities import Entity
@@ -56,7 +57,7 @@ class ErrorHandling:
 class WorkflowStep(Entity):
     row: strawberry.Private[models.WorkflowStep]
 
-    @strawberry.field(description="Unique within the workflow.")
+    @described("Unique within the workflow.")
     def key(self) -> str:
         return self.row.step_key
 
@@ -68,7 +69,7 @@ class WorkflowStep(Entity):
     def description(self) -> str | None:
         return self.row.description
 
-    @strawberry.field(description="Equal means in parallel, the next one waits for all before it.")
+    @described("Equal means in parallel, the next one waits for all before it.")
     def step_order(self) -> int:
         return self.row.step_order
 
@@ -116,7 +117,7 @@ class WorkflowStep(Entity):
     async def workflow(self, info: Info) -> WorkflowRef | None:
         return await load(info.context.loaders.workflow, self.row.workflow_id, "Workflow")
 
-    @strawberry.field(description="The steps that have to be done before this one.")
+    @described("The steps that have to be done before this one.")
     async def depends_on(self, info: Info) -> list[WorkflowStep]:
         definition = await info.context.loaders.workflow_definition.load(self.row.workflow_id)
         if definition is None or self.row.step_key not in definition.graph.nodes:
@@ -140,7 +141,7 @@ class WorkflowStep(Entity):
             ignore=bool(stored.get("ignore")),
         )
 
-    @strawberry.field(description="A rollback to a checkpoint ends here.")
+    @described("A rollback to a checkpoint ends here.")
     async def checkpoint(self, info: Info) -> bool:
         defined = await self._defined(info)
         return defined is not None and defined.checkpoint
@@ -204,11 +205,11 @@ class Workflow(Entity):
     async def tenant(self, info: Info) -> TenantRef | None:
         return await load(info.context.loaders.tenant, self.row.tenant_id, "Tenant")
 
-    @strawberry.field(description="In their order.")
+    @described("In their order.")
     async def steps(self, info: Info) -> list[WorkflowStep]:
         return [WorkflowStep.of(row) for row in await info.context.loaders.workflow_steps.load(self.row.id)]
 
-    @strawberry.field(description="Null while the definition does not make sense.")
+    @described("Null while the definition does not make sense.")
     async def graph(self, info: Info) -> ResourceGraph | None:
         definition = await info.context.loaders.workflow_definition.load(self.row.id)
         if definition is None:
@@ -232,7 +233,7 @@ class Workflow(Entity):
     def failure_count(self) -> BigInt:
         return BigInt(self.row.failure_count)
 
-    @strawberry.field(description="The plans that execute it, newest first.")
+    @described("The plans that execute it, newest first.")
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:

@@ -1,0 +1,104 @@
+"""Where the API is put together: `uvicorn --factory schema.asgi:application`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route, WebSocketRoute
+
+from app.auth.authenticator import Authenticator
+from app.bus.bus import Bus
+from app.db.sealing import Sealer
+from app.db.uow import Database
+from app.providers.registry import Registry
+from app.settings import Settings
+from app.telemetry.logging import configure
+from app.web.health import alive, migration_head, readiness
+from app.web.requests import RequestIds
+from schema.context import Services
+from schema.http import GraphQLEndpoint
+from schema.root import build_schema
+
+MAX_BODY = 128 * 1024
+
+
+class Unconfigured(Exception):
+    """A setting without which the API cannot start is absent or senseless."""
+
+
+def application() -> Starlette:
+    """The API as the environment describes it. Raises Unconfigured and SettingsError."""
+    settings = Settings.from_environment(os.environ)
+    configure(settings.log_level, settings.log_format)
+    return build(settings)
+
+
+def build(settings: Settings) -> Starlette:
+    """The API of `settings`. Connections are opened when it starts and closed when it stops."""
+    bus = Bus(_given(settings.redis_url, "WINDLASS_REDIS_URL"))
+    database = Database.connect(
+        _given(settings.database_url, "WINDLASS_DATABASE_URL"),
+        name="windlass-api",
+        pool_size=settings.pool_size,
+        after_commit=bus.ring,
+    )
+    services = Services(
+        database=database,
+        catalogue=Registry.default(),
+        sealer=Sealer(_key(_given(settings.secret_key, "WINDLASS_SECRET_KEY"))),
+        bus=bus,
+        authenticator=Authenticator(database),
+    )
+    return assemble(services, settings)
+
+
+def assemble(services: Services, settings: Settings) -> Starlette:
+    """The routes over `services`, which live as long as the application runs."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await services.bus.start()
+        try:
+            yield
+        finally:
+            await services.bus.stop()
+            await services.database.close()
+
+    graphql = GraphQLEndpoint(build_schema(), services, allowed_origins=settings.allowed_origins)
+    return Starlette(
+        routes=[
+            Route("/graphql", graphql),
+            WebSocketRoute("/graphql", graphql),
+            Route("/healthz", alive),
+            Route("/readyz", readiness(services.database, services.bus, migration_head())),
+        ],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def _given(value: str | None, name: str) -> str:
+    if value is None:
+        message = f"{name} is not set"
+        raise Unconfigured(message)
+    return value
+
+
+def _key(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        message = "WINDLASS_SECRET_KEY is 32 bytes in base64"
+        raise Unconfigured(message) from error
