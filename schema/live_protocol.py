@@ -1,0 +1,226 @@
+"""The graphql-transport-ws connection: who is behind it, whether it lives, and how it ends.
+
+Close codes: 4400 for what is not the protocol, 4403 for a token that is missing, wrong, expired or revoked, 4408 for a
+client that does not introduce itself, 4499 for one that fell silent, 1012 when the server goes, 1013 for our own fault.
+Never 1011: the common clients take it as final and do not come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from graphql import GraphQLError
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    CompleteMessage,
+    ConnectionInitMessage,
+    Message,
+    SubscribeMessage,
+)
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from app import clock
+from app.auth.authenticator import Unauthenticated
+from app.auth.principal import Principal
+from schema.context import Services
+from schema.masking import mask
+
+PING_SECONDS = 15.0
+SILENCE_SECONDS = 45.0
+REVALIDATE_SECONDS = 15.0
+# A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
+_SEND_SECONDS = 5.0
+
+_logger = structlog.get_logger("windlass.live")
+
+
+class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
+    """One connection. It has a principal; each of its operations has a context of its own."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._principal: Principal | None = None
+        self._heard_at = clock.monotonic()
+        self._closing = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def handle(self) -> None:
+        try:
+            await super().handle()
+        except asyncio.CancelledError:
+            await self._close(1012, "Service restart")
+            raise
+        except Exception:
+            _logger.exception("a live connection failed")
+            await self._close(1013, "Try again later")
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def handle_message(self, message: Any) -> None:
+        self._heard_at = clock.monotonic()
+        fault = _fault(message)
+        if fault is not None:
+            await self.handle_invalid_message(fault)
+            return
+        await super().handle_message(message)
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        payload: Any = message.get("payload") or {}
+        if not self.connection_init_received and not self.connection_timed_out and isinstance(payload, dict):
+            # Before the wait for the database, so that the time limit is the client's alone.
+            if self.connection_init_timeout_task:
+                self.connection_init_timeout_task.cancel()
+            try:
+                self._principal = await self.context.authenticator.authenticate(_token_in(payload))
+            except Unauthenticated:
+                await self._close(4403, "Forbidden")
+                return
+        await super().handle_connection_init({"type": "connection_init", "payload": payload})
+        if self._principal is not None and self._watching is None:
+            self._watching = asyncio.create_task(self._watch(self._principal))
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        if message["id"] in self.operations:
+            await self._close(4409, "Subscriber for this id already exists")
+            return
+        await super().handle_subscribe(message)
+
+    async def run_operation(self, operation: Operation[Services, None]) -> None:
+        """Run one operation to its end; whatever goes wrong is told to the client on this operation alone."""
+        principal = self._principal
+        if principal is None:
+            await self._close(4403, "Forbidden")
+            return
+        request_id = uuid4().hex
+        try:
+            results = await self.schema.stream(
+                operation.query,
+                variable_values=operation.variables,
+                context_value=self.context.context(principal, request_id),
+                root_value=None,
+                operation_name=operation.operation_name,
+            )
+            async with contextlib.aclosing(results):
+                await self._deliver(operation, results)
+        except WebSocketDisconnected:
+            return
+        except Exception as error:  # a bug of ours ends the operation, not the connection
+            failure = GraphQLError("Internal error", original_error=error)
+            mask([failure], request_id)
+            with contextlib.suppress(Exception):
+                await operation.send_initial_errors([failure])
+            self.operations.pop(operation.id, None)
+
+    async def _deliver(self, operation: Operation[Services, None], results: Any) -> None:
+        async for result in results:
+            if isinstance(result, PreExecutionError):
+                await operation.send_initial_errors(result.errors or [])
+                return
+            if not isinstance(result, ExecutionResult):
+                await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
+                return
+            await operation.send_next(result)
+        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+
+    async def send_message(self, message: Message) -> None:
+        # An operation may have something to say at the moment the connection closes; nobody is there to hear it.
+        if not self._closing:
+            await super().send_message(message)
+
+    async def handle_invalid_message(self, error_message: str) -> None:
+        # The reason of a close frame has 123 bytes.
+        await self._close(4400, error_message[:100])
+
+    async def _watch(self, principal: Principal) -> None:
+        """Ping, and end the connection when nobody is there any more, or nobody who may be."""
+        pinged = checked = clock.monotonic()
+        while not self._closing:
+            due = min(pinged + PING_SECONDS, checked + REVALIDATE_SECONDS, self._heard_at + SILENCE_SECONDS)
+            await asyncio.sleep(max(0.0, min(due - clock.monotonic(), _seconds_left(principal))))
+            now = clock.monotonic()
+            if now - self._heard_at >= SILENCE_SECONDS:
+                await self._close(4499, "No sign of life")
+            elif _seconds_left(principal) <= 0:
+                await self._close(4403, "Forbidden")
+            elif now - checked >= REVALIDATE_SECONDS:
+                checked = now
+                if not await self._still_valid(principal):
+                    await self._close(4403, "Forbidden")
+            if now - pinged >= PING_SECONDS:
+                pinged = now
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(_SEND_SECONDS):
+                        await self.send_message({"type": "ping"})
+
+    async def _still_valid(self, principal: Principal) -> bool:
+        try:
+            return await self.context.authenticator.revalidate(principal)
+        except Exception:  # a database that is away has not revoked anything; the streams say what they cannot read
+            _logger.warning("a live connection could not be checked", exc_info=True)
+            return True
+
+    async def _close(self, code: int, reason: str) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        for operation_id in list(self.operations):
+            await self.cleanup_operation(operation_id)
+        # The socket may be gone already.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self.websocket.close(code=code, reason=reason)
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
+        # A document that does not parse is one operation's mistake, no reason to end the others.
+        return None
+
+
+def _seconds_left(principal: Principal) -> float:
+    """Until the token expires; infinite for one that does not."""
+    if principal.expires_at is None:
+        return math.inf
+    return (principal.expires_at - clock.utc_now()).total_seconds()
+
+
+def _token_in(payload: dict[str, Any]) -> str:
+    """The token of a connection_init, as `authorization: Bearer …` or `token`. Raises Unauthenticated."""
+    for name, value in payload.items():
+        if not isinstance(value, str):
+            continue
+        if name.lower() == "authorization":
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip()
+        if name.lower() == "token":
+            return value.strip()
+    reason = "no token in connection_init"
+    raise Unauthenticated(reason)
+
+
+def _fault(message: Any) -> str | None:
+    """What is wrong with the form of a message; None when nothing is."""
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return "A message is an object with a type"
+    kind = message["type"]
+    if kind in {"subscribe", "complete"} and not (isinstance(message.get("id"), str) and message["id"]):
+        return f"A {kind} message has an id"
+    payload = message.get("payload")
+    if kind != "subscribe":
+        return None if payload is None or isinstance(payload, dict) else "A payload is an object"
+    if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
+        return "A subscribe message has a payload with a query"
+    if not isinstance(payload.get("variables") or {}, dict):
+        return "Variables are an object"
+    if not isinstance(payload.get("operationName") or "", str):
+        return "An operation name is text"
+    return None
