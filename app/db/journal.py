@@ -7,60 +7,84 @@ a reader that has seen n will never miss a smaller one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from sqlalchemy import text
-
+from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
 from app.domain.events import Event, Stream
 
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
 
+# An event fills one number, a batch of lines one for each line; `span` says how many.
 _APPEND = {
-    stream: text(
-        f"WITH head AS (UPDATE {table} SET event_seq = event_seq + :n WHERE tenant_id = :tenant AND id = :id"  # noqa: S608
-        " RETURNING event_seq)"
-        " INSERT INTO event_log (tenant_id, stream, stream_id, seq, kind, actor, correlation_id, data)"
-        f" SELECT :tenant, '{stream.value}', :id, head.event_seq - :n + e.ord, e.kind, :actor, :correlation,"
-        " e.data::jsonb"
-        " FROM head, unnest(CAST(:kinds AS text[]), CAST(:data AS text[])) WITH ORDINALITY AS e(kind, data, ord)"
-        " RETURNING seq"
+    stream: Statement(
+        f"WITH head AS (UPDATE {table} SET event_seq = event_seq + :total WHERE tenant_id = :tenant AND id = :id"  # noqa: S608
+        " RETURNING event_seq - :total AS start),"
+        " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, kind, actor, correlation_id, data)"
+        f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, e.kind, :actor, :correlation, e.data::jsonb"
+        " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data)),"
+        " lines AS (INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
+        " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"
+        " l.lines::jsonb FROM head, unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[],"
+        " :attempts::int[], :lines::text[]) AS l(place, span, step, key, attempt, lines))"
+        " SELECT start + :total AS last FROM head"
     )
     for stream, table in _COUNTERS.items()
 }
 
-_APPEND_LINES = text(
-    "WITH head AS (UPDATE orchestration_job SET event_seq = event_seq + :n WHERE tenant_id = :tenant AND id = :job"
-    " RETURNING event_seq)"
-    " INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
-    " SELECT :tenant, :job, head.event_seq - :n + 1, head.event_seq, :step, :key, :attempt, CAST(:lines AS jsonb)"
-    " FROM head RETURNING last_seq"
-)
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A batch of log lines ({"at", "level", "stream", "message", "fields"?}) of one attempt of a step."""
+
+    lines: Sequence[Mapping[str, Any]]
+    step_run_id: int | None
+    step_key: str | None
+    attempt: int | None
 
 
-async def append(transaction: Transaction, stream: Stream, stream_id: int, events: Sequence[Event]) -> int:
-    """Write `events` in order; returns the seq of the last. The caller holds or takes the lock of the owning row."""
-    if not events:
+Entry = Event | Lines
+
+
+async def append(transaction: Transaction, stream: Stream, stream_id: int, entries: Sequence[Entry]) -> int:
+    """Write `entries` in order; returns the seq of the last. Takes the lock of the owning row.
+
+    Raises LookupError when there is no such row. Lines belong to jobs only.
+    """
+    if not entries:
         return 0
-    result = await transaction.session.execute(
+    places: list[int] = []
+    place = 1
+    for entry in entries:
+        places.append(place)
+        place += len(entry.lines) if isinstance(entry, Lines) else 1
+    events = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Event)]
+    batches = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Lines)]
+    row = await transaction.fetch_one(
         _APPEND[stream],
         {
-            "n": len(events),
+            "total": place - 1,
             "tenant": transaction.tenant_id,
             "id": stream_id,
             "actor": transaction.actor,
             "correlation": transaction.correlation_id,
-            "kinds": [event.kind.value for event in events],
-            "data": [orjson.dumps(event.data).decode() for event in events],
+            "places": [at for at, _ in events],
+            "kinds": [event.kind.value for _, event in events],
+            "data": [dumps(event.data) for _, event in events],
+            "line_places": [at for at, _ in batches],
+            "spans": [len(batch.lines) for _, batch in batches],
+            "steps": [batch.step_run_id for _, batch in batches],
+            "keys": [batch.step_key for _, batch in batches],
+            "attempts": [batch.attempt for _, batch in batches],
+            "lines": [dumps(list(batch.lines)) for _, batch in batches],
         },
     )
-    sequence = [row[0] for row in result]
-    if len(sequence) != len(events):
+    if row is None:
         message = f"the {stream.value.lower()} {stream_id} has no row to number its events"
         raise LookupError(message)
     transaction.rings.streams.add((transaction.tenant_id, stream, stream_id))
-    return int(max(sequence))
+    return int(row["last"])
 
 
 async def append_lines(
@@ -72,18 +96,5 @@ async def append_lines(
     step_key: str | None,
     attempt: int | None,
 ) -> int:
-    """Write log lines ({"at", "level", "stream", "message", "fields"?}) as one batch; returns the seq of the last."""
-    result = await transaction.session.execute(
-        _APPEND_LINES,
-        {
-            "n": len(lines),
-            "tenant": transaction.tenant_id,
-            "job": job_id,
-            "step": step_run_id,
-            "key": step_key,
-            "attempt": attempt,
-            "lines": orjson.dumps(list(lines)).decode(),
-        },
-    )
-    transaction.rings.streams.add((transaction.tenant_id, Stream.JOB, job_id))
-    return int(result.scalar_one())
+    """Write log lines as one batch; returns the seq of the last."""
+    return await append(transaction, Stream.JOB, job_id, [Lines(lines, step_run_id, step_key, attempt)])

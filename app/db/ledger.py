@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.engine import RowMapping
-
 from app.db import journal
+from app.db.statements import Row, Statement
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
@@ -32,27 +30,27 @@ _PLAN_EVENTS: dict[str, str | None] = {
 _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
 
-_LOCK = text(
+_LOCK = Statement(
     "SELECT id, plan_id, status, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
     " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
-_STEPS = text(
+_STEPS = Statement(
     "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt, spec->>'strategy' AS strategy,"
-    " spec->'ignore' AS ignore FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
+    " (spec->>'ignore')::boolean AS ignore FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
 )
-_MOVE_STEPS = text(
+_MOVE_STEPS = Statement(
     "UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"
     " due_at = CASE WHEN m.due THEN clock_timestamp() END,"
     " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
     " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
     " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
     " completed_at = CASE WHEN m.ended THEN clock_timestamp() ELSE s.completed_at END"
-    " FROM unnest(CAST(:ids AS bigint[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),"
-    " CAST(:because AS text[]), CAST(:due AS boolean[]), CAST(:ended AS boolean[]))"
+    " FROM unnest(:ids::bigint[], :statuses::text[], :reasons::text[],"
+    " :because::text[], :due::boolean[], :ended::boolean[])"
     " AS m(id, status, reason, because, due, ended)"
     " WHERE s.tenant_id = :tenant AND s.id = m.id"
 )
-_MOVE_JOB = text(
+_MOVE_JOB = Statement(
     "UPDATE orchestration_job SET status = :status, status_reason = :reason, status_message = :message,"
     " dispatched_at = CASE WHEN :granted THEN clock_timestamp() ELSE dispatched_at END,"
     " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
@@ -64,21 +62,21 @@ _MOVE_JOB = text(
 )
 _CLOSE_JOB = (
     # What the first failed step says is what the job says.
-    text(
+    Statement(
         "UPDATE orchestration_job j SET error = s.error || jsonb_build_object('stepKey', s.step_key),"
         " error_message = s.step_key || ': ' || (s.error->>'message')"
         " FROM (SELECT step_key, error FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND error IS NOT NULL"
         " AND status <> 'SUCCEEDED' ORDER BY completed_at NULLS LAST, id LIMIT 1) s"
         " WHERE j.tenant_id = :tenant AND j.id = :id AND :failed"
     ),
-    text("DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id"),
-    text(
+    Statement("DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id"),
+    Statement(
         "UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(), version = version + 1"
         " WHERE tenant_id = :tenant AND status = 'PLANNED' AND id IN"
         " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id)"
     ),
     # The customer's column keeps the tail; the whole log is in job_log.
-    text(
+    Statement(
         "UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
         " 'entries', jsonb_agg(t.entry ORDER BY t.seq)) FROM (SELECT l.last_seq, l.first_seq + e.n - 1 AS seq,"
         " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
@@ -86,7 +84,7 @@ _CLOSE_JOB = (
         " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
         " WHERE tenant_id = :tenant AND id = :id"
     ),
-    text(
+    Statement(
         "UPDATE workflow w SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
         " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
         " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
@@ -94,8 +92,8 @@ _CLOSE_JOB = (
         " WHERE j.tenant_id = :tenant AND j.id = :id AND w.tenant_id = p.tenant_id AND w.id = p.workflow_id"
     ),
 )
-_PLAN = text("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
-_MOVE_PLAN = text(
+_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+_MOVE_PLAN = Statement(
     "UPDATE deployment_plan p SET status = :status, status_reason = :reason, status_message = :message,"
     " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
@@ -142,20 +140,19 @@ class Ledger:
     """The locked job. Moves are collected by `apply`, `step_event` and `advance`, and written by `write`."""
 
     transaction: Transaction
-    row: RowMapping
+    row: Row
     status: JobStatus
     plan_id: int
     steps: dict[str, StepRow] = field(default_factory=dict)
     due: list[StepDue] = field(default_factory=list)
-    _events: list[Event] = field(default_factory=list)
+    _entries: list[journal.Entry] = field(default_factory=list)
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
 
     @classmethod
     async def open(cls, transaction: Transaction, job_id: int) -> Ledger | None:
         """Lock the job; None when the tenant has no such job."""
-        result = await transaction.session.execute(_LOCK, {"tenant": transaction.tenant_id, "id": job_id})
-        row = result.mappings().one_or_none()
+        row = await transaction.fetch_one(_LOCK, {"tenant": transaction.tenant_id, "id": job_id})
         if row is None:
             return None
         return cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
@@ -166,10 +163,8 @@ class Ledger:
 
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`."""
-        result = await self.transaction.session.execute(
-            _STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
-        )
-        self.steps = {row["step_key"]: _step_row(row) for row in result.mappings()}
+        rows = await self.transaction.fetch(_STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id})
+        self.steps = {row["step_key"]: _step_row(row) for row in rows}
 
     def view(self) -> JobView:
         row = self.row
@@ -246,15 +241,30 @@ class Ledger:
             data["error"] = error
         self.event(Event(EventKind.STEP_STATUS_CHANGED, data))
 
-    def event(self, event: Event) -> None:
-        self._events.append(event)
+    def event(self, entry: journal.Entry) -> None:
+        """Collect an event, or a batch of lines, for the job's journal."""
+        self._entries.append(entry)
+
+    @property
+    def inputs(self) -> Any:
+        """The parameters of the job, sealed."""
+        return self.row["inputs"] or {}
+
+    @property
+    def configuration(self) -> Any:
+        """What the job took from its plan, tenant and template."""
+        return self.row["configuration"] or {}
 
     async def write(self) -> None:
         """Write every collected move and event. Steps that became due are rung for after the commit."""
+        await self.write_moves()
+        entries, self._entries = self._entries, []
+        await journal.append(self.transaction, Stream.JOB, self.job_id, entries)
+
+    async def write_moves(self) -> None:
+        """Write the moves only: for a transaction that goes on with the job before it ends with `write`."""
         await self._write_steps()
         await self._write_job()
-        await journal.append(self.transaction, Stream.JOB, self.job_id, self._events)
-        self._events = []
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
@@ -263,7 +273,7 @@ class Ledger:
         self._moved = {}
         if not moves:
             return
-        await self.transaction.session.execute(
+        await self.transaction.fetch(
             _MOVE_STEPS,
             {
                 "tenant": self.transaction.tenant_id,
@@ -284,7 +294,7 @@ class Ledger:
         last = moves[-1]
         entered = {move.status for move in moves}
         common = {"tenant": self.transaction.tenant_id, "id": self.job_id}
-        await self.transaction.session.execute(
+        await self.transaction.fetch(
             _MOVE_JOB,
             {
                 **common,
@@ -300,14 +310,14 @@ class Ledger:
         if last.status in JOB.closed:
             bound = {**common, "failed": last.status is not JobStatus.SUCCEEDED}
             for statement in _CLOSE_JOB:
-                await self.transaction.session.execute(statement, bound)
+                await self.transaction.fetch(statement, bound)
         await follow(self.transaction, self.plan_id, self.job_id, moves)
 
 
 async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Sequence[JobMove]) -> None:
     """Let the plan take what its job went through."""
     key = {"tenant": transaction.tenant_id, "id": plan_id}
-    status = PlanStatus((await transaction.session.execute(_PLAN, key)).scalar_one())
+    status = PlanStatus((await transaction.fetch(_PLAN, key))[0]["status"])
     events: list[Event] = []
     entered: set[PlanStatus] = set()
     for move in moves:
@@ -319,7 +329,7 @@ async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Seq
         events.append(plan_event(plan_id, previous, status, move.reason, move.because))
     if not events:
         return
-    await transaction.session.execute(
+    await transaction.fetch(
         _MOVE_PLAN,
         {
             **key,
@@ -350,7 +360,7 @@ def plan_event(
     return Event(EventKind.PLAN_STATUS_CHANGED, data)
 
 
-def _step_row(row: RowMapping) -> StepRow:
+def _step_row(row: Row) -> StepRow:
     return StepRow(
         id=row["id"],
         key=row["step_key"],

@@ -6,7 +6,7 @@ to others only after its commit: `rings` are doorbells and hints, and losing the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
 
@@ -55,13 +56,27 @@ class Transaction:
     rings_workers: bool = False
     rings: Rings = field(default_factory=Rings)
     receipt: str | None = None
+    _driver: Any = None
 
     def authorize(self, receipt: str) -> None:
         """Leave word that somebody checked; `receipt` says what was checked."""
         self.receipt = receipt
 
-    async def connection(self) -> AsyncConnection:
-        return await self.session.connection()
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        """Run a statement of the machinery; all its rows."""
+        rows: list[Row] = await (await self._connection()).fetch(statement.sql, *statement.bind(parameters))
+        return rows
+
+    async def fetch_one(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
+        """Run a statement of the machinery; its first row."""
+        row: Row | None = await (await self._connection()).fetchrow(statement.sql, *statement.bind(parameters))
+        return row
+
+    async def _connection(self) -> Any:
+        if self._driver is None:
+            pooled = await (await self.session.connection()).get_raw_connection()
+            self._driver = pooled.driver_connection
+        return self._driver
 
 
 AfterCommit = Callable[[Rings], None]

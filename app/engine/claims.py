@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-from sqlalchemy import text
-from sqlalchemy.engine import RowMapping
-
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
+from app.db.statements import Row, Statement, dumps
 from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason
 from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
@@ -41,7 +38,7 @@ _MODES = {
     StepStatus.COMPENSATING: Mode.UNDO,
 }
 
-_STEP = text(
+_STEP = Statement(
     "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt, s.undo_attempt,"
     " s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence, s.handle,"
     " s.resource_id, s.undo_of_id,"
@@ -56,25 +53,28 @@ _STEP = text(
     " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
     "   AND w.lease_until > clock_timestamp())"
 )
-_TAKE = text(
-    "UPDATE step_run SET status = :status, worker_id = :worker, fence = fence + 1, due_at = NULL,"
-    " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :touches,"
-    " inputs = coalesce(CAST(:inputs AS jsonb), inputs), started_at = coalesce(started_at, clock_timestamp()),"
+# One statement: the step is taken, the try is entered, the intent is written. What was before the first attempt stays
+# what was before: later attempts may find it half changed.
+_TAKE = Statement(
+    "WITH taken AS (UPDATE step_run SET status = :status, worker_id = :worker, fence = fence + 1, due_at = NULL,"
+    " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :acts,"
+    " inputs = coalesce(:inputs::jsonb, inputs), started_at = coalesce(started_at, clock_timestamp()),"
     " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE'"
-    " WHERE tenant_id = :tenant AND id = :id RETURNING fence"
-)
-_ATTEMPT = text(
-    "INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
-    " SELECT :tenant, :step, :direction, :number, w.name, :fence FROM worker w WHERE w.id = :worker"
+    " WHERE tenant_id = :tenant AND id = :id RETURNING fence),"
+    " tried AS (INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
+    " SELECT :tenant, :id, :direction, :number, w.name, taken.fence FROM worker w, taken"
+    " WHERE w.id = :worker AND :tries::boolean"
     " ON CONFLICT (tenant_id, step_run_id, direction, number) DO UPDATE SET worker = excluded.worker,"
-    " fence = excluded.fence, ended_at = NULL"
+    " fence = excluded.fence, ended_at = NULL),"
+    " meant AS (INSERT INTO step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state,"
+    " operation_id, before, intended) SELECT :tenant, :job, :id, 'FORWARD', :resource::bigint, :action, 'INTENT',"
+    " :operation::uuid, :before::jsonb, :intended::jsonb FROM taken WHERE :acts"
+    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended)"
+    " SELECT fence FROM taken"
 )
-# What was before the first attempt stays what was before: later attempts may find it half changed.
-_INTENT = text(
-    "INSERT INTO step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state, operation_id,"
-    " before, intended) VALUES (:tenant, :job, :step, :direction, :resource, :action, 'INTENT', :operation,"
-    " CAST(:before AS jsonb), CAST(:intended AS jsonb))"
-    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended"
+_SKIP = Statement(
+    "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
+    " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
 )
 
 
@@ -95,10 +95,9 @@ class Claimer:
         if ledger.status not in _CLAIMABLE:
             return None
         transaction = ledger.transaction
-        result = await transaction.session.execute(
+        row = await transaction.fetch_one(
             _STEP, {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id}
         )
-        row = result.mappings().one_or_none()
         if row is None or StepStatus(row["status"]) not in _MODES:
             return None
         status = StepStatus(row["status"])
@@ -115,9 +114,8 @@ class Claimer:
         work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
         return work, outcome
 
-    def _work(self, ledger: Ledger, row: RowMapping, mode: Mode) -> Work:
+    def _work(self, ledger: Ledger, row: Row, mode: Mode) -> Work:
         tenant_id = ledger.transaction.tenant_id
-        configuration = ledger.row["configuration"] or {}
         spec = self.sealer.open(row["spec"], tenant_id)
         retry = RetryPolicy.from_document(spec.get("retry") or {})
         effect = self._effect(row, tenant_id)
@@ -130,7 +128,7 @@ class Claimer:
             job_id=ledger.job_id,
             plan_id=ledger.plan_id,
             stack=ledger.row["stack"],
-            tenant_slug=configuration.get("tenant", {}).get("slug", ""),
+            tenant_slug=ledger.configuration.get("tenant", {}).get("slug", ""),
             step_id=row["id"],
             key=row["step_key"],
             mode=mode,
@@ -155,7 +153,7 @@ class Claimer:
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
         )
 
-    def _effect(self, row: RowMapping, tenant_id: int) -> Effect | None:
+    def _effect(self, row: Row, tenant_id: int) -> Effect | None:
         if row["effect_action"] is None:
             return None
         return Effect(
@@ -163,12 +161,12 @@ class Claimer:
             state=EffectState(row["effect_state"]),
             operation_id=row["effect_operation_id"],
             before=unpack(row["before"], self.sealer, tenant_id),
-            intended=self.sealer.open(row["intended"], tenant_id) if row["intended"] is not None else None,
+            intended=self.sealer.open(row["intended"], tenant_id),
             after=unpack(row["after"], self.sealer, tenant_id),
             undo=row["undo"],
         )
 
-    def _recorded(self, row: RowMapping, tenant_id: int) -> Any:
+    def _recorded(self, row: Row, tenant_id: int) -> Any:
         if row["external_id"] is None or row["applied"] is None:
             return None
         return unpack(
@@ -183,10 +181,10 @@ class Claimer:
             tenant_id,
         )
 
-    async def _prepare(self, ledger: Ledger, row: RowMapping, work: Work) -> tuple[Work, Outcome | None]:
+    async def _prepare(self, ledger: Ledger, row: Row, work: Work) -> tuple[Work, Outcome | None]:
         """Evaluate the step's expressions and find out what it has to do. Absent stands for a false condition."""
         try:
-            scope = await read_scope(ledger.transaction, self.sealer, ledger.row, work.spec)
+            scope = await read_scope(ledger, self.sealer, work.spec)
             condition = work.spec.get("when")
             if condition is not None and reveal(embedded.render(condition, scope)) is not True:
                 return work, Absent()
@@ -241,74 +239,51 @@ class Claimer:
             return replace(work, action=ChangeAction.UPDATE), None
         return work, None
 
-    async def _skip(self, ledger: Ledger, row: RowMapping) -> None:
+    async def _skip(self, ledger: Ledger, row: Row) -> None:
         """The condition is false: the step is over without a claim."""
         status = StepStatus(row["status"])
         ready = StepStatus.READY if status is StepStatus.READY else STEP.after(status, "timer")
         skipped = STEP.after(ready, "when_false")
         ledger.step_event(row["id"], row["step_key"], status, skipped, row["attempt"], StatusReason.CONDITION_FALSE)
-        await ledger.transaction.session.execute(_SKIP, {"tenant": ledger.transaction.tenant_id, "id": row["id"]})
+        await ledger.transaction.fetch(_SKIP, {"tenant": ledger.transaction.tenant_id, "id": row["id"]})
 
-    async def _take(self, ledger: Ledger, row: RowMapping, work: Work, *, acts: bool) -> int:
-        transaction = ledger.transaction
+    async def _take(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> int:
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
         secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
-        fence = await transaction.session.execute(
+        meant = acts and work.mode is Mode.RUN
+        before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
+        row_after = await ledger.transaction.fetch_one(
             _TAKE,
             {
                 "tenant": work.tenant_id,
                 "id": work.step_id,
+                "job": work.job_id,
                 "worker": self.worker_id,
                 "status": running.value,
                 "attempt": work.attempt if work.mode is not Mode.UNDO else row["attempt"],
                 "undo_attempt": work.attempt if work.mode is Mode.UNDO else row["undo_attempt"],
                 "observations": work.observations,
-                "touches": acts and work.mode is Mode.RUN,
-                "inputs": orjson.dumps(inputs).decode() if work.mode is Mode.RUN else None,
+                "acts": meant,
+                "inputs": dumps(inputs) if work.mode is Mode.RUN else None,
+                "tries": work.mode in (Mode.RUN, Mode.UNDO),
+                "number": work.attempt,
+                "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
+                "resource": work.resource_id,
+                "action": work.action.value,
+                "operation": work.operation_id,
+                "before": dumps(before) if before is not None else None,
+                "intended": dumps(inputs) if meant else None,
             },
         )
-        held = int(fence.scalar_one())
-        direction = JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD
-        if work.mode in (Mode.RUN, Mode.UNDO):
-            await transaction.session.execute(
-                _ATTEMPT,
-                {
-                    "tenant": work.tenant_id,
-                    "step": work.step_id,
-                    "direction": direction.value,
-                    "number": work.attempt,
-                    "worker": self.worker_id,
-                    "fence": held,
-                },
-            )
-        if acts and work.mode is Mode.RUN:
-            before = pack(work.prior, secret, self.sealer, work.tenant_id)
-            await transaction.session.execute(
-                _INTENT,
-                {
-                    "tenant": work.tenant_id,
-                    "job": work.job_id,
-                    "step": work.step_id,
-                    "direction": direction.value,
-                    "resource": work.resource_id,
-                    "action": work.action.value,
-                    "operation": work.operation_id,
-                    "before": orjson.dumps(before).decode() if before is not None else None,
-                    "intended": orjson.dumps(inputs).decode(),
-                },
-            )
+        if row_after is None:
+            message = f"the step run {work.step_id} has no row"
+            raise LookupError(message)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
         if work.resource_id is not None and (acts or work.mode is Mode.UNDO):
             await resources.begin(ledger, work)
-        return held
-
-
-_SKIP = text(
-    "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
-    " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
-)
+        return int(row_after["fence"])
 
 
 def _refuse(faults: Any) -> None:

@@ -18,22 +18,23 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import clock
+from app.db.statements import Statement
 from app.db.uow import Database, SystemRole
 
 LOCK_CLASS = 77
 EXIT_DECLARED_DEAD = 70
 EXIT_LEASE_LOST = 71
 
-_REGISTER = text(
+_REGISTER = Statement(
     "INSERT INTO worker (name, host, pid, app_version, lease_until)"
     " VALUES (:name, :host, :pid, :version, clock_timestamp() + make_interval(secs => :lease)) RETURNING id"
 )
-_RENEW = text(
+_RENEW = Statement(
     "UPDATE worker SET lease_until = clock_timestamp() + make_interval(secs => :lease), draining = :draining"
     " WHERE id = :id AND dead_at IS NULL RETURNING id"
 )
-_LEAVE = text("UPDATE worker SET dead_at = clock_timestamp() WHERE id = :id AND dead_at IS NULL")
-_TOLD_TO_STOP = text(
+_LEAVE = Statement("UPDATE worker SET dead_at = clock_timestamp() WHERE id = :id AND dead_at IS NULL")
+_TOLD_TO_STOP = Statement(
     "SELECT s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id AND j.id = s.job_id"
     " WHERE s.worker_id = :id AND j.status = 'CANCELLING' AND j.cancel_mode IN ('INTERRUPT', 'FORCE')"
 )
@@ -58,7 +59,7 @@ class Worker:
     async def register(self) -> int:
         """Enter the list of workers; the id is this process's for its whole life."""
         async with self.database.system(SystemRole.TICK) as transaction:
-            result = await transaction.session.execute(
+            row = await transaction.fetch_one(
                 _REGISTER,
                 {
                     "name": self.name,
@@ -68,7 +69,7 @@ class Worker:
                     "lease": self.lease_seconds,
                 },
             )
-            self.id = int(result.scalar_one())
+            self.id = int(row["id"]) if row is not None else 0
         self._renewed = clock.monotonic()
         return self.id
 
@@ -92,18 +93,17 @@ class Worker:
     async def leave(self) -> None:
         """Say that this worker is done, so that nobody has to wait for its lease to run out."""
         async with self.database.system(SystemRole.TICK) as transaction:
-            await transaction.session.execute(_LEAVE, {"id": self.id})
+            await transaction.fetch(_LEAVE, {"id": self.id})
 
     async def _renew(self) -> None:
         async with self.database.system(SystemRole.TICK) as transaction:
-            renewed = await transaction.session.execute(
+            renewed = await transaction.fetch_one(
                 _RENEW, {"id": self.id, "lease": self.lease_seconds, "draining": self.draining}
             )
-            if renewed.first() is None:
+            if renewed is None:
                 self._end(EXIT_DECLARED_DEAD, "this worker was declared dead")
-            told = await transaction.session.execute(_TOLD_TO_STOP, {"id": self.id})
-            for (step_id,) in told:
-                self.on_cancel(step_id)
+            for step in await transaction.fetch(_TOLD_TO_STOP, {"id": self.id}):
+                self.on_cancel(step["id"])
 
     async def _hold(self, lock: AsyncConnection | None) -> AsyncConnection | None:
         """Keep a connection of our own whose session lock says that this process lives."""

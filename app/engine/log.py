@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import text
 
 from app import clock
 from app.db import journal
+from app.db.statements import Statement
 from app.db.uow import Database
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind, Stream
@@ -26,11 +26,11 @@ _LINE_LIMIT = 16_384
 _SHORTEST_SECRET = 4
 _MASK = "***"
 
-_HOLDS = text(
+_HOLDS = Statement(
     "SELECT 1 FROM step_run WHERE tenant_id = :tenant AND id = :step AND fence = :fence AND worker_id IS NOT NULL"
 )
 
-_PERCENT = text("UPDATE step_run SET percent = :percent WHERE tenant_id = :tenant AND id = :step")
+_PERCENT = Statement("UPDATE step_run SET percent = :percent WHERE tenant_id = :tenant AND id = :step")
 
 _logger = structlog.get_logger(__name__)
 
@@ -138,10 +138,10 @@ class StepLog:
             self._tenant_id, actor="system:engine", correlation_id=f"job-{self._job_id}"
         ) as transaction:
             transaction.authorize("engine: holder of the step")
-            held = await transaction.session.execute(
+            held = await transaction.fetch_one(
                 _HOLDS, {"tenant": self._tenant_id, "step": self._step_id, "fence": self._fence}
             )
-            if held.first() is None:
+            if held is None:
                 return
             if lines:
                 await journal.append_lines(
@@ -155,7 +155,7 @@ class StepLog:
             if progress is not None:
                 data = {"jobId": self._job_id, "stepRunId": self._step_id, "stepKey": self._step_key, **progress}
                 await journal.append(transaction, Stream.JOB, self._job_id, [Event(EventKind.STEP_PROGRESSED, data)])
-                await transaction.session.execute(
+                await transaction.fetch(
                     _PERCENT, {"tenant": self._tenant_id, "step": self._step_id, "percent": progress["percent"]}
                 )
 

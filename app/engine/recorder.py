@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-import orjson
-from sqlalchemy import text
-
 from app.db import journal
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
+from app.db.statements import Statement, dumps
 from app.domain.enums import ChangeAction, JobDirection
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
@@ -21,34 +19,34 @@ from app.engine import resources
 from app.engine.states import pack
 from app.engine.verdicts import Verdict, judge
 from app.engine.work import Failed, Mode, Outcome, Succeeded, Undone, Waiting, Work
+from app.providers.base import ResourceState
 from app.providers.registry import Registry
 
-_FINISH = text(
-    "UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message, worker_id = NULL,"
-    " due_at = CASE WHEN CAST(:wait AS float8) IS NULL THEN NULL"
-    "   ELSE clock_timestamp() + make_interval(secs => CAST(:wait AS float8)) END,"
-    " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = CAST(:handle AS jsonb),"
-    " outputs = coalesce(CAST(:outputs AS jsonb), outputs), error = CAST(:error AS jsonb),"
-    " percent = coalesce(CAST(:percent AS float8), percent),"
+# One statement: the outcome of the step, the end of its try, and what became of its effect; nothing without the fence.
+_FINISH = Statement(
+    "WITH finished AS (UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message,"
+    " worker_id = NULL, due_at = CASE WHEN :wait::float8 IS NULL THEN NULL"
+    "   ELSE clock_timestamp() + make_interval(secs => :wait::float8) END,"
+    " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :handle::jsonb,"
+    " outputs = coalesce(:outputs::jsonb, outputs), error = :error::jsonb,"
+    " percent = coalesce(:percent::float8, percent),"
     " completed_at = CASE WHEN :ended THEN clock_timestamp() END"
-    " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker RETURNING id"
+    " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker"
+    " RETURNING id, coalesce(undo_of_id, id) AS effect_of),"
+    " tried AS (UPDATE step_attempt a SET ended_at = clock_timestamp(), error = :error::jsonb FROM finished f"
+    " WHERE a.tenant_id = :tenant AND a.step_run_id = f.id AND a.direction = :direction AND a.number = :number),"
+    " became AS (UPDATE step_effect e SET state = :effect, after = coalesce(:after::jsonb, after),"
+    " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp() FROM finished f"
+    " WHERE :effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.direction = 'FORWARD'"
+    " AND e.step_run_id = f.effect_of)"
+    " SELECT id FROM finished"
 )
-_END_ATTEMPT = text(
-    "UPDATE step_attempt SET ended_at = clock_timestamp(), error = CAST(:error AS jsonb)"
-    " WHERE tenant_id = :tenant AND step_run_id = :id AND direction = :direction AND number = :number"
-)
-_EFFECT = text(
-    "UPDATE step_effect SET state = :state, after = coalesce(CAST(:after AS jsonb), after),"
-    " undo = coalesce(CAST(:undo AS jsonb), undo), completed_at = clock_timestamp()"
-    " WHERE tenant_id = :tenant AND direction = 'FORWARD' AND step_run_id ="
-    " (SELECT coalesce(undo_of_id, id) FROM step_run WHERE tenant_id = :tenant AND id = :id)"
-)
-_ARTIFACT = text(
-    "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || CAST(:artifact AS jsonb)"
+_ARTIFACT = Statement(
+    "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || :artifact::jsonb"
     " WHERE tenant_id = :tenant AND id = :job"
 )
 # Predecessors go in reverse order of dependency: that of a dependent before that of what it depends on.
-_RETIRE = text(
+_RETIRE = Statement(
     "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave, needs,"
     " spec, resource_id, timeout_seconds, operation_id, max_attempts)"
     " SELECT s.tenant_id, s.job_id, 'retire:' || s.step_key, 'retire ' || s.name, 'RESOURCE_DELETE', 'RETIRE', :phase,"
@@ -72,64 +70,64 @@ class Recorder:
     async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
         """Write the outcome under the job's lock. False, and nothing written, when the step is no longer ours."""
         verdict = judge(work, outcome)
-        if not await self._finish(ledger, work, outcome, verdict):
+        error = self._error(outcome, verdict)
+        if await ledger.transaction.fetch_one(_FINISH, self._finish(work, outcome, verdict, error)) is None:
             return False
         if lines:
-            await journal.append_lines(
-                ledger.transaction,
-                work.job_id,
-                lines,
-                step_run_id=work.step_id,
-                step_key=work.key,
-                attempt=work.attempt,
-            )
-        await self._record_effect(ledger, work, outcome, verdict)
+            ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt))
+        if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
+            await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict)
         held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status
         if verdict.status is not held:
-            error = self._error(outcome, verdict)
             ledger.step_event(work.step_id, work.key, held, verdict.status, work.attempt, verdict.reason, error=error)
         return True
 
-    async def _finish(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> bool:
-        execute = ledger.transaction.session.execute
-        error = self._error(outcome, verdict)
+    def _finish(self, work: Work, outcome: Outcome, verdict: Verdict, error: dict[str, Any] | None) -> dict[str, Any]:
         outputs = None
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            outputs = _json(self.sealer.seal(dict(outcome.outputs), work.tenant_id))
+            outputs = dumps(self.sealer.seal(dict(outcome.outputs), work.tenant_id))
         waiting = outcome if isinstance(outcome, Waiting) else None
-        result = await execute(
-            _FINISH,
-            {
-                "tenant": work.tenant_id,
-                "id": work.step_id,
-                "fence": work.fence,
-                "worker": work.worker_id,
-                "status": verdict.status.value,
-                "reason": verdict.reason.value,
-                "message": verdict.message,
-                "wait": self._wait(work, outcome, verdict),
-                "handle": _json(waiting.handle) if waiting else None,
-                "outputs": outputs,
-                "error": _json(error) if error is not None else None,
-                "percent": waiting.percent if waiting else None,
-                "ended": verdict.status in STEP.closed | STEP.settled,
-            },
-        )
-        if result.first() is None:
-            return False
-        direction = JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD
-        await execute(
-            _END_ATTEMPT,
-            {
-                "tenant": work.tenant_id,
-                "id": work.step_id,
-                "direction": direction.value,
-                "number": work.attempt,
-                "error": _json(error) if error is not None else None,
-            },
-        )
-        return True
+        state, after, undo = self._effect(work, outcome, verdict)
+        stored = pack(after, self._secret(work), self.sealer, work.tenant_id)
+        return {
+            "tenant": work.tenant_id,
+            "id": work.step_id,
+            "fence": work.fence,
+            "worker": work.worker_id,
+            "status": verdict.status.value,
+            "reason": verdict.reason.value,
+            "message": verdict.message,
+            "wait": self._wait(work, outcome, verdict),
+            "handle": dumps(waiting.handle) if waiting else None,
+            "outputs": outputs,
+            "error": dumps(error) if error is not None else None,
+            "percent": waiting.percent if waiting else None,
+            "ended": verdict.status in STEP.closed | STEP.settled,
+            "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
+            "number": work.attempt,
+            "effect": state.value if state is not None else None,
+            "after": dumps(stored) if stored is not None else None,
+            "undo": dumps(undo) if undo is not None else None,
+        }
+
+    def _effect(
+        self, work: Work, outcome: Outcome, verdict: Verdict
+    ) -> tuple[EffectState | None, ResourceState | None, dict[str, Any] | None]:
+        """What the outcome says of the journalled effect: its state, the resource after it, what undoes it."""
+        if work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH):
+            return None, None, None
+        if isinstance(outcome, Undone):
+            return EffectState.UNDONE, None, None
+        if work.mode is Mode.UNDO:
+            return None, None, None
+        if isinstance(outcome, Succeeded):
+            return EffectState.DONE, outcome.state, outcome.undo
+        if isinstance(outcome, Failed):
+            return EffectState.FAILED, outcome.partial, None
+        if isinstance(outcome, Waiting):
+            return EffectState.INTENT, outcome.partial, None
+        return (EffectState.UNKNOWN if verdict.status is StepStatus.UNKNOWN else None), None, None
 
     def _wait(self, work: Work, outcome: Outcome, verdict: Verdict) -> float | None:
         """Seconds until somebody has to look at the step again; None when nobody has to."""
@@ -150,38 +148,8 @@ class Recorder:
             return verdict.error.document(retryable=verdict.again)
         return None
 
-    async def _record_effect(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
-        if work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH):
-            return
-        state: EffectState | None = None
-        after = undo = None
-        if isinstance(outcome, Undone):
-            state = EffectState.UNDONE
-        elif isinstance(outcome, Succeeded):
-            state, after, undo = EffectState.DONE, outcome.state, outcome.undo
-        elif work.mode is not Mode.UNDO and isinstance(outcome, Failed | Waiting):
-            after = outcome.partial
-            state = EffectState.FAILED if isinstance(outcome, Failed) else EffectState.INTENT
-        elif verdict.status is StepStatus.UNKNOWN:
-            state = EffectState.UNKNOWN
-        if state is None:
-            return
-        stored = pack(after, self._secret(work), self.sealer, work.tenant_id)
-        await ledger.transaction.session.execute(
-            _EFFECT,
-            {
-                "tenant": work.tenant_id,
-                "id": work.step_id,
-                "state": state.value,
-                "after": _json(stored) if stored is not None else None,
-                "undo": _json(undo) if undo is not None else None,
-            },
-        )
-        if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            await self._after_success(ledger, work, outcome)
-
     async def _after_success(self, ledger: Ledger, work: Work, outcome: Succeeded) -> None:
-        execute = ledger.transaction.session.execute
+        fetch = ledger.transaction.fetch
         if outcome.artifact is not None:
             artifact = outcome.artifact
             document = {
@@ -193,14 +161,14 @@ class Recorder:
                 "metadata": artifact.metadata,
                 "stepKey": work.key,
             }
-            await execute(_ARTIFACT, {"tenant": work.tenant_id, "job": work.job_id, "artifact": _json([document])})
+            await fetch(_ARTIFACT, {"tenant": work.tenant_id, "job": work.job_id, "artifact": dumps([document])})
         replaced = (
             work.operation is OperationKind.APPLY
             and work.action is ChangeAction.REPLACE
             and not self.registry.resource(work.spec["type"]).delete_first
         )
         if replaced or outcome.undo is not None:
-            await execute(
+            await fetch(
                 _RETIRE,
                 {
                     "tenant": work.tenant_id,
@@ -248,7 +216,3 @@ class Recorder:
 
 # More patient than forward: nobody is left to undo the undoing.
 _UNDO_RETRY = RetryPolicy(max_attempts=5, initial_seconds=1.0, multiplier=3.0, max_seconds=60.0, jitter=True)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import structlog
-from sqlalchemy import text
 
 from app.db.ledger import Ledger
+from app.db.statements import Statement
 from app.db.uow import Transaction
 from app.domain.enums import StatusReason
 from app.domain.statuses import STEP, StepStatus
@@ -22,7 +22,7 @@ _logger = structlog.get_logger(__name__)
 
 # The session lock may be gone for a moment while a worker reconnects, so it has to be missed for 1.5 seconds. A worker
 # that still has a step 30 seconds after its deadline is stuck, whatever its lease says.
-_MARK_MISSING = text(
+_MARK_MISSING = Statement(
     "UPDATE worker w SET missing_since = CASE WHEN held.objid IS NULL"
     "   THEN coalesce(w.missing_since, clock_timestamp()) END"
     " FROM worker x LEFT JOIN (SELECT objid::bigint AS objid FROM pg_locks WHERE locktype = 'advisory'"
@@ -30,58 +30,58 @@ _MARK_MISSING = text(
     "   WHERE datname = current_database())) held ON held.objid = x.id"
     " WHERE w.id = x.id AND w.dead_at IS NULL AND (held.objid IS NULL) <> (w.missing_since IS NOT NULL)"
 )
-_DECLARE_DEAD = text(
+_DECLARE_DEAD = Statement(
     "UPDATE worker SET dead_at = clock_timestamp() WHERE dead_at IS NULL AND (lease_until < clock_timestamp()"
     " OR (missing_since < clock_timestamp() - interval '1.5 seconds'"
     "  AND started_at < clock_timestamp() - interval '5 seconds')) RETURNING id, name"
 )
-_ORPHANS = text(
+_ORPHANS = Statement(
     "SELECT s.tenant_id, s.job_id, s.id FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
     " OR s.deadline_at < clock_timestamp() - interval '30 seconds')"
     " ORDER BY s.job_id, s.id LIMIT 200"
 )
-_TAKE_AWAY = text(
+_TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, crashes = crashes + 1, status = :status,"
     " status_reason = 'WORKER_LOST', due_at = clock_timestamp(), dispatched_at = NULL, dispatches = 0,"
     " deadline_at = NULL WHERE tenant_id = :tenant AND id = :id AND worker_id IS NOT NULL"
     " RETURNING status, step_key, attempt"
 )
-_HELD = text(
+_HELD = Statement(
     "SELECT s.status, s.step_key, s.attempt FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
     " OR s.deadline_at < clock_timestamp() - interval '30 seconds') FOR UPDATE OF s"
 )
-_ATTEMPT = text(
+_ATTEMPT = Statement(
     "UPDATE step_attempt SET ended_at = clock_timestamp(), counts = false, error = jsonb_build_object('class',"
     " 'WORKER_LOST', 'code', 'WORKER_LOST', 'message', 'the worker was lost', 'retryable', true)"
     " WHERE tenant_id = :tenant AND step_run_id = :id AND ended_at IS NULL"
 )
-_COUNT = text("UPDATE orchestration_job SET recoveries = recoveries + 1 WHERE tenant_id = :tenant AND id = :id")
+_COUNT = Statement("UPDATE orchestration_job SET recoveries = recoveries + 1 WHERE tenant_id = :tenant AND id = :id")
 
 
 async def reap(transaction: Transaction) -> int:
     """Declare dead who is gone, and give back what they held. Returns how many steps that were."""
-    await transaction.session.execute(_MARK_MISSING, {"class": LOCK_CLASS})
-    for worker_id, name in await transaction.session.execute(_DECLARE_DEAD):
-        _logger.warning("a worker is lost", worker_id=worker_id, worker=name)
-    orphans = (await transaction.session.execute(_ORPHANS)).all()
-    for tenant_id, job_id, step_id in orphans:
-        await _give_back(replace(transaction, tenant_id=tenant_id), job_id, step_id)
+    await transaction.fetch(_MARK_MISSING, {"class": LOCK_CLASS})
+    for worker in await transaction.fetch(_DECLARE_DEAD, {}):
+        _logger.warning("a worker is lost", worker_id=worker["id"], worker=worker["name"])
+    orphans = await transaction.fetch(_ORPHANS, {})
+    for orphan in orphans:
+        await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])
     return len(orphans)
 
 
 async def _give_back(transaction: Transaction, job_id: int, step_id: int) -> None:
     ledger = await Ledger.open(transaction, job_id)
     key = {"tenant": transaction.tenant_id, "id": step_id}
-    held = (await transaction.session.execute(_HELD, key)).first()
+    held = await transaction.fetch_one(_HELD, key)
     if ledger is None or held is None:
         return
-    status = StepStatus(held.status)
+    status = StepStatus(held["status"])
     lost = STEP.after(status, "lease_lost") if status is StepStatus.RUNNING else status
-    await transaction.session.execute(_TAKE_AWAY, {**key, "status": lost.value})
-    await transaction.session.execute(_ATTEMPT, key)
-    await transaction.session.execute(_COUNT, {"tenant": transaction.tenant_id, "id": job_id})
-    ledger.step_event(step_id, held.step_key, status, lost, held.attempt, StatusReason.WORKER_LOST)
+    await transaction.fetch(_TAKE_AWAY, {**key, "status": lost.value})
+    await transaction.fetch(_ATTEMPT, key)
+    await transaction.fetch(_COUNT, {"tenant": transaction.tenant_id, "id": job_id})
+    ledger.step_event(step_id, held["step_key"], status, lost, held["attempt"], StatusReason.WORKER_LOST)
     ledger.due.append(StepDue(transaction.tenant_id, job_id, step_id))
     await ledger.write()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-from sqlalchemy import text
-
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
+from app.db.statements import Statement, dumps
 from app.domain.enums import ChangeAction
 from app.domain.events import Event, EventKind
 from app.domain.statuses import RESOURCE, ResourceStatus
@@ -26,26 +24,26 @@ _BEGIN = {
 }
 _UNDO = {ChangeAction.CREATE: ("delete",)}
 
-_READ = text("SELECT status FROM cloud_resource WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
-_STATUS = text(
+_READ = Statement("SELECT status FROM cloud_resource WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+_STATUS = Statement(
     "UPDATE cloud_resource SET status = :status, version = version + 1, updated_at = now(), updated_by = :actor,"
     " is_deleted = :gone WHERE tenant_id = :tenant AND id = :id"
 )
-_APPLIED = text(
-    "UPDATE cloud_resource SET desired = CAST(:properties AS jsonb), applied = CAST(:properties AS jsonb),"
-    " observed = CAST(:properties AS jsonb), outputs = CAST(:outputs AS jsonb), private = CAST(:private AS jsonb),"
+_APPLIED = Statement(
+    "UPDATE cloud_resource SET desired = :properties::jsonb, applied = :properties::jsonb,"
+    " observed = :properties::jsonb, outputs = :outputs::jsonb, private = :private::jsonb,"
     " external_id = :external, state_version = :state_version, drift_status = 'IN_SYNC',"
     " drift_checked_at = clock_timestamp(), owner_plan_id = :plan, revision = revision + 1,"
-    " depends_on = coalesce(CAST(:depends AS text[]), depends_on), connection = coalesce(:connection, connection)"
+    " depends_on = coalesce(:depends::text[], depends_on), connection = coalesce(:connection, connection)"
     " WHERE tenant_id = :tenant AND id = :id RETURNING revision"
 )
-_REVISION = text(
+_REVISION = Statement(
     "INSERT INTO resource_revision (tenant_id, resource_id, job_id, number, properties, outputs)"
-    " VALUES (:tenant, :id, :job, :number, CAST(:properties AS jsonb), CAST(:outputs AS jsonb))"
+    " VALUES (:tenant, :id, :job, :number, :properties::jsonb, :outputs::jsonb)"
 )
 
 
-_REVIVE = text(
+_REVIVE = Statement(
     "INSERT INTO cloud_resource (tenant_id, stack, resource_key, name, type, provider, connection, region, status,"
     " depends_on, retain, prevent_destroy, owner_plan_id, created_by)"
     " SELECT tenant_id, stack, resource_key, name, type, provider, connection, region, 'CREATING', depends_on, retain,"
@@ -69,15 +67,15 @@ async def settle(
 ) -> None:
     """The resource is as `state` says; that is recorded as a new revision."""
     tenant_id = work.tenant_id
-    document = orjson.dumps(sealer.seal(conceal(state.properties, secret), tenant_id)).decode()
-    outputs = orjson.dumps(sealer.seal(state.outputs, tenant_id)).decode()
+    document = dumps(sealer.seal(conceal(state.properties, secret), tenant_id))
+    outputs = dumps(sealer.seal(state.outputs, tenant_id))
     common: dict[str, Any] = {"tenant": tenant_id, "id": work.resource_id, "properties": document, "outputs": outputs}
-    execute = ledger.transaction.session.execute
-    number = await execute(
+    fetch = ledger.transaction.fetch_one
+    number = await fetch(
         _APPLIED,
         {
             **common,
-            "private": orjson.dumps(state.private).decode(),
+            "private": dumps(state.private),
             "external": state.id,
             "state_version": state.version,
             "plan": work.plan_id,
@@ -85,7 +83,7 @@ async def settle(
             "connection": connection,
         },
     )
-    await execute(_REVISION, {**common, "job": work.job_id, "number": number.scalar_one()})
+    await fetch(_REVISION, {**common, "job": work.job_id, "number": number["revision"] if number else 0})
     await _move(ledger, work, ("ok", "observed"))
 
 
@@ -107,7 +105,11 @@ async def rest(ledger: Ledger, work: Work) -> None:
 async def revive(ledger: Ledger, work: Work) -> int:
     """A deleted resource was made again: it gets a row of its own, which is returned."""
     key = {"tenant": work.tenant_id, "id": work.resource_id, "plan": work.plan_id}
-    return int((await ledger.transaction.session.execute(_REVIVE, key)).scalar_one())
+    row = await ledger.transaction.fetch_one(_REVIVE, key)
+    if row is None:
+        message = f"the resource {work.resource_id} has no row"
+        raise LookupError(message)
+    return int(row["id"])
 
 
 async def fail(ledger: Ledger, work: Work) -> None:
@@ -124,8 +126,11 @@ async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted:
     if work.resource_id is None:
         return
     key = {"tenant": work.tenant_id, "id": work.resource_id}
-    execute = ledger.transaction.session.execute
-    status = ResourceStatus((await execute(_READ, key)).scalar_one())
+    fetch = ledger.transaction.fetch_one
+    row = await fetch(_READ, key)
+    if row is None:
+        return
+    status = ResourceStatus(row["status"])
     event = next((name for name in events if RESOURCE.permits(status, name)), None)
     if deleted and event == "ok" and status is not ResourceStatus.DELETING:
         # What vanished while it was being made or changed was never there for anybody.
@@ -135,7 +140,7 @@ async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted:
         return
     else:
         target = RESOURCE.after(status, event)
-    await execute(
+    await fetch(
         _STATUS,
         {
             **key,

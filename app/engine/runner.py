@@ -106,15 +106,10 @@ class Runner:
         """Write what follows; the step to go on with, if this process shall."""
         await ledger.read_steps()
         ledger.advance()
-        before = set(ledger.transaction.rings.due)
-        await ledger.write()
+        await ledger.write_moves()
         if ledger.status is JobStatus.SUCCEEDED:
             await outputs.write(ledger, self._claimer.sealer)
-        fresh = [ring for ring in ledger.transaction.rings.due if ring not in before]
-        if not stay or not fresh:
-            return None
-        ledger.transaction.rings.due.remove(fresh[0])
-        return fresh[0].step_run_id
+        return ledger.due.pop(0).step_run_id if stay and ledger.due else None
 
     async def _act(self, work: Work, log: StepLog) -> Outcome:
         folder = self._artifacts / str(work.tenant_id)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
+from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
 from app.engine import admission, recovery
 from app.messages import StepDue
 
-_MINE = text("SELECT pg_try_advisory_xact_lock(77077, 1)")
+_MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
 # Round robin over tenants, the longest waiting first within each; a step that was rung for in vain is rung for again.
-_DUE = text(
+_DUE = Statement(
     "WITH ranked AS (SELECT id, tenant_id, due_at,"
     "  row_number() OVER (PARTITION BY tenant_id ORDER BY due_at, id) AS turn"
     "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= clock_timestamp() AND worker_id IS NULL"
@@ -43,7 +42,8 @@ class Ticked:
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
     """One round: lost workers, waiting jobs, due steps."""
     async with database.system(SystemRole.TICK) as transaction:
-        if not (await transaction.session.execute(_MINE)).scalar_one():
+        mine = await transaction.fetch_one(_MINE, {})
+        if mine is None or not mine["mine"]:
             return Ticked(ran=False)
         reaped = await recovery.reap(transaction)
         admitted = await admission.admit(transaction)
@@ -52,11 +52,8 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:
-    rows = await transaction.session.execute(_DUE, {"again": ring_again_seconds, "limit": limit})
+    rows = await transaction.fetch(_DUE, {"again": ring_again_seconds, "limit": limit})
     # Steps that became due in this very transaction were rung for by it; picking them up again is not a second ring.
-    transaction.rings.due[:] = list(
-        dict.fromkeys(
-            [*transaction.rings.due, *(StepDue(tenant_id, job_id, step_id) for tenant_id, job_id, step_id in rows)]
-        )
-    )
+    due = [StepDue(row["tenant_id"], row["job_id"], row["id"]) for row in rows]
+    transaction.rings.due[:] = list(dict.fromkeys([*transaction.rings.due, *due]))
     return len(transaction.rings.due)

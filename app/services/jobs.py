@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from app.auth.principal import Principal
 from app.db.ledger import Ledger, StepRow
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
+from app.db.statements import Statement
 from app.db.uow import Transaction
 from app.domain.enums import CancelMode, CancelOutcome, Permission, StatusReason
 from app.domain.errors import IllegalState, Invalid, NotFound
@@ -21,15 +22,15 @@ RETRY = "RETRY"
 SKIP = "SKIP_KEEP_UNKNOWN"
 RESOLUTIONS = (RETRY, SKIP)
 
-_REQUEST = text(
+_REQUEST = Statement(
     "UPDATE orchestration_job SET cancel_mode = :mode, cancel_outcome = :outcome,"
     " cancel_requested_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
 )
-_TAKE_AWAY = text(
+_TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, status = :status, status_reason = 'FORCED',"
     " due_at = NULL, deadline_at = NULL WHERE tenant_id = :tenant AND id = :id"
 )
-_DOUBT = text(
+_DOUBT = Statement(
     "UPDATE cloud_resource SET status = 'UNKNOWN', drift_status = 'MODIFIED', version = version + 1,"
     " updated_at = now() WHERE tenant_id = :tenant AND status NOT IN ('DELETED', 'DETACHED') AND id IN"
     " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :job AND step_key = ANY(:keys))"
@@ -68,7 +69,7 @@ async def cancel(
     if not stopping and not JOB.permits(ledger.status, "cancel"):
         message = f"a job that is {ledger.status} cannot be cancelled"
         raise IllegalState(message, status=ledger.status, path=("jobId",))
-    await transaction.session.execute(
+    await transaction.fetch(
         _REQUEST,
         {
             "tenant": transaction.tenant_id,
@@ -106,7 +107,7 @@ async def continue_rollback(
         raise IllegalState(message, status=plan.status, path=("jobId",))
     skipped = await _skipped(transaction, job, command)
     if skipped:
-        await transaction.session.execute(_DOUBT, {"tenant": transaction.tenant_id, "job": job.id, "keys": skipped})
+        await transaction.fetch(_DOUBT, {"tenant": transaction.tenant_id, "job": job.id, "keys": skipped})
     await launching.move_plan(transaction, plan, "continue_rollback", StatusReason.USER)
     return await launching.launch_rollback(transaction, plan, job, skipped)
 
@@ -136,7 +137,7 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     if step.worker_id is None and step.status is not StepStatus.UNKNOWN:
         return
     status = STEP.after(step.status, "force_cancel") if step.status is StepStatus.RUNNING else step.status
-    await ledger.transaction.session.execute(
+    await ledger.transaction.fetch(
         _TAKE_AWAY, {"tenant": ledger.transaction.tenant_id, "id": step.id, "status": status.value}
     )
     if status is not step.status:
