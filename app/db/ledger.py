@@ -260,13 +260,13 @@ class Ledger:
         await self.write_moves()
         entries, self._entries = self._entries, []
         await journal.append(self.transaction, Stream.JOB, self.job_id, entries)
+        self.transaction.rings.due.extend(self.due)
+        self.due = []
 
     async def write_moves(self) -> None:
         """Write the moves only: for a transaction that goes on with the job before it ends with `write`."""
         await self._write_steps()
         await self._write_job()
-        self.transaction.rings.due.extend(self.due)
-        self.due = []
 
     async def _write_steps(self) -> None:
         moves = list(self._moved.items())

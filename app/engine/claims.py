@@ -90,7 +90,7 @@ class Claimer:
         """Take the step, under the job's lock. None when it is not to be had: somebody else has it, or it is not due.
 
         Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it comes
-        with the work.
+        with the work. Absent stands for a step that is over because its condition is false; it is not held.
         """
         if ledger.status not in _CLAIMABLE:
             return None
@@ -110,7 +110,7 @@ class Claimer:
             work, outcome = await self._prepare(ledger, row, work)
             if isinstance(outcome, Absent):
                 await self._skip(ledger, row)
-                return None
+                return work, outcome
         work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
         return work, outcome
 

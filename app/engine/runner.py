@@ -27,7 +27,7 @@ from app.engine.context import StepContext
 from app.engine.executor import Executor
 from app.engine.log import StepLog
 from app.engine.recorder import Recorder
-from app.engine.work import Failed, Outcome, Work
+from app.engine.work import Absent, Failed, Outcome, Work
 from app.messages import StepDue
 from app.providers.base import ProviderError
 
@@ -90,17 +90,20 @@ class Runner:
 
     async def _take(self, ledger: Ledger, step_id: int | None) -> Work | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
-        work: Work | None = None
-        while step_id is not None and work is None:
+        held: Work | None = None
+        while step_id is not None and held is None:
             claimed = await self._claimer.claim(ledger, step_id)
-            if claimed is not None and claimed[1] is None:
-                work = claimed[0]
+            if claimed is None:
                 break
-            if claimed is not None and claimed[1] is not None:
-                await self._recorder.record(ledger, claimed[0], claimed[1], [])
+            work, outcome = claimed
+            if outcome is None:
+                held = work
+                break
+            if not isinstance(outcome, Absent):
+                await self._recorder.record(ledger, work, outcome, [])
             step_id = await self._advance(ledger)
         await ledger.write()
-        return work
+        return held
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
         """Write what follows; the step to go on with, if this process shall."""
