@@ -1,0 +1,185 @@
+"""What the commands of `app.cli.remote` do. Apart from them because it takes a while to import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.cli import manifests
+from app.cli.applying import Applier, submittable
+from app.cli.client import Client, CommandFailed, find_server
+from app.cli.watching import LOGS, PlainView, line_text, show_lines, watch
+
+Command = Callable[[Client], Awaitable[int]]
+
+_FAILED = 1
+_ERRORS = "userErrors { code message path }"
+_PLANS = """query($filter: PlanFilter, $first: Int) { deploymentPlans(filter: $filter, first: $first) { nodes {
+  id name type status stage stack createdAt completedAt activeJob { id } lastJob { id } } } }"""
+_JOBS = """query($filter: JobFilter, $first: Int) { orchestrationJobs(filter: $filter, first: $first) { nodes {
+  id name type status stage stack direction queuedAt durationSeconds progress { total done failed } } } }"""
+_LOG = """query($id: ID!, $filter: LogFilter, $after: Cursor) { orchestrationJob(id: $id) {
+  logs(filter: $filter, first: 500, after: $after) { nodes { at level stepKey attempt stream message }
+    pageInfo { hasNextPage endCursor } } } }"""
+_BY_NAME = """query($name: String!) { deploymentPlans(filter: {name: {eq: $name}}, first: 1) { nodes {
+  id status version } } }"""
+_PLAN = "plan { id status activeJob { id } lastJob { id } diagnostics { code message path } }"
+_SUBMIT = f"mutation($input: PlanActionInput!) {{ submitPlan(input: $input) {{ {_PLAN} {_ERRORS} }} }}"
+_EXECUTE = f"mutation($input: ExecutePlanInput!) {{ executePlan(input: $input) {{ job {{ id }} {_ERRORS} }} }}"
+
+
+
+def run(command: Command, *, url: str | None, token: str | None, data_dir: Path | None) -> int:
+    """Run a command against the server that these describe; its exit code, or 1 after saying what went wrong."""
+
+    async def connected() -> int:
+        async with Client(find_server(url, token, data_dir)) as client:
+            return await command(client)
+
+    try:
+        return asyncio.run(connected())
+    except CommandFailed as failure:
+        console = Console(stderr=True)
+        for line in failure.lines:
+            console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
+        return _FAILED
+
+
+def applying(path: Path, *, dry_run: bool) -> Command:
+    """Apply every manifest of a file or folder."""
+
+    async def command(client: Client) -> int:
+        applier = Applier(client, _say, dry_run=dry_run)
+        for manifest in manifests.read(path):
+            await applier.apply(manifest)
+        return 0
+
+    return command
+
+
+def submitting(plan: str, *, stay: bool) -> Command:
+    """Hand in the plans of a file, or the plan of that name; with `stay` until their jobs have ended."""
+    path = Path(plan) if Path(plan).is_file() else None
+
+    async def command(client: Client) -> int:
+        job_ids = await (_submit_name(client, plan) if path is None else _submit_file(client, path))
+        return max([await watch(client, job_id, Console()) for job_id in job_ids], default=0) if stay else 0
+
+    return command
+
+
+def watching(job_id: str) -> Command:
+    """Show a job until it ends."""
+
+    async def command(client: Client) -> int:
+        return await watch(client, job_id, Console())
+
+    return command
+
+
+def reading(job_id: str, wanted: dict[str, Any], *, tail: int | None, follow: bool) -> Command:
+    """Print the lines of a job that the LogFilter `wanted` describes."""
+
+    async def command(client: Client) -> int:
+        if not follow:
+            await _print_log(client, job_id, wanted)
+            return 0
+        with PlainView(Console()) as view:
+            variables = {"id": job_id, "tail": tail, "filter": wanted}
+            async with aclosing(client.follow(LOGS, variables)) as frames:
+                async for frame in frames:
+                    show_lines(view, frame)
+        return 0
+
+    return command
+
+
+def listing_plans(stage: str | None, limit: int, output: str) -> Command:
+    async def command(client: Client) -> int:
+        found = (await client.ask(_PLANS, _listing(stage, limit)))["deploymentPlans"]["nodes"]
+        _show(found, output, ("id", "name", "type", "status", "stack", "createdAt"))
+        return 0
+
+    return command
+
+
+def listing_jobs(stage: str | None, limit: int, output: str) -> Command:
+    async def command(client: Client) -> int:
+        found = (await client.ask(_JOBS, _listing(stage, limit)))["orchestrationJobs"]["nodes"]
+        _show(found, output, ("id", "name", "type", "status", "stack", "queuedAt", "durationSeconds"))
+        return 0
+
+    return command
+
+
+async def _submit_file(client: Client, path: Path) -> list[str]:
+    applier = Applier(client, _say)
+    submitted = [await applier.submit(manifest) for manifest in submittable(path, manifests.read(path))]
+    return [plan.job_id for plan in submitted if plan.job_id is not None]
+
+
+async def _submit_name(client: Client, name: str) -> list[str]:
+    found = (await client.ask(_BY_NAME, {"name": name}))["deploymentPlans"]["nodes"]
+    if not found:
+        message = f"there is neither a file nor a plan named {name}"
+        raise CommandFailed(message)
+    plan = found[0]
+    given = {"idempotencyKey": f"submit-{plan['id']}-{plan['version']}", "planId": plan["id"]}
+    if plan["status"] in {"DRAFT", "INVALID"}:
+        plan = (await client.mutate(_SUBMIT, given))["plan"]
+        job = plan["activeJob"] or plan["lastJob"]
+        _say(f"plan {name} {plan['status']}")
+        if plan["status"] == "INVALID":
+            raise CommandFailed(*(f"{'.'.join(d['path'])}: {d['message']} ({d['code']})" for d in plan["diagnostics"]))
+    elif plan["status"] == "READY":
+        job = (await client.mutate(_EXECUTE, given))["job"]
+    else:
+        message = f"plan {name} is {plan['status']}: submit a file to make a new one"
+        raise CommandFailed(message)
+    if job is None:
+        return []
+    _say(f"job {job['id']}")
+    return [job["id"]]
+
+
+async def _print_log(client: Client, job_id: str, chosen: dict[str, Any]) -> None:
+    console = Console()
+    after: str | None = None
+    while True:
+        job = (await client.ask(_LOG, {"id": job_id, "filter": chosen, "after": after}))["orchestrationJob"]
+        if job is None:
+            message = "there is no such job (NOT_FOUND)"
+            raise CommandFailed(message)
+        for line in job["logs"]["nodes"]:
+            console.print(Text(line_text(line)), soft_wrap=True)
+        page = job["logs"]["pageInfo"]
+        if not page["hasNextPage"]:
+            return
+        after = page["endCursor"]
+
+
+def _listing(stage: str | None, limit: int) -> dict[str, Any]:
+    return {"filter": {"stage": [stage.upper()]} if stage else None, "first": limit}
+
+
+def _show(rows: list[dict[str, Any]], output: str, columns: tuple[str, ...]) -> None:
+    console = Console()
+    if output == "json":
+        console.print(Text(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()), soft_wrap=True)
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(Text("" if row[column] is None else str(row[column])) for column in columns))
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _say(text: str) -> None:
+    Console().print(Text(text), soft_wrap=True)
