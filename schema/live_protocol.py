@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from typing import Any
 from uuid import uuid4
 
@@ -186,9 +185,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
 
 def _seconds_left(principal: Principal) -> float:
-    """Until the token expires; infinite for one that does not."""
-    if principal.expires_at is None:
-        return math.inf
+    """Until the token expires."""
     return (principal.expires_at - clock.utc_now()).total_seconds()
 
 
