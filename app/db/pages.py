@@ -14,7 +14,21 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, false, func, literal, or_, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Function,
+    Select,
+    and_,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -181,7 +195,7 @@ async def fetch_nested(
 ) -> dict[int, Page[Row]]:
     """A page for each parent in one statement: the limit holds per parent, and only that many rows are read."""
     size = window.size()
-    parents = func.unnest(parent_ids).column_valued("parent_id")
+    parents = unnested(parent_ids).column_valued("asked_id")
     child = windowed(query.where(parent == parents), order, window, size).lateral("child")
     entity = aliased(query.column_descriptions[0]["entity"], child)
     # The lateral part is ordered and a nested loop keeps that order, but only an ORDER BY promises it.
@@ -203,6 +217,11 @@ async def count(session: AsyncSession, query: Select[Any]) -> Count:
     return Count(min(value, COUNT_LIMIT), exact=value <= COUNT_LIMIT)
 
 
+def unnested(ids: Sequence[int]) -> Function[int]:
+    """`ids` as a set of rows."""
+    return func.unnest(literal(list(ids), ARRAY(BigInteger)), type_=BigInteger)
+
+
 async def count_nested(
     session: AsyncSession,
     query: Select[Any],
@@ -210,7 +229,7 @@ async def count_nested(
     parent_ids: Sequence[int],
 ) -> dict[int, Count]:
     """`count` for each parent, in one statement."""
-    parents = func.unnest(parent_ids).column_valued("parent_id")
+    parents = unnested(parent_ids).column_valued("asked_id")
     bounded = (
         query.where(parent == parents)
         .with_only_columns(literal(1).label("one"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, true
+from sqlalchemy import select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.db.models import EventLog
+from app.db.pages import unnested
 from app.domain.events import Stream
 
 
@@ -16,7 +17,7 @@ async def after(
     session: AsyncSession, tenant_id: int, stream: Stream, ids: Sequence[int], *, seq: int, limit: int
 ) -> dict[int, list[EventLog]]:
     """Up to `limit` facts of each stream with a number above `seq`, oldest first."""
-    parents = func.unnest(ids).column_valued("stream_id")
+    parents = unnested(ids).column_valued("asked_id")
     facts = (
         select(EventLog)
         .where(

@@ -80,8 +80,7 @@ async def stacks_changed_at(session: AsyncSession, tenant_id: int, ids: Sequence
         .where(DeploymentPlan.tenant_id == tenant_id, DeploymentPlan.id.in_(ids))
         .group_by(DeploymentPlan.id)
     )
-    found = (await session.execute(query)).tuples()
-    return dict(found.all())
+    return {row[0]: row[1] for row in await session.execute(query)}
 
 
 def of_workflow(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:

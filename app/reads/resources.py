@@ -75,8 +75,7 @@ async def lock_holders(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         )
         .where(CloudResource.tenant_id == tenant_id, CloudResource.id.in_(ids))
     )
-    found = (await session.execute(query)).tuples()
-    return dict(found.all())
+    return {row[0]: row[1] for row in await session.execute(query)}
 
 
 def owned_by_plan(tenant_id: int) -> rows.Relation[CloudResource]:

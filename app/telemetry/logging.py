@@ -51,5 +51,10 @@ def configure(level: str = "INFO", style: Literal["json", "console"] = "json") -
 def _rendering(style: str) -> list[Processor]:
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if style == "console":
-        return [without_meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Plain tracebacks: the pretty ones print local variables, and those may hold secrets.
+        plain = structlog.dev.plain_traceback
+        return [
+            without_meta,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+        ]
     return [without_meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

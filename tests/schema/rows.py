@@ -177,9 +177,7 @@ class Rows:
         }
         resource = await self.add(models.CloudResource(tenant_id=self.tenant_id, resource_key=key, **values))
         if plan is not None:
-            await self.add(
-                models.PlanResource(tenant_id=self.tenant_id, plan_id=plan.id, resource_id=resource.id)
-            )
+            await self.add(models.PlanResource(tenant_id=self.tenant_id, plan_id=plan.id, resource_id=resource.id))
         return resource
 
     async def events(self, stream: Stream, stream_id: int, *events: Event) -> int:
