@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from app.domain.diffing import Difference
+from app.domain.enums import Reversibility
 from app.domain.errors import Diagnostic, UnknownReference
 from app.domain.values import Value
 from app.providers.base import Provider, ResourceType, TaskType
@@ -87,44 +88,64 @@ class Registry:
         """The names of all resource types, sorted."""
         return sorted(self._types)
 
-    def check(self, name: str, properties: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
+    def check(self, type_name: str, properties: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
         """The properties with defaults filled in and secrets wrapped, and their faults."""
-        return self.resource(name).check(properties)
+        return self.resource(type_name).check(properties)
 
     def compare(
         self,
-        name: str,
+        type_name: str,
         prior: Mapping[str, Value] | None,
         desired: Mapping[str, Value],
         *,
         unknown_forces: bool = False,
     ) -> Difference:
         """What leads from the prior properties of a resource to the desired ones."""
-        return self.resource(name).compare(prior, desired, unknown_forces=unknown_forces)
+        return self.resource(type_name).compare(prior, desired, unknown_forces=unknown_forces)
 
-    def properties_schema(self, name: str) -> Mapping[str, Any]:
+    def properties_schema(self, type_name: str) -> Mapping[str, Any]:
         """The JSON Schema of a type's properties."""
-        return self.resource(name).schema
+        return self.resource(type_name).schema
 
-    def outputs_schema(self, name: str) -> Mapping[str, Any]:
+    def outputs_schema(self, type_name: str) -> Mapping[str, Any]:
         """The JSON Schema of a type's outputs."""
-        return self.resource(name).outputs_schema
+        return self.resource(type_name).outputs_schema
 
-    def create_only(self, name: str) -> frozenset[str]:
+    def create_only(self, type_name: str) -> frozenset[str]:
         """Pointers to the properties whose change means replacement."""
-        return self.resource(name).create_only
+        return self.resource(type_name).create_only
 
-    def secret(self, name: str) -> frozenset[str]:
+    def secret(self, type_name: str) -> frozenset[str]:
         """Pointers to the properties that may not be shown."""
-        return self.resource(name).secret
+        return self.resource(type_name).secret
 
-    def scalable(self, name: str) -> frozenset[str]:
+    def scalable(self, type_name: str) -> frozenset[str]:
         """Pointers to the properties that RESOURCE_SCALE may change."""
-        return self.resource(name).scalable
+        return self.resource(type_name).scalable
 
-    def actions(self, name: str) -> frozenset[str]:
+    def actions(self, type_name: str) -> frozenset[str]:
         """The names of a type's actions."""
-        return frozenset(self.resource(name).actions)
+        return frozenset(self.resource(type_name).actions)
+
+    def is_stateful(self, type_name: str) -> bool:
+        """Whether deleting a resource of the type loses data."""
+        return self.resource(type_name).stateful
+
+    def deletes_first(self, type_name: str) -> bool:
+        """Whether a replacement cannot exist beside its predecessor."""
+        return self.resource(type_name).delete_first
+
+    def action_reversibility(self, type_name: str, action: str) -> Reversibility:
+        """Whether an action of the type can be taken back."""
+        return self.resource(type_name).actions[action].reversibility
+
+    def task_undoable(self, name: str) -> bool:
+        """Whether a task can be taken back by itself."""
+        return self.task(name).undoable
+
+    def provider_name(self, name: str) -> str:
+        """The name of the provider of a type or task."""
+        return self.provider_of(name).name
 
     def has_task(self, name: str) -> bool:
         """Whether there is such a task."""

@@ -27,13 +27,18 @@ class PlanningCatalogue(Catalogue, Protocol):
     """What planning asks of resource types and tasks beyond their schemas; all pure."""
 
     def compare(
-        self, type_name: str, prior: Mapping[str, Value] | None, desired: Mapping[str, Value]
+        self,
+        type_name: str,
+        prior: Mapping[str, Value] | None,
+        desired: Mapping[str, Value],
+        *,
+        unknown_forces: bool = False,
     ) -> Difference: ...
     def is_stateful(self, type_name: str) -> bool: ...
     def deletes_first(self, type_name: str) -> bool: ...
     def action_reversibility(self, type_name: str, action: str) -> Reversibility: ...
     def task_undoable(self, name: str) -> bool: ...
-    def provider_name(self, type_name: str) -> str: ...
+    def provider_name(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class Deployment:
     def preview(self) -> dict[str, Any]:
         """The preview as stored and shown: no secret and no unknown in it, only marks for them."""
         changes = [_change_document(change) for change in self.changes]
-        counted = {action: 0 for action in ChangeAction}
+        counted = dict.fromkeys(ChangeAction, 0)
         for change in self.changes:
             counted[change.action] += 1
         names = {ChangeAction.NO_CHANGE: "noChange"}

@@ -19,6 +19,7 @@ from app.domain.values import UNKNOWN, Value, reveal
 
 ALL = "*"
 _APPLYING = frozenset({StepType.RESOURCE_CREATE, StepType.RESOURCE_UPDATE})
+_NAMING = _APPLYING | {StepType.RESOURCE_DELETE}
 
 
 def plan(given: PlanningInput) -> Deployment:
@@ -47,7 +48,7 @@ def plan(given: PlanningInput) -> Deployment:
             planner.removal(resource) for key, resource in sorted(recorded.items()) if not _kept(key, rendered, drafts)
         ]
     _refuse(diagnostics)
-    return _assemble(given, parameters, drafts, planner, diagnostics)
+    return _assemble(parameters, drafts, planner, diagnostics)
 
 
 def _parameters(given: PlanningInput) -> Mapping[str, Value]:
@@ -82,7 +83,8 @@ def _drafts(
 ) -> list[tuple[PlannedStep, ResourceChange]]:
     if given.workflow is None:
         return [planner.application(resource, None) for resource in rendered.values()]
-    named = {step.resource for step in given.workflow.steps if step.resource}
+    # A step that merely uses a resource (backs it up, scales it) does not bring it about.
+    named = {step.resource for step in given.workflow.steps if step.type in _NAMING}
     drafts: list[tuple[PlannedStep, ResourceChange]] = []
     for step in given.workflow.steps:
         if step.resource == ALL:
@@ -106,7 +108,6 @@ def _kept(key: str, rendered: Mapping[str, RenderedResource], drafts: list[tuple
 
 
 def _assemble(
-    given: PlanningInput,
     parameters: Mapping[str, Value],
     drafts: list[tuple[PlannedStep, ResourceChange]],
     planner: StepPlanner,

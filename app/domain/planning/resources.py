@@ -16,7 +16,7 @@ from app.domain.values import UNKNOWN, Value, reveal
 
 @dataclass(frozen=True, slots=True)
 class RenderedResource:
-    """One resource (one per element of a forEach) with its properties as far as they are known, and what they change."""
+    """One resource (one per element of a forEach), its properties as far as they are known, and what they change."""
 
     key: str
     definition_key: str

@@ -142,15 +142,17 @@ class StepPlanner:
             yield from self._between(workflow.graph.edges, self._of_workflow_step)
             for step in workflow.steps:
                 yield from self._uses_of_resources(step)
-        for step, _ in drafts:
-            if step.operation is OperationKind.DELETE and step.resource_key in self.recorded:
-                # Whoever depends on a thing goes before it.
-                for need in self.recorded[step.resource_key].depends_on:
-                    for other, _ in drafts:
-                        if other.operation is OperationKind.DELETE and other.resource_key == need:
-                            yield Edge(
-                                step.key, other.key, explicit=False, path=f"{step.resource_key} is deleted first"
-                            )
+        yield from self._deletions([step for step, _ in drafts if step.operation is OperationKind.DELETE])
+
+    def _deletions(self, deletions: list[PlannedStep]) -> Iterator[Edge]:
+        """Whoever depends on a thing goes before it."""
+        by_resource = {step.resource_key: step for step in deletions}
+        for resource_key, step in by_resource.items():
+            recorded = self.recorded.get(resource_key or "")
+            for need in recorded.depends_on if recorded else ():
+                if need in by_resource:
+                    path = f"{resource_key} is deleted first"
+                    yield Edge(step.key, by_resource[need].key, explicit=False, path=path)
 
     def points_of_no_return(self, changes: tuple[ResourceChange, ...]) -> Iterator[str]:
         """Keys whose effects a rollback cannot take back."""

@@ -73,7 +73,7 @@ class Targets:
         """What a scaling step will change; it may touch scalable properties only."""
         overlay = self._render(step)
         allowed = self.catalogue.scalable(target.type)
-        for name in overlay if isinstance(overlay, Mapping) else ():
+        for name in overlay:
             if f"/{name}" not in allowed:
                 message = f"{target.type} cannot scale '{name}'; it can scale {sorted(p[1:] for p in allowed)}"
                 self._fault("INVALID", message, step, "inputs", name)
