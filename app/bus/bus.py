@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from app import clock
 from app.bus.bells import Bell, Bells
@@ -28,7 +27,6 @@ _RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0)
 # A connection that is silent for one interval is asked for a sign of life, and given up after two.
 _SILENCE_SECONDS = 5.0
 _DUE = "due"
-_FAILURES = (RedisError, OSError, TimeoutError)
 
 _logger = structlog.get_logger(__name__)
 
@@ -115,7 +113,7 @@ class Bus:
                 try:
                     for start in range(0, len(keys), _KEYS_PER_MESSAGE):
                         await redis.publish(self._channel, "\n".join(keys[start : start + _KEYS_PER_MESSAGE]))
-                except _FAILURES as error:
+                except Exception as error:  # whatever it is, the next ring deserves its own try
                     self._note(published=False, error=error)
                     await asyncio.sleep(_RECONNECT_SECONDS[-1])
                 else:
@@ -131,7 +129,7 @@ class Bus:
                     await subscription.subscribe(self._channel)
                     failures = 0
                     await self._listen(subscription)
-            except _FAILURES as error:
+            except Exception as error:  # whatever it is, the bells must ring again
                 if self._listening or failures == 0:
                     _logger.warning("live bells are silent; streams look by themselves", error=str(error))
                 self._listening = False
@@ -158,7 +156,7 @@ class Bus:
                 self._published = True
                 self._bells.ring_all()
             elif message["type"] == "message":
-                self._bells.ring(message["data"].decode().split("\n"))
+                self._bells.ring(message["data"].decode(errors="replace").split("\n"))
 
     def _note(self, *, published: bool, error: Exception | None = None) -> None:
         if self._published and not published:
