@@ -83,14 +83,21 @@ class DependencyGraph:
         return tuple(tuple(group) for group in groups)
 
     def critical_path(self, durations: Mapping[str, float]) -> tuple[str, ...]:
-        """The chain of nodes that takes longest, durations in any one unit; nodes without one take none."""
+        """The chain of nodes that takes longest, and of such chains one with most nodes.
+
+        Durations are in any one unit; a node without one takes no time.
+        """
         finish: dict[str, float] = {}
+        length: dict[str, int] = {}
         before: dict[str, str | None] = {}
         for key in self._order:
-            latest = max(self._needs[key], key=lambda need: (finish[need], -self._rank[need]), default=None)
+            latest = max(
+                self._needs[key], key=lambda need: (finish[need], length[need], -self._rank[need]), default=None
+            )
             before[key] = latest
             finish[key] = durations.get(key, 0.0) + (finish[latest] if latest is not None else 0.0)
-        last = max(finish, key=lambda key: (finish[key], -self._rank[key]), default=None)
+            length[key] = 1 + (length[latest] if latest is not None else 0)
+        last = max(finish, key=lambda key: (finish[key], length[key], -self._rank[key]), default=None)
         chain: list[str] = []
         while last is not None:
             chain.append(last)

@@ -83,7 +83,7 @@ def apply_schema(schema: Schema, value: Value, path: Path = ()) -> tuple[Value, 
 def sensitive_paths(schema: Schema) -> frozenset[Path]:
     """The paths of all sensitive properties; "*" stands for any element of a list and any further property.
 
-    A schema that refers to itself is followed once round. Raises LimitExceeded for one with very many places.
+    A schema that refers to itself is not followed into itself. Raises LimitExceeded for one with very many places.
     """
     found: set[Path] = set()
     document = _Document(schema)

@@ -34,7 +34,7 @@ class Budget:
         if size > MAX_RESULT:
             message = f"a value may have {MAX_RESULT} characters; the one made at {position} would be larger"
             raise BudgetExceeded(message, position=position)
-        self._spend(size, position)
+        self.spend(size, position)
 
     def read(self, value: Value, position: int) -> int:
         """All of `value` is about to be looked at. Returns its size in characters and elements."""
@@ -59,10 +59,11 @@ class Budget:
                 size += 1
             if size > self.work:
                 break
-        self._spend(size, position)
+        self.spend(size, position)
         return size
 
-    def _spend(self, size: int, position: int) -> None:
+    def spend(self, size: int, position: int) -> None:
+        """`size` characters or elements are about to be looked at or copied."""
         self.work -= size
         if self.work < 0:
             message = f"the expression works on more than {MAX_WORK} characters"

@@ -241,10 +241,13 @@ class Evaluator:
 
     def _opened(self, value: Value, position: int) -> tuple[Value, bool, bool]:
         """The value without any Secret in it; whether there was one; whether all of it is known."""
-        if value is None or isinstance(value, (str, int, float)):
+        if value is None or isinstance(value, (int, float)):
             return value, False, True
         if value is UNKNOWN:
             return value, False, False
+        if isinstance(value, str):
+            self.budget.spend(len(value), position)
+            return value, False, True
         self.budget.read(value, position)
         found: list[Value] = []
         return _open_tree(value, found), any(isinstance(leaf, Secret) for leaf in found), UNKNOWN not in found
