@@ -118,7 +118,7 @@ class StepReader:
             ignore=handling.flag("ignore"),
             checkpoint=section.flag("checkpoint"),
         )
-        if section.value.get("type") in set(StepType):
+        if section.value.get("type") in list(StepType):
             self._check_target(step, here)
         return step
 
