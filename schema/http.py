@@ -11,8 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from app.auth.authenticator import Unauthenticated
-from app.auth.principal import Principal
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +23,8 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from app.auth.authenticator import Unauthenticated
+from app.auth.principal import Principal
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, MaskingSchema
@@ -216,12 +216,7 @@ def _checked(given: Any) -> tuple[str, dict[str, Any] | None, str | None]:
 
 
 def _unknown_operation(error: CannotGetOperationTypeError) -> GraphQLError:
-    message = (
-        "the document has several operations: name one"
-        if error.operation_name is None
-        else f"the document has no operation named {error.operation_name}"
-    )
-    return GraphQLError(message, extensions={"code": BAD_REQUEST})
+    return GraphQLError(error.as_http_error_reason(), extensions={"code": BAD_REQUEST})
 
 
 def _answer(result: ExecutionResult, media_type: str) -> Response:

@@ -36,7 +36,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
 from app.domain.enums import Permission
-from schema.masking import LIMIT_EXCEEDED
+from schema.masking import BAD_REQUEST, LIMIT_EXCEEDED
 
 MAX_DEPTH = 15
 MAX_ALIASES = 30
@@ -239,7 +239,14 @@ class OperationGuard(SchemaExtension):
                     GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
                     for excess in excesses(measuring.operation(node), node.operation)
                 ]
-        return found or self._forbidden()
+        return found or self._unclear(document) or self._forbidden()
+
+    def _unclear(self, document: DocumentNode) -> list[GraphQLError]:
+        """Left to itself Strawberry would execute the first of several operations."""
+        number = sum(isinstance(node, OperationDefinitionNode) for node in document.definitions)
+        if number < 2 or self.execution_context._provided_operation_name is not None:  # noqa: SLF001
+            return []
+        return [GraphQLError("the document has several operations: name one", extensions={"code": BAD_REQUEST})]
 
     def _forbidden(self) -> list[GraphQLError]:
         context = self.execution_context

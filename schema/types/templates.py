@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import strawberry
-from app.domain.definitions.template import parse_template
 from strawberry.scalars import JSON
 
 from app.db import models
+from app.domain.definitions.template import parse_template
 from app.domain.enums import DefinitionStatus, TemplateType
 from app.domain.errors import DomainError
 from app.reads import plans as plan_reads
@@ -61,7 +61,7 @@ class TemplateRevision(Node):
             definition = parse_template(self.row.content)
         except DomainError:
             return None
-        types = {resource.key: resource.type for resource in definition.resources}
+        types = {key: resource.type for key, resource in definition.resources.items()}
         return ResourceGraph.of(definition.graph, "resource", types.__getitem__)
 
     @described("SHA-256 of the content, in hex.")

@@ -162,7 +162,7 @@ LARGE = {
     + " } }",
     "root fields": "{ " + " ".join(["viewer { role }"] * 21) + " }",
     "selections": "{ viewer { " + "role " * 2100 + "} }",
-    "rows": "{ deploymentPlans(first: 100) { nodes { jobs(first: 100) { nodes { childJobs(first: 2) { nodes { id } } } } } } }",
+    "rows": "{ workflows(first: 100) { nodes { plans(first: 100) { nodes { jobs(first: 2) { nodes { id } } } } } } }",
     "tokens": "{ " + "a " * 3100 + "}",
     "bomb": bomb(24),
 }
@@ -177,7 +177,8 @@ async def test_what_is_too_large_is_refused_at_once(api: Api, name: str) -> None
 
 
 async def test_limits_read_variables(api: Api) -> None:
-    query = "query ($n: Int) { workflows(first: $n) { nodes { plans(first: $n) { nodes { jobs(first: $n) { nodes { id } } } } } } }"
+    inner = "plans(first: $n) { nodes { jobs(first: $n) { nodes { id } } } }"
+    query = f"query ($n: Int = 1) {{ workflows(first: $n) {{ nodes {{ {inner} }} }} }}"
     assert "errors" not in await api.ask(query, {"n": 20})
     assert (await api.ask(query, {"n": 50}))["errors"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
 
@@ -191,7 +192,8 @@ async def test_a_fragment_inside_itself_is_a_fault_and_no_loop(api: Api) -> None
 async def test_an_ordinary_question_with_fragments_is_none_of_that(api: Api) -> None:
     answer = await api.ask(
         "{ workflows(first: 50) { nodes { ...F plans(first: 10) { nodes { ...P } } } } }"
-        " fragment F on Workflow { name steps { key } } fragment P on DeploymentPlan { name jobs(first: 5) { nodes { id } } }"
+        " fragment F on Workflow { name steps { key } }"
+        " fragment P on DeploymentPlan { name jobs(first: 5) { nodes { id } } }"
     )
     assert "errors" not in answer
 
