@@ -1,0 +1,54 @@
+"""One event a line, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.telemetry.logging import configure
+
+
+def login(password: str) -> None:
+    raise RuntimeError(len(password))
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_our_lines_and_those_of_libraries_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    with structlog.contextvars.bound_contextvars(request_id="ticket-42"):
+        structlog.get_logger("ours").info("planned", steps=3)
+        logging.getLogger("theirs").warning("slow by %s seconds", 2)
+        logging.getLogger("theirs").debug("unheard")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["steps"], ours["level"], ours["logger"]) == ("planned", 3, "info", "ours")
+    assert (theirs["event"], theirs["level"]) == ("slow by 2 seconds", "warning")
+    assert ours["request_id"] == theirs["request_id"] == "ticket-42"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_shows_no_values(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure("INFO", "json" if style == "json" else "console")
+    try:
+        login("hunter" + str(2))
+    except RuntimeError:
+        structlog.get_logger("ours").exception("failed")
+    shown = capsys.readouterr().err
+    assert "RuntimeError" in shown
+    assert "hunter2" not in shown
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="loud"):
+        configure("loud")
