@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
@@ -14,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.bus.bus import Bus
+from app.db.migrating import configuration
 from app.db.uow import Database
 
 _TIMEOUT_SECONDS = 3.0
@@ -21,11 +20,8 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 def migration_head() -> str | None:
-    """The revision that this version of the code was written for. The folder is found by name and never imported."""
-    found = find_spec("migrations")
-    if found is None or not found.submodule_search_locations:
-        return None
-    return ScriptDirectory(str(Path(found.submodule_search_locations[0]))).get_current_head()
+    """The revision that this version of the code was written for."""
+    return ScriptDirectory.from_config(configuration("")).get_current_head()
 
 
 async def alive(_: Request) -> Response:
