@@ -60,15 +60,14 @@ _MOVE_JOB = Statement(
     " version = version + 1, updated_at = now(), updated_by = :actor"
     " WHERE tenant_id = :tenant AND id = :id"
 )
+# What the first failed step says is what the job says.
+_BLAME = Statement(
+    "UPDATE orchestration_job j SET error = s.error || jsonb_build_object('stepKey', s.step_key),"
+    " error_message = s.step_key || ': ' || (s.error->>'message') FROM step_run s"
+    " WHERE j.tenant_id = :tenant AND j.id = :id AND j.error IS NULL AND s.tenant_id = j.tenant_id AND s.job_id = j.id"
+    " AND s.step_key = :because AND s.error IS NOT NULL"
+)
 _CLOSE_JOB = (
-    # What the first failed step says is what the job says.
-    Statement(
-        "UPDATE orchestration_job j SET error = s.error || jsonb_build_object('stepKey', s.step_key),"
-        " error_message = s.step_key || ': ' || (s.error->>'message')"
-        " FROM (SELECT step_key, error FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND error IS NOT NULL"
-        " AND status <> 'SUCCEEDED' ORDER BY completed_at NULLS LAST, id LIMIT 1) s"
-        " WHERE j.tenant_id = :tenant AND j.id = :id AND :failed"
-    ),
     Statement("DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id"),
     Statement(
         "UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(), version = version + 1"
@@ -307,6 +306,9 @@ class Ledger:
                 "actor": self.transaction.actor,
             },
         )
+        culprit = next((move.because for move in moves if move.because), None)
+        if culprit is not None:
+            await self.transaction.fetch(_BLAME, {**common, "because": culprit})
         if last.status in JOB.closed:
             bound = {**common, "failed": last.status is not JobStatus.SUCCEEDED}
             for statement in _CLOSE_JOB:

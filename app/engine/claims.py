@@ -111,6 +111,8 @@ class Claimer:
             if isinstance(outcome, Absent):
                 await self._skip(ledger, row)
                 return work, outcome
+        elif mode is Mode.UNDO:
+            work, outcome = await self._prepare_undo(ledger, work)
         work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
         return work, outcome
 
@@ -194,6 +196,19 @@ class Claimer:
             return self._resolve(work, scope)
         except DomainError as error:
             return work, Failed(ErrorClass.PERMANENT, error.code, error.message)
+
+    async def _prepare_undo(self, ledger: Ledger, work: Work) -> tuple[Work, Outcome | None]:
+        """Evaluate the inputs of a declared compensation; they may read what the step itself has given."""
+        compensate = work.spec.get("compensate")
+        if not compensate:
+            return work, None
+        try:
+            scope = await read_scope(ledger, self.sealer, work.spec)
+            scope["steps"] = {**scope["steps"], work.key: {"outputs": work.outputs}}
+            inputs = embedded.render(compensate.get("inputs") or {}, scope)
+        except DomainError as error:
+            return work, Failed(ErrorClass.PERMANENT, error.code, error.message)
+        return replace(work, spec={**work.spec, "compensate": {**compensate, "inputs": inputs}}), None
 
     def _resolve(self, work: Work, scope: Mapping[str, Value]) -> tuple[Work, Outcome | None]:
         spec = work.spec

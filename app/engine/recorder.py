@@ -19,6 +19,7 @@ from app.engine import resources
 from app.engine.states import pack
 from app.engine.verdicts import Verdict, judge
 from app.engine.work import Failed, Mode, Outcome, Succeeded, Undone, Waiting, Work
+from app.messages import StepDue
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
 
@@ -28,13 +29,14 @@ _FINISH = Statement(
     " worker_id = NULL, due_at = CASE WHEN :wait::float8 IS NULL THEN NULL"
     "   ELSE clock_timestamp() + make_interval(secs => :wait::float8) END,"
     " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :handle::jsonb,"
-    " outputs = coalesce(:outputs::jsonb, outputs), error = :error::jsonb,"
+    " outputs = coalesce(:outputs::jsonb, outputs), error = CASE WHEN :keeps_error THEN coalesce(:error::jsonb, error) ELSE :error::jsonb END,"
     " percent = coalesce(:percent::float8, percent),"
     " completed_at = CASE WHEN :ended THEN clock_timestamp() END"
     " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker"
     " RETURNING id, coalesce(undo_of_id, id) AS effect_of),"
     " tried AS (UPDATE step_attempt a SET ended_at = clock_timestamp(), error = :error::jsonb FROM finished f"
-    " WHERE a.tenant_id = :tenant AND a.step_run_id = f.id AND a.direction = :direction AND a.number = :number),"
+    " WHERE :tried AND a.tenant_id = :tenant AND a.step_run_id = f.id AND a.direction = :direction"
+    " AND a.number = :number),"
     " became AS (UPDATE step_effect e SET state = :effect, after = coalesce(:after::jsonb, after),"
     " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp() FROM finished f"
     " WHERE :effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.direction = 'FORWARD'"
@@ -78,6 +80,8 @@ class Recorder:
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
             await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict)
+        if self._wait(work, outcome, verdict) == 0:
+            ledger.due.append(StepDue(work.tenant_id, work.job_id, work.step_id))
         held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status
         if verdict.status is not held:
             ledger.step_event(work.step_id, work.key, held, verdict.status, work.attempt, verdict.reason, error=error)
@@ -106,6 +110,10 @@ class Recorder:
             "ended": verdict.status in STEP.closed | STEP.settled,
             "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
             "number": work.attempt,
+            # An observation is no try: how the observed one ended stays as it was noticed.
+            "tried": work.mode is not Mode.OBSERVE,
+            # Why the step failed stays known when it is undone.
+            "keeps_error": work.mode is Mode.UNDO,
             "effect": state.value if state is not None else None,
             "after": dumps(stored) if stored is not None else None,
             "undo": dumps(undo) if undo is not None else None,

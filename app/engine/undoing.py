@@ -125,7 +125,10 @@ async def _undo_task(registry: Registry, work: Work, effect: Effect, context: St
     compensate = work.spec.get("compensate")
     if compensate:
         task = registry.task(compensate["task"])
-        inputs, _ = task.check(reveal(compensate.get("inputs") or {}))
+        inputs, faults = task.check(reveal(compensate.get("inputs") or {}))
+        if faults:
+            message = "; ".join(f"{'.'.join(fault.path)}: {fault.message}" for fault in faults)
+            return Failed(ErrorClass.PERMANENT, "INVALID", f"compensation {task.name}: {message}")
         await task.run(context, reveal(inputs))
         return Undone()
     task = registry.task(work.spec["task"])

@@ -118,7 +118,7 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
         template = parse_template(revision.content, dependencies.catalogue)
     if intention.workflow_id is not None:
         row = await workflow_of(session, tenant_id, intention.workflow_id)
-        workflow = parse_workflow(row.definition)
+        workflow = parse_workflow(row.definition, dependencies.catalogue)
     return plan(
         PlanningInput(
             catalogue=dependencies.catalogue,

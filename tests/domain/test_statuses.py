@@ -70,7 +70,7 @@ def test_an_event_that_leads_nowhere_is_refused() -> None:
         ([(Light.RED, "go", Light.GREEN), (Light.GREEN, "go", Light.RED)], {Light.GREEN}, "closed but is left"),
         ([(Light.RED, "go", Light.GREEN), (Light.GREEN, "go", Light.RED)], set(), "trap"),
         ([(Light.RED, "go", Light.GREEN), (Light.DARK, "go", Light.GREEN)], {Light.GREEN}, "nothing leads to"),
-        ([(Light.RED, "go", Light.GREEN)], set(), "never left"),
+        ([(Light.RED, "go", Light.GREEN), (Light.RED, "stop", Light.DARK)], {Light.DARK}, "never left"),
     ],
 )
 def test_unsound_machines_are_refused(edges: list[tuple[Light, str, Light]], closed: set[Light], fault: str) -> None:

@@ -284,6 +284,11 @@ class StepPlanner:
         if step is not None:
             self._of_workflow_step.setdefault(step.key, []).append(key)
         recorded = self.recorded.get(resource_key) if resource_key else None
+        spec = {
+            **spec,
+            "ignore": step.ignore if step else False,
+            "compensate": step.compensate if step else None,
+        }
         planned = PlannedStep(
             key=key,
             name=(step.name if step and key == step.key else None) or key,
@@ -292,12 +297,7 @@ class StepPlanner:
             phase=phase,
             change=action,
             needs=(),
-            spec={
-                **spec,
-                "references": references(spec),
-                "ignore": step.ignore if step else False,
-                "compensate": step.compensate if step else None,
-            },
+            spec={**spec, "references": references(spec)},
             timeout_seconds=float((step.timeout_seconds if step else None) or DEFAULT_TIMEOUT_SECONDS),
             retry=step.retry if step else RetryPolicy(),
             strategy=step.strategy if step else None,
@@ -350,7 +350,7 @@ class StepPlanner:
 def references(spec: Mapping[str, Value]) -> dict[str, list[str]]:
     """The names of resources and steps that the spec's expressions read when they are evaluated."""
     named: dict[str, set[str]] = {"resources": set(), "steps": set()}
-    read = {name: spec.get(name) for name in ("properties", "overlay", "inputs", "when")}
+    read = {name: spec.get(name) for name in ("properties", "overlay", "inputs", "when", "compensate")}
     for found in embedded.find(read):
         for reference in found.expression.references:
             if reference.root in named and reference.path:

@@ -32,7 +32,7 @@ class Targets:
         self.rendered = rendered
         self.recorded = recorded
         # What other steps will give is not known yet.
-        self.scope = {**scope, "steps": UNKNOWN, "resources": scope.get("resources", UNKNOWN)}
+        self.scope = {**scope, "steps": UNKNOWN, "resources": scope.get("resources", {})}
         self.diagnostics = diagnostics
 
     def of(self, step: StepDefinition) -> Iterator[RecordedResource]:
@@ -67,7 +67,21 @@ class Targets:
         difference = self.catalogue.compare(type_name, before.properties if before else None, checked)
         if before is not None and not before.settled and difference.action is ChangeAction.NO_CHANGE:
             difference = replace(difference, action=ChangeAction.UPDATE)
+        self._expose(step, before, checked, difference)
         return difference, _from_workflow(difference, step)
+
+    def _expose(
+        self, step: StepDefinition, before: RecordedResource | None, properties: Value, difference: Difference
+    ) -> None:
+        """What expressions of later steps see of a resource that a step declares itself."""
+        keeps = before if difference.action in (ChangeAction.NO_CHANGE, ChangeAction.UPDATE) else None
+        seen = {
+            "properties": properties,
+            "outputs": dict(keeps.outputs) if keeps else UNKNOWN,
+            "id": keeps.external_id if keeps else UNKNOWN,
+        }
+        resources = self.scope["resources"]
+        self.scope["resources"] = {**(resources if isinstance(resources, Mapping) else {}), step.key: seen}
 
     def scaling(self, step: StepDefinition, target: RecordedResource) -> tuple[Difference, Changes]:
         """What a scaling step will change; it may touch scalable properties only."""

@@ -1,0 +1,126 @@
+"""Workers that are lost, answers that are lost, and what is found out afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.domain.statuses import JobStatus
+from app.engine.runner import Runner
+from app.engine.ticking import tick
+from app.engine.work import Outcome, Work
+from app.messages import StepDue
+from app.providers.faults import Fault, FaultKind
+from tests.engine.conftest import Open
+from tests.engine.harness import Workshop, note
+
+
+class Killed(BaseException):
+    """The process is gone, here and now."""
+
+
+async def die_at(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, place: str, ring: StepDue) -> None:
+    """Let the first worker answer `ring` and die: before the provider is called, or after it."""
+    victim = workshop.runners[0]
+    executed = victim._executor.execute
+
+    async def before(_work: Work, _context: object) -> Outcome:
+        raise Killed
+
+    async def after(work: Work, context: object) -> Outcome:
+        await executed(work, context)  # type: ignore[arg-type]
+        raise Killed
+
+    executor = type("Dying", (), {"execute": staticmethod(before if place == "before" else after)})()
+    monkeypatch.setattr(victim, "_executor", executor)
+    with pytest.raises(Killed):
+        await victim.run(ring)
+    await workshop.lose(workshop.workers[0])
+    workshop.runners[:] = [await workshop.hire()]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_lost_workers_step_is_found_out_and_done_exactly_once(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    template = await workshop.template({"resources": {"a": note("a"), "b": note("b", needs=["a"])}})
+    job_id = await workshop.submit(template)
+    await die_at(workshop, monkeypatch, place, workshop.rung.pop(0))
+    assert (await workshop.steps(job_id))["a"] == "RUNNING"
+    await tick(workshop.database, ring_again_seconds=0)
+    assert (await workshop.steps(job_id))["a"] == "UNKNOWN"
+    job = await workshop.settle(job_id)
+    assert job.status is JobStatus.SUCCEEDED
+    assert job.recoveries == 1
+    assert workshop.notes() == {"a": "x", "b": "x"}
+    created = workshop.provider.notes.calls.count("create")
+    assert created == 2, "each note is made once, whatever happened to the worker"
+    lost = await workshop.rows("SELECT counts FROM step_attempt WHERE error->>'class' = 'WORKER_LOST'")
+    assert [row.counts for row in lost] == [False]
+
+
+async def test_a_worker_lost_while_undoing_is_replaced(open_workshop: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = await open_workshop()
+    template = await workshop.template({"resources": {"a": note("a")}})
+    workflow = await workshop.workflow(
+        {"key": "all", "type": "RESOURCE_CREATE", "order": 1, "configuration": {"resource": "*"}},
+        {"key": "fail", "type": "CUSTOM", "order": 2, "configuration": {"task": "core.assert"},
+         "inputs": {"that": False, "message": "no"}},
+    )  # fmt: skip
+    job_id = await workshop.submit(template, workflow)
+    runner: Runner = workshop.runners[0]
+    runner.draining = True
+    while (await workshop.steps(job_id))["a"] != "COMPENSATING":
+        await runner.run(workshop.rung.pop(0))
+    await die_at(workshop, monkeypatch, "after", workshop.rung.pop(0))
+    job = await workshop.settle(job_id)
+    assert job.status is JobStatus.ROLLED_BACK
+    assert workshop.notes() == {}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.DROP_BEFORE, FaultKind.DROP_AFTER])
+async def test_a_lost_answer_is_asked_for_and_never_repeated_blindly(open_workshop: Open, kind: FaultKind) -> None:
+    workshop = await open_workshop({"create": [Fault(kind)], "update": [Fault(kind)]})
+    first = await workshop.template({"resources": {"a": note("a", "one")}}, "first")
+    assert (await workshop.settle(await workshop.submit(first))).status is JobStatus.SUCCEEDED
+    second = await workshop.template({"resources": {"a": note("a", "two")}}, "second")
+    assert (await workshop.settle(await workshop.submit(second))).status is JobStatus.SUCCEEDED
+    assert workshop.notes() == {"a": "two"}
+    calls = workshop.provider.notes.calls
+    expected = 1 if kind is FaultKind.DROP_AFTER else 2
+    assert (calls.count("create"), calls.count("update")) == (expected, expected)
+
+
+async def test_a_ring_for_a_step_that_is_not_to_be_had_changes_nothing(workshop: Workshop) -> None:
+    template = await workshop.template({"resources": {"a": note("a")}})
+    job_id = await workshop.submit(template)
+    ring = workshop.rung[0]
+    workshop.rung.extend([ring, ring, StepDue(workshop.tenant_id, job_id, 999_999), StepDue(999, job_id, 1)])
+    job = await workshop.settle(job_id)
+    before = job.event_seq
+    await workshop.runners[0].run(ring)
+    assert (await workshop.job(job_id)).event_seq == before
+    assert workshop.provider.notes.calls.count("create") == 1
+
+
+async def test_a_ring_that_is_lost_is_repeated(workshop: Workshop) -> None:
+    template = await workshop.template({"resources": {"a": note("a")}})
+    job_id = await workshop.submit(template)
+    workshop.rung.clear()
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+
+
+async def test_a_step_that_kills_every_worker_fails(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = await workshop.template({"resources": {"a": note("a")}})
+    job_id = await workshop.submit(template)
+    for _ in range(3):
+        await die_at(workshop, monkeypatch, "before", workshop.rung.pop(0))
+        await tick(workshop.database, ring_again_seconds=0)
+        # The next worker asks first, finds nothing, and makes the step due again.
+        runner = workshop.runners[0]
+        runner.draining = True
+        await runner.run(workshop.rung.pop(0))
+        runner.draining = False
+        workshop.workers[:] = workshop.workers[-1:]
+    job = await workshop.settle(job_id)
+    assert job.status is JobStatus.ROLLED_BACK
+    assert workshop.notes() == {}
