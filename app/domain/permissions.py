@@ -29,6 +29,6 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
 
 
 def effective(role: Role, scopes: Iterable[str]) -> frozenset[Permission]:
-    """What a token with `scopes` (names of permissions) gives a user of `role`. Names that mean nothing give nothing."""
+    """What a token with `scopes` (names of permissions) gives a user of `role`. Unknown names give nothing."""
     named = set(scopes)
     return frozenset(permission for permission in ROLE_PERMISSIONS[role] if permission.value in named)

@@ -1,0 +1,130 @@
+"""API tokens: everyone may make and revoke their own, an administrator everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+
+from app import clock
+from app.auth import tokens
+from app.auth.principal import Principal
+from app.db.models import ApiToken, User
+from app.db.uow import Transaction
+from app.domain.enums import Permission
+from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Required
+from app.domain.permissions import ROLE_PERMISSIONS
+from app.services.authorizing import authorize
+from app.services.faults import refuse, text_fault
+from app.services.records import locked, store
+
+NAME_LIMIT = 200
+DEFAULT_LIFETIME = timedelta(days=90)
+LONGEST_LIFETIME = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class IssueToken:
+    """A token to be made, for oneself unless `user_id` names another.
+
+    `scopes` None means everything that both the maker and the user may do; `expires_at` None means in 90 days.
+    """
+
+    name: str
+    user_id: int | None = None
+    scopes: Collection[Permission] | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken:
+    """A token to be made useless."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A new token. `text` is what its owner has to keep: nobody can ever show it again."""
+
+    row: ApiToken
+    text: str = field(repr=False)
+
+
+async def issue(transaction: Transaction, principal: Principal, command: IssueToken) -> IssuedToken:
+    """Make a token. It never reaches further than the token it is made with. Raises Forbidden, NotFound, Invalid."""
+    user_id = principal.user_id if command.user_id is None else command.user_id
+    _authorize(transaction, principal, user_id)
+    expires_at = clock.utc_now() + DEFAULT_LIFETIME if command.expires_at is None else command.expires_at
+    faults = [text_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
+    if command.scopes is not None and not command.scopes:
+        faults.append(Required("a token without scopes would be of no use", path=("scopes",)))
+    refuse(faults)
+    user = await transaction.session.scalar(
+        select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+    )
+    if user is None:
+        message = "there is no such user"
+        raise NotFound(message, path=("userId",))
+    minted = tokens.mint()
+    row = ApiToken(
+        tenant_id=transaction.tenant_id,
+        user_id=user.id,
+        name=command.name.strip(),
+        public_id=minted.public_id,
+        secret_hash=minted.secret_hash,
+        scopes=[scope.value for scope in Permission if scope in _scopes(principal, user, command.scopes)],
+        expires_at=expires_at,
+        created_by=transaction.actor,
+        updated_by=transaction.actor,
+    )
+    await store(transaction, row)
+    return IssuedToken(row, minted.text)
+
+
+async def revoke(transaction: Transaction, principal: Principal, command: RevokeToken) -> ApiToken:
+    """Make a token useless, within a second everywhere. One that is revoked already stays as it is."""
+    query = select(ApiToken).where(ApiToken.tenant_id == transaction.tenant_id, ApiToken.id == command.id)
+    if not principal.may(Permission.ADMIN):
+        # Others' tokens are not shown either, so they are not there.
+        query = query.where(ApiToken.user_id == principal.user_id)
+    token = await locked(transaction, query, "token")
+    _authorize(transaction, principal, token.user_id)
+    if token.revoked_at is None:
+        token.revoked_at = clock.utc_now()
+        token.updated_by = transaction.actor
+        await store(transaction, token)
+    return token
+
+
+def _authorize(transaction: Transaction, principal: Principal, user_id: int) -> None:
+    own = user_id == principal.user_id
+    authorize(transaction, principal, Permission.READ if own else Permission.ADMIN, f"tokens of user:{user_id}")
+
+
+def _expiry_fault(expires_at: datetime) -> DomainError | None:
+    path = ("expiresAt",)
+    if expires_at.tzinfo is None:
+        return Invalid("expiresAt needs an offset from UTC", path=path)
+    now = clock.utc_now()
+    if expires_at <= now:
+        return Invalid("expiresAt lies in the past", path=path)
+    if expires_at > now + LONGEST_LIFETIME:
+        return Invalid(f"a token is valid for at most {LONGEST_LIFETIME.days} days", path=path)
+    return None
+
+
+def _scopes(principal: Principal, user: User, asked: Collection[Permission] | None) -> frozenset[Permission]:
+    within = ROLE_PERMISSIONS[user.role] & principal.permissions
+    if asked is None:
+        return within
+    for scope in Permission:
+        if scope in asked and scope not in principal.permissions:
+            message = f"nobody can pass on {scope} who does not have it"
+            raise Forbidden(message, required=scope.value, path=("scopes",))
+        if scope in asked and scope not in within:
+            message = f"the role {user.role} does not include {scope}"
+            raise Invalid(message, path=("scopes",))
+    return frozenset(asked)
