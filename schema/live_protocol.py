@@ -216,8 +216,8 @@ def _fault(message: Any) -> str | None:
         return None if payload is None or isinstance(payload, dict) else "A payload is an object"
     if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
         return "A subscribe message has a payload with a query"
-    if not isinstance(payload.get("variables") or {}, dict):
+    if not isinstance(payload.get("variables"), dict | None):
         return "Variables are an object"
-    if not isinstance(payload.get("operationName") or "", str):
+    if not isinstance(payload.get("operationName"), str | None):
         return "An operation name is text"
     return None

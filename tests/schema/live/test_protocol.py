@@ -1,0 +1,266 @@
+"""How a live connection begins and ends, frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from app import clock
+from app.auth.principal import Principal
+from app.domain.events import Stream
+from schema import live_protocol
+from schema.context import Context, Services
+from tests.schema.live.conftest import JOB, Live, job_id, progressed
+
+TRANSPORT = Subprotocol("graphql-transport-ws")
+VIEWER = "{ orchestrationJobs(first: 1) { nodes { id } } }"
+
+
+def dial(live: Live) -> Any:
+    return connect(live.websocket, subprotocols=[TRANSPORT], ping_interval=None)
+
+
+async def send(socket: ClientConnection, **message: Any) -> None:
+    await socket.send(json.dumps(message))
+
+
+async def receive(socket: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        message: dict[str, Any] = json.loads(await socket.recv())
+    return message
+
+
+async def introduce(socket: ClientConnection, live: Live) -> None:
+    await send(socket, type="connection_init", payload={"authorization": f"Bearer {live.api.acme.token}"})
+    assert await receive(socket) == {"type": "connection_ack"}
+
+
+async def subscribe(
+    socket: ClientConnection, query: str, variables: dict[str, Any] | None = None, name: str = "1"
+) -> None:
+    await send(socket, type="subscribe", id=name, payload={"query": query, "variables": variables})
+
+
+async def close_code(socket: ClientConnection) -> int | None:
+    """With which code the server ends the connection; what it says before is skipped."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await socket.recv()
+            except ConnectionClosed as closed:
+                return None if closed.rcvd is None else closed.rcvd.code
+
+
+async def test_nobody_gets_in_without_a_token(live: Live) -> None:
+    payloads: list[Any] = [
+        None,
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer wl_nonsense"},
+        {"authorization": "Basic dXNlcjpwYXNz"},
+        {"authorization": 7},
+        {"token": "wl_nonsense"},
+        {"token": f"{live.api.acme.token}x"},
+    ]
+    for payload in payloads:
+        async with dial(live) as socket:
+            await send(socket, type="connection_init", payload=payload)
+            assert await close_code(socket) == 4403, payload
+
+
+async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
+    token = live.api.acme.token
+    for payload in ({"authorization": f"Bearer {token}"}, {"Authorization": f"bearer {token}"}, {"token": token}):
+        async with dial(live) as socket:
+            await send(socket, type="connection_init", payload=payload)
+            assert await receive(socket) == {"type": "connection_ack"}, payload
+
+
+async def test_nothing_is_answered_before_the_introduction(live: Live) -> None:
+    async with dial(live) as socket:
+        await subscribe(socket, VIEWER)
+        assert await close_code(socket) == 4401
+
+
+NOT_THE_PROTOCOL: list[str | bytes] = [
+    "no JSON",
+    "[]",
+    "7",
+    "null",
+    "{}",
+    '{"type": 7}',
+    '{"type": "strange"}',
+    '{"type": "subscribe"}',
+    '{"type": "subscribe", "id": 7, "payload": {"query": "{ __typename }"}}',
+    '{"type": "subscribe", "id": "1", "payload": null}',
+    '{"type": "subscribe", "id": "1", "payload": {"query": null}}',
+    '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "variables": []}}',
+    '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "variables": [1]}}',
+    '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "operationName": 7}}',
+    '{"type": "complete"}',
+    '{"type": "ping", "payload": 7}',
+    b"\x00\x01",
+]
+
+
+async def test_what_is_not_the_protocol_ends_the_connection(live: Live) -> None:
+    for message in NOT_THE_PROTOCOL:
+        async with dial(live) as socket:
+            await introduce(socket, live)
+            await socket.send(message)
+            assert await close_code(socket) == 4400, message
+
+
+async def test_a_second_introduction_and_a_second_use_of_an_id_are_refused(live: Live) -> None:
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await send(socket, type="connection_init", payload={"token": live.api.acme.token})
+        assert await close_code(socket) == 4429
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        for _ in range(2):
+            await subscribe(socket, JOB, {"id": job_id(job)})
+        assert await close_code(socket) == 4409
+
+
+async def test_a_document_that_does_not_parse_harms_no_other_operation(live: Live) -> None:
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, JOB, {"id": job_id(job)}, "good")
+        assert (await receive(socket))["payload"]["data"]["jobUpdated"]["kind"] == "SNAPSHOT"
+        for query in ("{", "{ nonsense }", "subscription { jobUpdated(id: 7, x: 1) { kind } }"):
+            await subscribe(socket, query, name="bad")
+            answer = await receive(socket)
+            assert (answer["type"], answer["id"]) == ("error", "bad")
+            assert answer["payload"][0]["extensions"]["code"].startswith("GRAPHQL_")
+        await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, 1))
+        assert (await receive(socket))["id"] == "good"
+
+
+async def test_queries_are_answered_and_completed(live: Live) -> None:
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, VIEWER)
+        assert await receive(socket) == {
+            "type": "next",
+            "id": "1",
+            "payload": {"data": {"orchestrationJobs": {"nodes": []}}},
+        }
+        assert await receive(socket) == {"type": "complete", "id": "1"}
+
+
+async def test_a_completed_operation_sends_nothing_more(live: Live) -> None:
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        await send(socket, type="complete", id="1")
+        await send(socket, type="ping")
+        assert await receive(socket) == {"type": "pong"}
+        await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, 1))
+        await asyncio.sleep(0.1)
+        await send(socket, type="ping")
+        assert await receive(socket) == {"type": "pong"}
+        assert len(live.api.services.bus._bells) == 0
+
+
+async def test_a_client_that_goes_leaves_nothing_behind(live: Live) -> None:
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        socket.transport.abort()
+    async with asyncio.timeout(5):
+        while len(live.api.services.bus._bells):  # noqa: ASYNC110  bells are not waited for by anybody else
+            await asyncio.sleep(0.02)
+
+
+async def test_the_server_pings_and_gives_up_who_does_not_answer(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_protocol, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(live_protocol, "SILENCE_SECONDS", 0.5)
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        for _ in range(8):  # longer than the silence that is borne, but not silent
+            assert await receive(socket) == {"type": "ping"}
+            await send(socket, type="pong")
+        assert await close_code(socket) == 4499
+
+
+async def test_a_revoked_token_ends_the_connection(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_protocol, "REVALIDATE_SECONDS", 0.1)
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        await asyncio.sleep(0.3)  # checked, and still good
+        await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, 1))
+        assert (await receive(socket))["type"] == "next"
+        async with live.api.acme.rows.write() as transaction:
+            await transaction.session.execute(text("UPDATE api_token SET revoked_at = now()"))
+        assert await close_code(socket) == 4403
+
+
+async def test_a_token_that_expires_ends_the_connection(live: Live) -> None:
+    async with live.api.acme.rows.write() as transaction:
+        await transaction.session.execute(text("UPDATE api_token SET expires_at = now() + interval '1 second'"))
+    live.api.services.authenticator._seen.clear()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        started = clock.monotonic()
+        assert await close_code(socket) == 4403
+        assert clock.monotonic() - started < 3
+
+
+async def test_every_operation_has_a_context_of_its_own(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Context] = []
+    make = Services.context
+
+    def remember(services: Services, principal: Principal, request_id: str) -> Context:
+        seen.append(make(services, principal, request_id))
+        return seen[-1]
+
+    monkeypatch.setattr(Services, "context", remember)
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        for number in ("1", "2"):
+            await subscribe(socket, VIEWER, name=number)
+            await receive(socket)
+            await receive(socket)
+    one, two = seen
+    assert one.request_id != two.request_id
+    assert one.loaders is not two.loaders
+
+
+async def test_a_bug_of_ours_ends_the_operation_and_not_the_connection(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        message = "secret detail"
+        raise ZeroDivisionError(message)
+
+    job = await live.job()
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        monkeypatch.setattr("schema.subscriptions.events.event_of", broken)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, 1))
+        failed = await receive(socket)
+        assert failed["payload"]["errors"][0]["message"] == "Internal error"
+        assert "secret" not in json.dumps(failed)
+        assert await receive(socket) == {"type": "complete", "id": "1"}
+        await subscribe(socket, VIEWER)
+        assert (await receive(socket))["type"] == "next"
