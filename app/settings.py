@@ -1,0 +1,134 @@
+"""What an installation can set, read once from the environment by a composition root and handed down."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+PREFIX = "WINDLASS_"
+_KEY_BYTES = 32
+
+
+class SettingsError(Exception):
+    """A setting makes no sense; the message names the variable and what would be right."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting; the variable of `pool_size` is WINDLASS_POOL_SIZE. Times are in seconds."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    data_dir: Path = Path(".windlass")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    # Seals secrets: 32 bytes in base64.
+    secret_key: str | None = None
+    # The server that the demo tenant's connection leads to; `windlass up` sets it to the embedded one.
+    default_postgres_url: str | None = None
+    pool_size: int = 10
+    worker_threads: int = 8
+    lease_seconds: float = 10.0
+    tick_interval_seconds: float = 0.2
+    # After this long a doorbell that nobody answered is rung again.
+    redispatch_seconds: float = 5.0
+    # How long a worker that is told to stop may finish what it has.
+    drain_seconds: float = 20.0
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    allowed_origins: tuple[str, ...] = ()
+    log_level: str = "info"
+    log_format: str = "console"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read WINDLASS_*. Raises SettingsError for a variable that is unknown or out of range."""
+        given: dict[str, str] = {}
+        for variable, value in environ.items():
+            if variable.startswith(PREFIX) and value != "":
+                name = variable.removeprefix(PREFIX).lower()
+                if name not in cls.__struct_fields__:
+                    raise SettingsError(_unknown(variable, cls.__struct_fields__))
+                given[name] = value
+        values: dict[str, Any] = {name: _split(value) if name in _LISTS else value for name, value in given.items()}
+        try:
+            settings = msgspec.convert(values, cls, strict=False, dec_hook=_decode)
+        except msgspec.ValidationError as error:
+            message = str(error)
+            place = message.rpartition("`$.")[2].rstrip("`").partition("[")[0]
+            reason = message.partition(" - at")[0]
+            text = f"{PREFIX}{place.upper()}: {reason}"
+            raise SettingsError(text) from None
+        settings._check()
+        return settings
+
+    def required(self, name: str) -> str:
+        """The value of a setting that this process cannot do without. Raises SettingsError when it is not set."""
+        value = getattr(self, name)
+        if value is None:
+            message = f"{PREFIX}{name.upper()} is not set; `windlass up` sets it for its own processes"
+            raise SettingsError(message)
+        return str(value)
+
+    def _check(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                message = f"{PREFIX}{name.upper()}: {value} is not between {least} and {most}"
+                raise SettingsError(message)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                message = f"{PREFIX}{name.upper()}: '{getattr(self, name)}' is none of {', '.join(choices)}"
+                raise SettingsError(message)
+        if self.database_url is not None and not self.database_url.startswith("postgresql://"):
+            message = f"{PREFIX}DATABASE_URL begins with postgresql://"
+            raise SettingsError(message)
+        if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            message = f"{PREFIX}REDIS_URL begins with redis://, rediss:// or unix://"
+            raise SettingsError(message)
+        if self.secret_key is not None and not _is_key(self.secret_key):
+            message = f"{PREFIX}SECRET_KEY is {_KEY_BYTES} random bytes in base64 (openssl rand -base64 {_KEY_BYTES})"
+            raise SettingsError(message)
+
+
+_LISTS = frozenset({"allowed_hosts", "allowed_origins"})
+_RANGES: dict[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "pool_size": (2, 200),
+    "worker_threads": (1, 256),
+    "lease_seconds": (2, 600),
+    "tick_interval_seconds": (0.02, 60),
+    "redispatch_seconds": (0.5, 600),
+    "drain_seconds": (0, 3600),
+}
+_CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("console", "json"),
+}
+
+
+def _split(value: str) -> list[str]:
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value).expanduser()
+    raise NotImplementedError
+
+
+def _unknown(variable: str, fields: tuple[str, ...]) -> str:
+    near = get_close_matches(variable.removeprefix(PREFIX).lower(), fields, n=1)
+    hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+    return f"{variable} is not a setting{hint}"
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except (ValueError, binascii.Error):
+        return False
