@@ -41,7 +41,6 @@ __all__ = [
     "DriftStatus",
     "ErrorClass",
     "FailureStrategy",
-    "JobAction",
     "JobDirection",
     "JobOrderField",
     "JobStatus",
@@ -100,7 +99,7 @@ for _kind, _description in _DOMAIN.items():
     strawberry.enum(_kind, description=_description)
 
 
-@strawberry.enum(description="What a person may do with a plan.")
+@strawberry.enum(description="What a person may do with a plan or a job.")
 class PlanAction(StrEnum):
     EDIT = "EDIT"
     SUBMIT = "SUBMIT"
@@ -110,12 +109,6 @@ class PlanAction(StrEnum):
     ROLLBACK = "ROLLBACK"
     CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
     DELETE = "DELETE"
-
-
-@strawberry.enum(description="What a person may do with a job.")
-class JobAction(StrEnum):
-    CANCEL = "CANCEL"
-    CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
 
 
 @strawberry.enum(description="What a person may decide about a step that could not be undone.")

@@ -17,13 +17,12 @@ from app.domain.enums import FailureStrategy, JobDirection, JobType, Stage, Stat
 from app.domain.events import Stream
 from app.domain.statuses import JobStatus, StepStatus, stage_of
 from app.reads import jobs as job_reads
-from app.services import availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.enums import JobAction
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
+from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
 from schema.types.histories import EventConnection, events_of, head_cursor
@@ -42,14 +41,6 @@ _SETTLED = (
     StepStatus.BLOCKED,
     StepStatus.CANCELLED,
     StepStatus.COMPENSATION_FAILED,
-)
-_HELD_UP = (
-    StatusReason.LOCK_HELD,
-    StatusReason.CONCURRENCY_LIMIT,
-    StatusReason.QUOTA,
-    StatusReason.NO_WORKER,
-    StatusReason.GATE,
-    StatusReason.CIRCUIT_OPEN,
 )
 
 
@@ -74,21 +65,6 @@ class Progress:
             compensated=sum(statuses[status] for status in _UNDONE),
             percent=100.0 if total == 0 else round(100.0 * settled / total, 1),
         )
-
-
-@strawberry.type(description="Why something does not go on.")
-class Blocker:
-    reason: StatusReason
-    message: str
-    since: datetime
-
-
-@strawberry.type(description="Something to be done with a job, and if not now, why.")
-class AvailableJobAction:
-    action: JobAction
-    allowed: bool
-    reason: StatusReason
-    message: str | None
 
 
 @strawberry.type(description="A file that a step made.")
@@ -217,13 +193,8 @@ class OrchestrationJob(Entity):
         return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
 
     @described("What can be done now, and if not, why.")
-    def available_actions(self, info: Info) -> list[AvailableJobAction]:
-        return [
-            AvailableJobAction(
-                action=JobAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
-            )
-            for item in availability.job_actions(self.row, info.context.principal)
-        ]
+    def available_actions(self, info: Info) -> list[AvailableAction]:
+        return actions_of(info, self.row)
 
     @strawberry.field
     def blocked_by(self) -> list[Blocker]:
@@ -266,11 +237,3 @@ class OrchestrationJob(Entity):
     @described("How many times a lost worker's work was taken over.")
     def recoveries(self) -> int:
         return self.row.recoveries
-
-
-def blockers_of(row: models.OrchestrationJob | models.DeploymentPlan) -> list[Blocker]:
-    """Why a job or plan does not go on, when it is held up by something else than itself."""
-    if row.status_reason not in _HELD_UP:
-        return []
-    message = row.status_message or row.status_reason.value
-    return [Blocker(reason=row.status_reason, message=message, since=row.updated_at)]

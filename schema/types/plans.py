@@ -14,19 +14,17 @@ from app.domain.enums import FailureStrategy, PlanType, RollbackScope, Stage, St
 from app.domain.events import Stream
 from app.domain.statuses import PlanStatus, stage_of
 from app.reads import jobs as job_reads
-from app.services import availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.enums import PlanAction
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
+from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, page, wanted_jobs
 from schema.types.graphs import ResourceGraph
 from schema.types.histories import EventConnection, events_of, head_cursor
-from schema.types.jobs import Blocker, blockers_of
 from schema.types.previews import Preview
 from schema.types.references import (
     JobRef,
@@ -38,14 +36,6 @@ from schema.types.references import (
     UserRef,
     WorkflowRef,
 )
-
-
-@strawberry.type(description="Something to be done with a plan, and if not now, why.")
-class AvailableAction:
-    action: PlanAction
-    allowed: bool
-    reason: StatusReason
-    message: str | None
 
 
 @strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
@@ -211,11 +201,3 @@ class DeploymentPlan(Entity):
     @strawberry.field
     def error_message(self) -> str | None:
         return self.row.error_message
-
-
-def actions_of(info: Info, row: models.DeploymentPlan) -> list[AvailableAction]:
-    """What the viewer can do with a plan now."""
-    return [
-        AvailableAction(action=PlanAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message)
-        for item in availability.plan_actions(row, info.context.principal)
-    ]

@@ -13,14 +13,16 @@ from strawberry.scalars import JSON
 from app.db import models
 from app.domain.definitions.template import parse_template
 from app.domain.enums import DefinitionStatus, TemplateType
-from app.domain.errors import DomainError
+from app.domain.errors import DomainError, Invalid
 from app.reads import plans as plan_reads
 from app.reads import templates as template_reads
+from app.services.previews import diagnostics_of
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import Node, load, view
 from schema.scalars import Cursor, json_of, required_json_of
+from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import PlanFilter, page, wanted_plans
 from schema.types.graphs import ResourceGraph
@@ -63,6 +65,14 @@ class TemplateRevision(Node):
             return None
         types = {key: resource.type for key, resource in definition.resources.items()}
         return ResourceGraph.of(definition.graph, "resource", types.__getitem__)
+
+    @described("What this installation, as it is now, finds wrong with the content.")
+    def lint(self, info: Info) -> list[Diagnostic]:
+        try:
+            parse_template(self.row.content, info.context.catalogue)
+        except Invalid as error:
+            return [Diagnostic.of(found) for found in diagnostics_of(error)]
+        return []
 
     @described("SHA-256 of the content, in hex.")
     def checksum(self) -> str:

@@ -214,7 +214,7 @@ async def test_a_job_shows_its_steps_attempts_and_errors(api: Api) -> None:
           error { class code message retryable hint providerDetail step { key } }
           progress { total done running failed percent }
           rollbackIssues { step { key } resource { name } error { code } allowedActions }
-          artifacts { name size url }
+          artifacts { name size url } availableActions { action allowed }
           steps {
             key type action status wave needs durationSeconds nextRetryAt
             notRunBecause { key } resource { name } change { action } job { id }
@@ -240,6 +240,7 @@ async def test_a_job_shows_its_steps_attempts_and_errors(api: Api) -> None:
         }
     ]
     assert found["artifacts"] == [{"name": "role-dump", "size": str(2**40), "url": "file:///x"}]
+    assert {"action": "CONTINUE_ROLLBACK", "allowed": True} in found["availableActions"]
     first, second = found["steps"]
     assert (first["key"], first["durationSeconds"], first["change"]) == ("role", 90, {"action": "CREATE"})
     assert first["attempts"] == [
@@ -371,7 +372,8 @@ async def test_public_templates_are_read_by_all_and_drafts_by_nobody_else(api: A
     await rows.template("private")
     query = """
     { resourceTemplates { nodes { name content tenant { slug } createdBy { __typename } viewerCan
-        latest { id content graph { waves } outputsSchema parametersSchema } revisions { nodes { number } } } } }
+        latest { id content graph { waves } outputsSchema parametersSchema }
+        revisions { nodes { number lint { code } } } } } }
     """
     (seen,) = (await api.data(query))["resourceTemplates"]["nodes"]
     assert (seen["name"], seen["content"], seen["tenant"], seen["createdBy"]) == ("public", None, None, None)
@@ -379,7 +381,7 @@ async def test_public_templates_are_read_by_all_and_drafts_by_nobody_else(api: A
     assert seen["latest"]["id"] == encode_id("TemplateRevision", revision.id)
     assert seen["latest"]["graph"]["waves"] == [["role"], ["database"]]
     assert seen["latest"]["outputsSchema"]["owner"]["value"] == "${resources.role.properties.name}"
-    assert seen["revisions"]["nodes"] == [{"number": 1}]
+    assert seen["revisions"]["nodes"] == [{"number": 1, "lint": []}]
     own = (await api.data(query, access=api.rival))["resourceTemplates"]["nodes"]
     assert {node["name"]: node["content"] is None for node in own} == {"public": False, "private": False}
 
