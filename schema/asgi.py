@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,22 +29,18 @@ from schema.root import build_schema
 MAX_BODY = 128 * 1024
 
 
-class Unconfigured(Exception):
-    """A setting without which the API cannot start is absent or senseless."""
-
-
 def application() -> Starlette:
-    """The API as the environment describes it. Raises Unconfigured and SettingsError."""
+    """The API as the environment describes it. Raises SettingsError."""
     settings = Settings.from_environment(os.environ)
     configure(settings.log_level, settings.log_format)
     return build(settings)
 
 
 def build(settings: Settings) -> Starlette:
-    """The API of `settings`. Connections are opened when it starts and closed when it stops."""
-    bus = Bus(_given(settings.redis_url, "WINDLASS_REDIS_URL"))
+    """The API of `settings`. Connections are opened when needed and closed when it stops. Raises SettingsError."""
+    bus = Bus(settings.required("redis_url"))
     database = Database.connect(
-        _given(settings.database_url, "WINDLASS_DATABASE_URL"),
+        settings.required("database_url"),
         name="windlass-api",
         pool_size=settings.pool_size,
         after_commit=bus.ring,
@@ -53,7 +48,7 @@ def build(settings: Settings) -> Starlette:
     services = Services(
         database=database,
         catalogue=Registry.default(),
-        sealer=Sealer(_key(_given(settings.secret_key, "WINDLASS_SECRET_KEY"))),
+        sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database),
     )
@@ -87,18 +82,3 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         ],
         lifespan=lifespan,
     )
-
-
-def _given(value: str | None, name: str) -> str:
-    if value is None:
-        message = f"{name} is not set"
-        raise Unconfigured(message)
-    return value
-
-
-def _key(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        message = "WINDLASS_SECRET_KEY is 32 bytes in base64"
-        raise Unconfigured(message) from error

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
 
 import structlog
 from structlog.typing import Processor
 
 _QUIET = {"uvicorn.access": logging.WARNING, "httpx": logging.WARNING, "asyncio": logging.WARNING}
 
+_STYLES = ("json", "console")
 
-def configure(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
-    """Set up structlog and the standard library's loggers. `level` is a name of theirs, in any case.
 
-    Raises ValueError for an unknown level. Everything goes to standard error; calling again replaces the set-up.
+def configure(level: str = "INFO", style: str = "json") -> None:
+    """Set up structlog and the standard library's loggers. `level` is a name of theirs, `style` json or console.
+
+    Raises ValueError for another level or style. Everything goes to standard error; calling again replaces the set-up.
     """
+    if style not in _STYLES:
+        message = f"there is no log style {style!r}"
+        raise ValueError(message)
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         message = f"there is no log level {level!r}"

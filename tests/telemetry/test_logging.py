@@ -39,7 +39,7 @@ def test_our_lines_and_those_of_libraries_look_alike(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_a_traceback_shows_no_values(style: str, capsys: pytest.CaptureFixture[str]) -> None:
-    configure("INFO", "json" if style == "json" else "console")
+    configure("INFO", style)
     try:
         login("hunter" + str(2))
     except RuntimeError:
@@ -52,3 +52,8 @@ def test_a_traceback_shows_no_values(style: str, capsys: pytest.CaptureFixture[s
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="loud"):
         configure("loud")
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match="xml"):
+        configure("info", "xml")
