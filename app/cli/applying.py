@@ -11,9 +11,7 @@ from uuid import uuid4
 from app.cli.client import Client, CommandFailed
 from app.cli.manifests import Kind, Manifest
 
-_ERRORS = (
-    "userErrors { code message path ... on ValidationError { diagnostics { code message path suggestion } } }"
-)
+_ERRORS = "userErrors { code message path ... on ValidationError { diagnostics { code message path suggestion } } }"
 _TEMPLATES = """query($name: String!) { resourceTemplates(filter: {name: {eq: $name}}, first: 100) { nodes {
   id version name description type isPublic tags content status tenant { id } latest { id number content } } } }"""
 _WORKFLOWS = """query($name: String!) { workflows(filter: {name: {eq: $name}}, first: 100) { nodes {
@@ -150,8 +148,8 @@ class Applier:
             # In a dry run the template it names may be one that would have been made just before.
             self._said(manifest, f"cannot be previewed yet: {failure.lines[0]}")
             return
-        known = ("workflowId", "templateRevisionId", "parameters", "stack")
-        given = {key: plan[key] for key in known if key in plan}
+        known = ("workflowId", "templateRevisionId", "parameters")
+        given = {"stack": plan.get("stack", manifest.name), **{key: plan[key] for key in known if key in plan}}
         result = (await self._client.ask(_PREVIEW, {"input": given}))["previewPlan"]
         if result["preview"] is None:
             raise CommandFailed(*_diagnostics(result["diagnostics"]))

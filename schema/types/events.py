@@ -16,6 +16,7 @@ from app.domain.enums import DriftStatus, StatusReason
 from app.domain.events import EventKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load
 from schema.scalars import BigInt, Cursor
 from schema.types.entities import actor_of
@@ -38,7 +39,7 @@ class Event:
         plain = f"Event:{row.stream.value}:{row.stream_id}:{row.seq}"
         return strawberry.ID(base64.urlsafe_b64encode(plain.encode()).decode().rstrip("="))
 
-    @strawberry.field(description="Its place in the one sequence of its job, which log lines share, or of its plan.")
+    @described("Its place in the one sequence of its job, which log lines share, or of its plan.")
     def seq(self) -> BigInt:
         return BigInt(self.row.seq)
 
@@ -50,11 +51,11 @@ class Event:
     async def actor(self, info: Info) -> ActorRef | None:
         return await actor_of(info, self.row.actor)
 
-    @strawberry.field(description="Give it back as `after`, and the stream goes on behind this event.")
+    @described("Give it back as `after`, and the stream goes on behind this event.")
     def cursor(self) -> Cursor:
         return Cursor(cursors.encode(self.row.stream, self.row.stream_id, self.row.seq))
 
-    @strawberry.field(description="Joins everything that one request, or one job, brought about.")
+    @described("Joins everything that one request, or one job, brought about.")
     def correlation_id(self) -> str:
         return self.row.correlation_id
 
@@ -138,7 +139,7 @@ class StepStatusChanged(Event):
     def reason(self) -> StatusReason:
         return StatusReason(self.row.data["reason"])
 
-    @strawberry.field(description="Which try of the step, or of its compensation, this belongs to.")
+    @described("Which try of the step, or of its compensation, this belongs to.")
     def attempt(self) -> int:
         return int(self.row.data["attempt"])
 
@@ -168,7 +169,7 @@ class StepProgressed(Event):
 
 @strawberry.type
 class ResourceChanged(Event):
-    @strawberry.field(description="Null once the resource is gone and nothing is kept of it.")
+    @described("Null once the resource is gone and nothing is kept of it.")
     async def resource(self, info: Info) -> ResourceRef | None:
         return await load(info.context.loaders.resource, self.row.data["resourceId"], "CloudResource")
 
