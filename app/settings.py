@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             reason = message.partition(" - at")[0]
             text = f"{PREFIX}{place.upper()}: {reason}"
             raise SettingsError(text) from None
-        settings._check()
+        settings.check()
         return settings
 
     def required(self, name: str) -> str:
@@ -74,7 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
         return str(value)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises SettingsError where a value is out of range."""
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not least <= value <= most:
