@@ -36,7 +36,6 @@ _SUBMIT = f"mutation($input: PlanActionInput!) {{ submitPlan(input: $input) {{ {
 _EXECUTE = f"mutation($input: ExecutePlanInput!) {{ executePlan(input: $input) {{ job {{ id }} {_ERRORS} }} }}"
 
 
-
 def run(command: Command, *, url: str | None, token: str | None, data_dir: Path | None) -> int:
     """Run a command against the server that these describe; its exit code, or 1 after saying what went wrong."""
 

@@ -1,0 +1,118 @@
+"""Manifests against the API: created once, updated where they differ, left alone where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.remote.conftest import Shell
+
+MANIFESTS = """apiVersion: windlass/v1
+kind: Template
+metadata: {name: tenant-database, description: A database and its owner}
+spec:
+  type: DATABASE
+  parameters: {type: object, properties: {name: {type: string}}, required: [name]}
+  resources:
+    role: {type: postgres.role, properties: {name: "${parameters.name}"}}
+---
+apiVersion: windlass/v1
+kind: Workflow
+metadata: {name: pause}
+spec:
+  type: MAINTENANCE
+  steps:
+    - {key: wait, type: CUSTOM, configuration: {task: core.wait}, inputs: {seconds: 0}}
+"""
+PLAN = """apiVersion: windlass/v1
+kind: Plan
+metadata: {name: rollout}
+spec: {workflow: pause, type: MANUAL, stack: main}
+"""
+COUNTS = "{ resourceTemplates { totalCount { value } } workflows { totalCount { value } } deploymentPlans { nodes { name status stack type } } }"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "all.yaml"
+
+
+async def counts(shell: Shell) -> tuple[int, int, list[dict[str, Any]]]:
+    data = await shell.live.api.data(COUNTS)
+    values = [data[name]["totalCount"]["value"] for name in ("resourceTemplates", "workflows")]
+    return values[0], values[1], data["deploymentPlans"]["nodes"]
+
+
+async def test_a_dry_run_changes_nothing(shell: Shell, file: Path) -> None:
+    file.write_text(MANIFESTS + "---\n" + PLAN)
+    done = await shell.run("apply", "-f", str(file), "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert done.lines == [
+        "template tenant-database would be created",
+        "workflow pause would be created",
+        "plan rollout cannot be previewed yet: spec.workflow: there is no workflow pause",
+    ]
+    assert await counts(shell) == (0, 0, [])
+
+
+async def test_applying_twice_changes_nothing_and_a_change_is_named(shell: Shell, file: Path) -> None:
+    file.write_text(MANIFESTS)
+    done = await shell.run("apply", "-f", str(file))
+    assert (done.code, done.err) == (0, "")
+    assert done.lines == ["template tenant-database created, revision 1", "workflow pause created"]
+    again = await shell.run("apply", "-f", str(file))
+    assert again.lines == ["template tenant-database unchanged", "workflow pause unchanged"]
+    file.write_text(
+        MANIFESTS.replace('"${parameters.name}"', '"x-${parameters.name}"').replace("seconds: 0", "seconds: 1")
+    )
+    expected = [
+        "  ~ content.resources.role.properties.name",
+        "workflow pause {} updated",
+        "  ~ definition.steps",
+    ]
+    dry = await shell.run("apply", "-f", str(file), "--dry-run")
+    assert dry.lines == [
+        "template tenant-database would be updated",
+        expected[0],
+        "workflow pause would be updated",
+        expected[2],
+    ]
+    changed = await shell.run("apply", "-f", str(file))
+    assert changed.lines == [
+        "template tenant-database updated, revision 2",
+        expected[0],
+        "workflow pause updated",
+        expected[2],
+    ]
+    assert (await counts(shell))[:2] == (1, 1)
+
+
+async def test_a_plan_is_previewed_handed_in_and_executed_by_name(shell: Shell, tmp_path: Path) -> None:
+    definitions, plan = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    definitions.write_text(MANIFESTS)
+    plan.write_text(PLAN)
+    await shell.run("apply", "-f", str(definitions))
+    dry = await shell.run("apply", "-f", str(plan), "--dry-run")
+    assert dry.lines == ["plan rollout would do 1 run", "  RUN wait (core.wait)"]
+    made = await shell.run("submit", str(plan))
+    assert (made.code, made.err) == (0, "")
+    assert made.lines[0].endswith(" READY")
+    assert (await counts(shell))[2] == [{"name": "rollout", "status": "READY", "stack": "main", "type": "MANUAL"}]
+    executed = await shell.run("submit", "rollout")
+    assert (executed.code, executed.err) == (0, "")
+    assert executed.lines[0].startswith("job ")
+    refused = await shell.run("submit", "rollout")
+    assert refused.code == 1
+    assert refused.err == "error: plan rollout is QUEUED: submit a file to make a new one\n"
+    assert (await shell.run("submit", "nonsense")).err == "error: there is neither a file nor a plan named nonsense\n"
+
+
+async def test_what_is_wrong_is_told_with_its_path(shell: Shell, file: Path) -> None:
+    file.write_text(MANIFESTS.replace("postgres.role", "postgres.rolle"))
+    done = await shell.run("apply", "-f", str(file))
+    assert done.code == 1
+    assert f"error: {file}#1: content" in done.err
+    assert "resources.role.type" in done.err
+    assert (await counts(shell))[:2] == (0, 0)
