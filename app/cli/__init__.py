@@ -1,0 +1,94 @@
+"""The command line. Starting it is cheap: a command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from app.cli import remote
+
+DataDir = Annotated[Path, Parameter(name="--data-dir", help="Where everything is kept.")]
+_DATA_DIR = Path(".windlass")
+
+app = App(
+    name="windlass",
+    help="A control plane that deploys resources and can always wind them back.",
+    version=version("windlass"),
+)
+remote.register(app)
+
+
+@app.command
+def up(
+    *,
+    data_dir: DataDir = _DATA_DIR,
+    port: Annotated[int, Parameter(help="Port of the API; 0 picks a free one.")] = 8080,
+    workers: Annotated[int, Parameter(help="How many worker processes.")] = 2,
+    reset: Annotated[bool, Parameter(help="Begin with nothing: deletes what the data directory holds.")] = False,
+) -> int:
+    """Start everything on this machine: PostgreSQL, Valkey, the API, workers and the scheduler. Ctrl-C stops it."""
+    from app.cli.up import run
+
+    return run(data_dir, port=port, workers=workers, reset=reset)
+
+
+@app.command
+def api() -> int:
+    """Run the API (GraphQL over HTTP and WebSocket)."""
+    from app.cli.serve import serve_api
+
+    return _guarded(serve_api)
+
+
+@app.command
+def worker() -> int:
+    """Run a worker process."""
+    from app.cli.serve import serve_worker
+
+    return _guarded(serve_worker)
+
+
+@app.command
+def scheduler() -> int:
+    """Run a scheduler process; any number may run."""
+    from app.cli.serve import serve_scheduler
+
+    return _guarded(serve_scheduler)
+
+
+@app.command
+def migrate() -> int:
+    """Bring the database to the newest revision of the tables."""
+    from app.cli.serve import migrate_database
+
+    return _guarded(migrate_database)
+
+
+@app.command
+def seed(
+    *, token: Annotated[str | None, Parameter(help="A token of the demo tenant, to be kept if it still works.")] = None
+) -> int:
+    """Make sure of a demo tenant; prints {"tenant", "token"} as JSON."""
+    from app.cli.serve import seed_database
+
+    return _guarded(lambda: seed_database(token))
+
+
+def main() -> None:
+    """The entry point `windlass`."""
+    sys.exit(app(result_action="return_value") or 0)
+
+
+def _guarded(action: object) -> int:
+    """Run a command; settings that make no sense are told in a line, without a stack trace."""
+    from app.settings import SettingsError
+
+    try:
+        return action() or 0  # type: ignore[operator]
+    except SettingsError as error:
+        sys.stderr.write(f"windlass: {error}\n")
+        return 2

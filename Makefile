@@ -1,0 +1,55 @@
+# `make up` and `make test` are all anybody needs; on a bare machine they fetch uv and everything else by themselves.
+# Arguments go through: make up ARGS="--port 0 --workers 4", make test ARGS="tests/domain".
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+ARGS ?=
+
+# The newest interpreter that is new enough.
+PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+UV = $$($(PYTHON) bin/bootstrap)
+RUN = $(UV) run --no-sync
+
+.PHONY: help python sync up test check format schema bench clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+python:
+	@test -n "$(PYTHON)" || { echo "Windlass needs Python 3.11 or newer"; exit 1; }
+
+# Nothing is downloaded again when the lock file is what is installed.
+sync: python
+	@$(UV) sync --quiet --locked --extra embedded --python $(PYTHON)
+
+## make up       everything on this machine, embedded (ARGS="--port 0 --workers 4 --reset")
+up: sync
+	@exec $(RUN) windlass up $(ARGS)
+
+## make test     all tests, against real servers (ARGS="tests/domain -x")
+test: sync
+	@$(RUN) pytest $(ARGS)
+
+## make check    ruff, mypy --strict, import contracts
+check: sync
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check --quiet .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+
+## make format   format and fix what can be fixed
+format: sync
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+## make schema   print the GraphQL schema into schema/schema.graphql
+schema: sync
+	@$(RUN) python -m schema.printing
+
+## make bench    the benchmarks; prints the tables of docs/benchmarks.md
+bench: sync
+	@$(RUN) python -m benchmarks $(ARGS)
+
+## make clean    forget everything that was installed or built (.windlass stays)
+clean:
+	@rm -rf .venv .tools dist tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

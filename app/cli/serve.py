@@ -1,0 +1,101 @@
+"""Starts the doors by name: this floor may know that they exist, not what is in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from importlib import import_module
+
+from app.settings import Settings
+
+# A client that never reads is gone after eight seconds and costs little until then: the kernel's own buffers would keep
+# megabytes for it, and no server above can evict it.
+_USER_TIMEOUT_MILLISECONDS = 8_000
+_SEND_BUFFER = 128 * 1024
+_UNSENT = 64 * 1024
+_WS_MESSAGE = 128 * 1024
+_GRACE_SECONDS = 10
+
+
+def serve_api() -> int:
+    """Serve `schema.asgi:application`."""
+    import uvicorn
+
+    settings = Settings.from_environment(os.environ)
+    config = uvicorn.Config(
+        "schema.asgi:application",
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        # The protocol's own pings are used: uvicorn would close with 1011, after which clients do not come back.
+        ws_ping_interval=None,
+        ws_max_size=_WS_MESSAGE,
+        ws_per_message_deflate=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="on",
+    )
+    listening = listen(settings.host, settings.port)
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket; connections inherit its options."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    for name, value in (("TCP_USER_TIMEOUT", _USER_TIMEOUT_MILLISECONDS), ("TCP_NOTSENT_LOWAT", _UNSENT)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    listening.bind((host, port))
+    listening.listen(2048)
+    listening.set_inheritable(True)
+    return listening
+
+
+def serve_worker() -> int:
+    """Run `workers.main`."""
+    import_module("workers.main").main()
+    return 0
+
+
+def serve_scheduler() -> int:
+    """Run `workers.tick_main`."""
+    import_module("workers.tick_main").main()
+    return 0
+
+
+def migrate_database() -> int:
+    """Bring the database that is set to the newest revision."""
+    from app.db.migrating import migrate
+
+    migrate(Settings.from_environment(os.environ).required("database_url"))
+    return 0
+
+
+def seed_database(token: str | None) -> int:
+    """Seed the database that is set, and print the way in."""
+    tenant, text = asyncio.run(seeded(Settings.from_environment(os.environ), token))
+    sys.stdout.write(json.dumps({"tenant": tenant, "token": text}) + "\n")
+    return 0
+
+
+async def seeded(settings: Settings, token: str | None) -> tuple[str, str]:
+    """The demo tenant's name and a token of its administrator."""
+    from app.services.embedded_connection import ensure_connection
+    from app.services.seeding import seed_demo
+
+    result = await seed_demo(settings, token)
+    await ensure_connection(settings, result.tenant_slug)
+    return result.tenant_slug, result.token
