@@ -47,7 +47,8 @@ schema: sync
 	@$(RUN) python -m schema.printing
 
 ## make bench    the benchmarks; prints the tables of docs/benchmarks.md
-bench: sync
+bench: python
+	@$(UV) sync --quiet --locked --extra embedded --group bench --python $(PYTHON)
 	@$(RUN) python -m benchmarks $(ARGS)
 
 ## make clean    forget everything that was installed or built (.windlass stays)
