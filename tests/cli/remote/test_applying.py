@@ -31,12 +31,23 @@ kind: Plan
 metadata: {name: rollout}
 spec: {workflow: pause, type: MANUAL, stack: main}
 """
-COUNTS = "{ resourceTemplates { totalCount { value } } workflows { totalCount { value } } deploymentPlans { nodes { name status stack type } } }"
+COUNTS = """{ resourceTemplates { totalCount { value } } workflows { totalCount { value } }
+  deploymentPlans { nodes { name status stack type } } }"""
+
+
+class File:
+    """A file of manifests, and the command that takes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def write(self, text: str) -> None:
+        Path(self.path).write_text(text)
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "all.yaml"
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "all.yaml")
 
 
 async def counts(shell: Shell) -> tuple[int, int, list[dict[str, Any]]]:
@@ -45,9 +56,9 @@ async def counts(shell: Shell) -> tuple[int, int, list[dict[str, Any]]]:
     return values[0], values[1], data["deploymentPlans"]["nodes"]
 
 
-async def test_a_dry_run_changes_nothing(shell: Shell, file: Path) -> None:
-    file.write_text(MANIFESTS + "---\n" + PLAN)
-    done = await shell.run("apply", "-f", str(file), "--dry-run")
+async def test_a_dry_run_changes_nothing(shell: Shell, file: File) -> None:
+    file.write(MANIFESTS + "---\n" + PLAN)
+    done = await shell.run("apply", "-f", file.path, "--dry-run")
     assert (done.code, done.err) == (0, "")
     assert done.lines == [
         "template tenant-database would be created",
@@ -57,29 +68,27 @@ async def test_a_dry_run_changes_nothing(shell: Shell, file: Path) -> None:
     assert await counts(shell) == (0, 0, [])
 
 
-async def test_applying_twice_changes_nothing_and_a_change_is_named(shell: Shell, file: Path) -> None:
-    file.write_text(MANIFESTS)
-    done = await shell.run("apply", "-f", str(file))
+async def test_applying_twice_changes_nothing_and_a_change_is_named(shell: Shell, file: File) -> None:
+    file.write(MANIFESTS)
+    done = await shell.run("apply", "-f", file.path)
     assert (done.code, done.err) == (0, "")
     assert done.lines == ["template tenant-database created, revision 1", "workflow pause created"]
-    again = await shell.run("apply", "-f", str(file))
+    again = await shell.run("apply", "-f", file.path)
     assert again.lines == ["template tenant-database unchanged", "workflow pause unchanged"]
-    file.write_text(
-        MANIFESTS.replace('"${parameters.name}"', '"x-${parameters.name}"').replace("seconds: 0", "seconds: 1")
-    )
+    file.write(MANIFESTS.replace('"${parameters.name}"', '"x-${parameters.name}"').replace("seconds: 0", "seconds: 1"))
     expected = [
         "  ~ content.resources.role.properties.name",
         "workflow pause {} updated",
         "  ~ definition.steps",
     ]
-    dry = await shell.run("apply", "-f", str(file), "--dry-run")
+    dry = await shell.run("apply", "-f", file.path, "--dry-run")
     assert dry.lines == [
         "template tenant-database would be updated",
         expected[0],
         "workflow pause would be updated",
         expected[2],
     ]
-    changed = await shell.run("apply", "-f", str(file))
+    changed = await shell.run("apply", "-f", file.path)
     assert changed.lines == [
         "template tenant-database updated, revision 2",
         expected[0],
@@ -90,13 +99,13 @@ async def test_applying_twice_changes_nothing_and_a_change_is_named(shell: Shell
 
 
 async def test_a_plan_is_previewed_handed_in_and_executed_by_name(shell: Shell, tmp_path: Path) -> None:
-    definitions, plan = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    definitions.write_text(MANIFESTS)
-    plan.write_text(PLAN)
-    await shell.run("apply", "-f", str(definitions))
-    dry = await shell.run("apply", "-f", str(plan), "--dry-run")
+    definitions, plan = File(tmp_path / "a.yaml"), File(tmp_path / "b.yaml")
+    definitions.write(MANIFESTS)
+    plan.write(PLAN)
+    await shell.run("apply", "-f", definitions.path)
+    dry = await shell.run("apply", "-f", plan.path, "--dry-run")
     assert dry.lines == ["plan rollout would do 1 run", "  RUN wait (core.wait)"]
-    made = await shell.run("submit", str(plan))
+    made = await shell.run("submit", plan.path)
     assert (made.code, made.err) == (0, "")
     assert made.lines[0].endswith(" READY")
     assert (await counts(shell))[2] == [{"name": "rollout", "status": "READY", "stack": "main", "type": "MANUAL"}]
@@ -109,10 +118,10 @@ async def test_a_plan_is_previewed_handed_in_and_executed_by_name(shell: Shell, 
     assert (await shell.run("submit", "nonsense")).err == "error: there is neither a file nor a plan named nonsense\n"
 
 
-async def test_what_is_wrong_is_told_with_its_path(shell: Shell, file: Path) -> None:
-    file.write_text(MANIFESTS.replace("postgres.role", "postgres.rolle"))
-    done = await shell.run("apply", "-f", str(file))
+async def test_what_is_wrong_is_told_with_its_path(shell: Shell, file: File) -> None:
+    file.write(MANIFESTS.replace("postgres.role", "postgres.rolle"))
+    done = await shell.run("apply", "-f", file.path)
     assert done.code == 1
-    assert f"error: {file}#1: content" in done.err
+    assert f"error: {file.path}#1: content" in done.err
     assert "resources.role.type" in done.err
     assert (await counts(shell))[:2] == (0, 0)
