@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from app.db import models
 from app.domain.enums import ChangeAction, JobDirection, Permission, Role, StatusReason, StepType
 from app.domain.events import Event, EventKind, Stream
-from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
+from app.domain.statuses import JobStatus, ResourceStatus, StepStatus
 from schema.nodes import encode_id
 from tests.schema.conftest import Api
 
@@ -384,84 +382,6 @@ async def test_public_templates_are_read_by_all_and_drafts_by_nobody_else(api: A
     assert seen["revisions"]["nodes"] == [{"number": 1, "lint": []}]
     own = (await api.data(query, access=api.rival))["resourceTemplates"]["nodes"]
     assert {node["name"]: node["content"] is None for node in own} == {"public": False, "private": False}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "names"),
-    [
-        ({"tags": [{"key": "team"}]}, ["one", "two"]),
-        ({"tags": [{"key": "team", "value": {"eq": "core"}}]}, ["one"]),
-        ({"tags": [{"key": "team"}, {"key": "tier"}]}, ["one"]),
-        ({"name": {"startsWith": "T"}}, ["two"]),
-        ({"name": {"contains": "N"}}, ["none", "one"]),
-        ({"name": {"contains": "_"}}, []),
-        ({"name": {"in": ["one", "none"]}}, ["none", "one"]),
-        ({"status": ["DRAFT"], "isPublic": False}, ["none", "one", "two"]),
-        ({"status": []}, []),
-        ({"type": ["NETWORK"]}, []),
-    ],
-)
-async def test_templates_can_be_filtered(api: Api, wanted: dict[str, Any], names: list[str]) -> None:
-    for name, tags in (("one", {"team": "core", "tier": "1"}), ("two", {"team": "web"}), ("none", None)):
-        await api.acme.rows.template(name, tags=tags)
-    query = """
-    query ($filter: TemplateFilter) {
-      resourceTemplates(filter: $filter, orderBy: {field: NAME, direction: ASC}) { nodes { name } }
-    }
-    """
-    found = (await api.data(query, {"filter": wanted}))["resourceTemplates"]["nodes"]
-    assert [node["name"] for node in found] == names
-
-
-async def test_plans_and_jobs_can_be_filtered(api: Api) -> None:
-    rows = api.acme.rows
-    workflow = await rows.workflow()
-    done = await rows.plan("done", status=PlanStatus.SUCCEEDED, workflow_id=workflow.id, scheduled_at=START)
-    ready = await rows.plan("ready", stack="other")
-    job = await rows.job(done, status=JobStatus.SUCCEEDED, started_at=START)
-    resource = await rows.resource("role", done)
-    await rows.step(job, "role", resource_id=resource.id)
-    await rows.job(ready)
-    plans = "query ($filter: PlanFilter) { deploymentPlans(filter: $filter) { nodes { name } } }"
-    for wanted, names in (
-        ({"stage": ["DONE"]}, ["done"]),
-        ({"stage": ["GATED", "DONE"]}, ["ready", "done"]),
-        ({"stage": ["DONE"], "status": ["READY"]}, []),
-        ({"workflowId": encode_id("Workflow", workflow.id)}, ["done"]),
-        ({"workflowId": encode_id("User", workflow.id)}, []),
-        ({"userId": encode_id("User", api.acme.principal.user_id)}, ["ready", "done"]),
-        ({"scheduled": {"from": "2026-01-31T08:00:00Z", "to": "2026-01-31T08:00:01Z"}}, ["done"]),
-        ({"scheduled": {"to": "2026-01-31T09:00:00+01:00"}}, []),
-        ({"stack": {"eq": "other"}}, ["ready"]),
-        ({"type": ["MANUAL"]}, []),
-    ):
-        found = (await api.data(plans, {"filter": wanted}))["deploymentPlans"]["nodes"]
-        assert [node["name"] for node in found] == names, wanted
-    jobs = "query ($filter: JobFilter) { orchestrationJobs(filter: $filter) { nodes { plan { name } } } }"
-    for searched, names in (
-        ({"resourceId": encode_id("CloudResource", resource.id)}, ["done"]),
-        ({"planId": encode_id("DeploymentPlan", ready.id)}, ["ready"]),
-        ({"stage": ["ACTIVE"]}, ["ready"]),
-        ({"started": {"from": "2026-01-31T08:00:00Z"}}, ["done"]),
-        ({"direction": "ROLLBACK"}, []),
-    ):
-        found = (await api.data(jobs, {"filter": searched}))["orchestrationJobs"]["nodes"]
-        assert [node["plan"]["name"] for node in found] == names, searched
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {"name": {"contains": "x" * 201}},
-        {"name": {"eq": "a\u0000b"}},
-        {"created": {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}},
-        {"name": {"in": ["x"] * 101}},
-    ],
-)
-async def test_a_senseless_filter_is_refused(api: Api, wanted: dict[str, Any]) -> None:
-    answer = await api.ask("query ($f: PlanFilter) { deploymentPlans(filter: $f) { nodes { id } } }", {"f": wanted})
-    assert answer["errors"][0]["extensions"]["code"] in {"INVALID", "LIMIT_EXCEEDED"}
-    assert answer["errors"][0]["extensions"]["path"][:1] == ["filter"]
 
 
 async def test_resource_types_are_those_of_the_catalogue(api: Api) -> None:
