@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import strawberry
-from app.auth.authenticator import Authenticator
-from app.auth.principal import Principal
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth.authenticator import Authenticator
+from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Transaction

@@ -12,13 +12,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.dataloader import DataLoader
 
 from app.db import models, pages
 from app.db.pages import Count, Page, Window
 from app.db.uow import Database
+from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
 from app.reads import jobs, plans, resources, steps, templates, tenants, workflows

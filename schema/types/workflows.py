@@ -7,11 +7,11 @@ from __future__ import annotations
 from datetime import datetime
 
 import strawberry
-from app.domain.definitions.workflow import StepDefinition
 from strawberry.scalars import JSON
 
 from app.db import models
 from app.domain import retrying
+from app.domain.definitions.workflow import StepDefinition
 from app.domain.enums import DefinitionStatus, ErrorClass, FailureStrategy, StepType, WorkflowType
 from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
