@@ -37,11 +37,14 @@ def create_role(role: str) -> None:
         f"""
         DO $$
         BEGIN
-            BEGIN
-                CREATE ROLE {role} NOLOGIN NOINHERIT;
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN
-                NULL;
-            END;
+            -- Asked first, so that whoever may not make roles can work with those that somebody made for them.
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
+                BEGIN
+                    CREATE ROLE {role} NOLOGIN NOINHERIT;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                    NULL;
+                END;
+            END IF;
             IF current_setting('server_version_num')::int >= 160000 THEN
                 IF NOT pg_has_role(current_user, '{role}', 'SET') THEN
                     EXECUTE 'GRANT {role} TO CURRENT_USER WITH INHERIT FALSE, SET TRUE';
