@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import dramatiq
 
 from app.messages import StepDue
 
-Handler = Callable[[StepDue], Awaitable[None]]
+Handler = Callable[[StepDue], None]
 
 
-def declare_actors(
-    broker: dramatiq.Broker, on_step_due: Handler | None = None
-) -> dict[type, dramatiq.Actor[..., object]]:
+def declare_actors(broker: dramatiq.Broker, on_step_due: Handler | None = None) -> None:
     """Declare every actor on `broker`. A process that only rings needs no handler."""
 
-    async def step_due(tenant_id: int, job_id: int, step_run_id: int) -> None:
+    def step_due(tenant_id: int, job_id: int, step_run_id: int) -> None:
         if on_step_due is None:
             message = "this process rings doorbells; it does not answer them"
             raise RuntimeError(message)
-        await on_step_due(StepDue(tenant_id, job_id, step_run_id))
+        on_step_due(StepDue(tenant_id, job_id, step_run_id))
 
-    actor = dramatiq.actor(step_due, broker=broker, actor_name=StepDue.actor, queue_name=StepDue.queue)
-    return {StepDue: actor}
+    dramatiq.actor(step_due, broker=broker, actor_name=StepDue.actor, queue_name=StepDue.queue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import AsyncIO, Middleware
+from dramatiq.middleware import Middleware
 
 NAMESPACE = "windlass"
 # A dead consumer's messages are taken over after this long; the tick has rung again by then, so it need not be short.
@@ -16,7 +16,7 @@ def make_broker(redis_url: str, *middleware: Middleware) -> dramatiq.Broker:
     """A broker on Redis or Valkey. By URL, because then the client does not repeat commands that may have worked."""
     return RedisBroker(
         url=redis_url,
-        middleware=[AsyncIO(), *middleware],
+        middleware=list(middleware),
         namespace=NAMESPACE,
         heartbeat_timeout=_HEARTBEAT_MILLISECONDS,
         maintenance_chance=_MAINTENANCE_PER_MILLION,

@@ -1,7 +1,10 @@
-"""A worker process: one Dramatiq worker, one event loop, one lease.
+"""A worker process: one Dramatiq worker that hears doorbells, one event loop that answers them, one lease.
 
 Dramatiq's own command line starts several processes and stops them all when one dies; here each process stands alone
 and whoever supervises it (the `up` command, a container runtime) starts it again.
+
+A doorbell is acknowledged when its answering has begun: it carries nothing, and the row it points to says that it is due
+until the step is claimed. So one Dramatiq thread is enough for any number of steps at a time.
 """
 
 from __future__ import annotations
@@ -10,19 +13,19 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import dramatiq
 import structlog
-from dramatiq.asyncio import get_event_loop_thread
-from dramatiq.middleware import Middleware
 
+from app import clock
 from app.engine.liveness import Worker
 from app.engine.runner import Runner
 from app.messages import StepDue
 from workers.actors import declare_actors
 from workers.house import House, build, runner_of, worker_of
+from workers.loop import LoopThread
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
@@ -37,83 +40,89 @@ class WorkerProcess:
 
     def __init__(self, house: House) -> None:
         self.house = house
+        self.loop = LoopThread()
         self.worker: Worker = worker_of(house)
         self.runner: Runner | None = None
-        self.tasks: list[asyncio.Task[Any]] = []
+        self._hands = threading.BoundedSemaphore(house.settings.worker_threads)
+        self._draining = False
+        self._tasks: list[asyncio.Task[Any]] = []
 
-    async def start(self) -> None:
+    def hear(self, message: StepDue) -> None:
+        """Begin to answer a doorbell; waits while all hands are full, so that others may have the next one."""
+        self._hands.acquire()
+        if self.runner is None or self._draining:
+            self._hands.release()
+            return
+        self.loop.submit(self.runner.run(message)).add_done_callback(self._done)
+
+    def _done(self, answered: Future[None]) -> None:
+        self._hands.release()
+        error = answered.exception() if not answered.cancelled() else None
+        if error is not None:
+            _logger.error("a doorbell could not be answered", exc_info=error)
+
+    def start(self) -> None:
+        """Be a worker with a lease before the first doorbell is heard."""
+        self.loop.start()
+        self.loop.call(self._start())
+
+    async def _start(self) -> None:
         await self.worker.register()
         self.runner = runner_of(self.house, self.worker)
         self.worker.on_cancel = self.runner.cancel
         await self.house.bus.start()
-        settings = self.house.settings
-        self.tasks = [
+        ring_again = self.house.settings.redispatch_seconds
+        self._tasks = [
             asyncio.create_task(self.worker.run()),
-            asyncio.create_task(keep_ticking(self.house.database, None, _TICK_SECONDS, settings.redispatch_seconds)),
+            asyncio.create_task(keep_ticking(self.house.database, None, _TICK_SECONDS, ring_again)),
         ]
         _logger.info("worker ready", worker_id=self.worker.id)
 
-    async def handle(self, message: StepDue) -> None:
-        if self.runner is not None:
-            await self.runner.run(message)
-
-    def let_go(self) -> None:
-        """Begin nothing new: what runs is finished, what follows is left to others."""
+    def drain(self, seconds: float) -> None:
+        """Begin nothing new; wait until every hand is empty, or `seconds` are over."""
+        self._draining = True
         self.worker.draining = True
         if self.runner is not None:
             self.runner.draining = True
+        until = clock.monotonic() + seconds
+        for _ in range(self.house.settings.worker_threads):
+            if not self._hands.acquire(timeout=max(until - clock.monotonic(), 0)):
+                _logger.warning("steps are left to other workers", steps=len(self.runner.running) if self.runner else 0)
+                return
 
-    async def stop(self) -> None:
-        for task in self.tasks:
+    def stop(self) -> None:
+        """Give up the lease: whatever is still in hands is taken over at once."""
+        self.loop.call(self._stop())
+        self.loop.stop()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        # Whatever is still in hands is taken over at once instead of after the lease.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
             await self.worker.leave()
         await self.house.bus.stop()
         await self.house.database.close()
 
 
-class Life(Middleware):
-    """Starts the process's own tasks when the loop of the actors is there, before the first message is taken."""
-
-    def __init__(self, process: WorkerProcess) -> None:
-        self._process = process
-
-    def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
-        _in_loop(self._process.start())
-
-    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
-        _in_loop(self._process.stop())
-
-
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     house = build("windlass-worker")
     process = WorkerProcess(house)
-    declare_actors(house.broker, process.handle)
-    house.broker.add_middleware(Life(process))
+    declare_actors(house.broker, process.hear)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    process.start()
     house.doorbell.start()
-    worker = dramatiq.Worker(
-        house.broker, worker_timeout=_POLL_MILLISECONDS, worker_threads=house.settings.worker_threads
-    )
-    worker.start()
+    ears = dramatiq.Worker(house.broker, worker_timeout=_POLL_MILLISECONDS, worker_threads=1)
+    ears.start()
     stopping.wait()
     _logger.info("worker drains", worker_id=process.worker.id)
-    process.let_go()
-    worker.stop(timeout=int(house.settings.drain_seconds * 1_000))
+    process.drain(house.settings.drain_seconds)
+    ears.stop(timeout=2_000)
     house.doorbell.stop()
-
-
-def _in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    thread = get_event_loop_thread()
-    if thread is None:
-        message = "the event loop of the actors is not running"
-        raise RuntimeError(message)
-    asyncio.run_coroutine_threadsafe(coroutine, thread.loop).result()
+    process.stop()
 
 
 if __name__ == "__main__":

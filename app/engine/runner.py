@@ -57,6 +57,7 @@ class Runner:
         self._recorder = recorder
         self._connections = connections
         self._artifacts = artifacts
+        self._folders: set[Path] = set()
         self._running: dict[int, StepContext] = {}
         self.draining = False
 
@@ -115,8 +116,7 @@ class Runner:
         return ledger.due.pop(0).step_run_id if stay and ledger.due else None
 
     async def _act(self, work: Work, log: StepLog) -> Outcome:
-        folder = self._artifacts / str(work.tenant_id)
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        folder = await self._folder(work.tenant_id)
 
         def connect(name: str) -> AbstractAsyncContextManager[Any]:
             return self._connections.session(work.tenant_id, work.spec.get("provider"), name)
@@ -136,6 +136,14 @@ class Runner:
         if isinstance(outcome, Failed) and outcome.error_class is not ErrorClass.CANCELLED:
             log.failure(outcome.message)
         return outcome
+
+    async def _folder(self, tenant_id: int) -> Path:
+        """The tenant's folder for files."""
+        folder = self._artifacts / str(tenant_id)
+        if folder not in self._folders:
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            self._folders.add(folder)
+        return folder
 
     async def _record(self, work: Work, outcome: Outcome, log: StepLog, *, stay: bool) -> Work | None:
         """Write the outcome, however long the database takes to come back; writing it twice is impossible."""
