@@ -6,9 +6,11 @@ from functools import partial
 
 from strawberry.schema.config import StrawberryConfig
 
+from schema.errors import ERROR_TYPES
 from schema.limits import DocumentCache, OperationGuard
 from schema.masking import MaskingSchema
 from schema.mutations import Mutation
+from schema.payloads import PAYLOAD_TYPES
 from schema.queries import Query
 from schema.scalars import SCALARS
 from schema.subscriptions import Subscription
@@ -21,7 +23,7 @@ def build_schema() -> MaskingSchema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=list(EVENT_TYPES.values()),
+        types=[*EVENT_TYPES.values(), *ERROR_TYPES, *PAYLOAD_TYPES],
         extensions=[partial(OperationGuard, DocumentCache())],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

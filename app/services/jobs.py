@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 
@@ -17,6 +19,7 @@ from app.domain.statuses import JOB, PLAN, STEP, JobStatus, StepStatus
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
+from app.services.records import locked, same_version, store
 
 RETRY = "RETRY"
 SKIP = "SKIP_KEEP_UNKNOWN"
@@ -53,6 +56,53 @@ class ContinueRollback:
 
     job_id: int
     resolutions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateJob:
+    """Changes to what people note about a job; None leaves a field as it is."""
+
+    id: int
+    expected_version: int
+    description: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """A job to be hidden."""
+
+    id: int
+    expected_version: int | None = None
+
+
+async def update(transaction: Transaction, principal: Principal, command: UpdateJob) -> OrchestrationJob:
+    """Change a job's notes. Raises IllegalState once it has ended: then it is history."""
+    authorize(transaction, principal, Permission.WRITE)
+    job = await _locked(transaction, command.id, command.expected_version)
+    if job.status in JOB.closed:
+        message = f"a job that is {job.status} does not change any more"
+        raise IllegalState(message, status=job.status, path=("id",))
+    if command.description is not None:
+        job.description = command.description
+    if command.metadata is not None:
+        job.metadata_ = dict(command.metadata)
+    job.updated_by = transaction.actor
+    await store(transaction, job)
+    return job
+
+
+async def delete(transaction: Transaction, principal: Principal, command: DeleteJob) -> OrchestrationJob:
+    """Hide a job that has ended."""
+    authorize(transaction, principal, Permission.DELETE)
+    job = await _locked(transaction, command.id, command.expected_version)
+    if job.status not in JOB.closed:
+        message = f"a job that is {job.status} cannot be deleted; cancel it first"
+        raise IllegalState(message, status=job.status, path=("id",))
+    job.is_deleted = True
+    job.updated_by = transaction.actor
+    await store(transaction, job)
+    return job
 
 
 async def cancel(
@@ -143,6 +193,17 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     if status is not step.status:
         ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
     step.status, step.worker_id = status, None
+
+
+async def _locked(transaction: Transaction, job_id: int, expected_version: int | None) -> OrchestrationJob:
+    query = select(OrchestrationJob).where(
+        OrchestrationJob.tenant_id == transaction.tenant_id,
+        OrchestrationJob.id == job_id,
+        ~OrchestrationJob.is_deleted,
+    )
+    job = await locked(transaction, query, "job")
+    same_version(job.version, expected_version, "job")
+    return job
 
 
 async def _job(transaction: Transaction, job_id: int) -> OrchestrationJob:

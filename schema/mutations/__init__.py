@@ -1,0 +1,26 @@
+"""What may be changed."""
+
+from __future__ import annotations
+
+import strawberry
+
+from schema.mutations.connections import ConnectionMutations
+from schema.mutations.jobs import JobMutations
+from schema.mutations.plans import PlanMutations
+from schema.mutations.resources import ResourceMutations
+from schema.mutations.templates import TemplateMutations
+from schema.mutations.tenants import TenantMutations
+from schema.mutations.workflows import WorkflowMutations
+
+
+@strawberry.type
+class Mutation(
+    PlanMutations,
+    JobMutations,
+    TemplateMutations,
+    WorkflowMutations,
+    ResourceMutations,
+    ConnectionMutations,
+    TenantMutations,
+):
+    """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

@@ -1,0 +1,149 @@
+"""Expected refusals as data: one GraphQL type for each kind that has something to say beyond its message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import strawberry
+
+from app.domain import errors
+from schema.enums import Permission
+from schema.types.diagnostics import Diagnostic
+from schema.types.graphs import GraphEdge
+from schema.types.previews import Preview
+
+
+@strawberry.enum(description="Stable; treat a value you do not know as INVALID.")
+class UserErrorCode(StrEnum):
+    INVALID = "INVALID"
+    REQUIRED = "REQUIRED"
+    NOT_FOUND = "NOT_FOUND"
+    FORBIDDEN = "FORBIDDEN"
+    CONFLICT = "CONFLICT"
+    STALE_VERSION = "STALE_VERSION"
+    STALE_PREVIEW = "STALE_PREVIEW"
+    ILLEGAL_STATE = "ILLEGAL_STATE"
+    CYCLE = "CYCLE"
+    UNKNOWN_REFERENCE = "UNKNOWN_REFERENCE"
+    TYPE_MISMATCH = "TYPE_MISMATCH"
+    LOCKED = "LOCKED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    POLICY_DENIED = "POLICY_DENIED"
+    APPROVAL_REQUIRED = "APPROVAL_REQUIRED"
+    IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+
+
+@strawberry.interface(description="Why a mutation was refused. Nothing was written.")
+class UserError:
+    code: UserErrorCode
+    message: str
+    path: list[str] | None = strawberry.field(description="Path into `input`.")
+
+
+@strawberry.type(description="A refusal with nothing to add to its message.")
+class SimpleUserError(UserError):
+    pass
+
+
+@strawberry.type(description="The input makes no sense; every fault that was found is named.")
+class ValidationError(UserError):
+    diagnostics: list[Diagnostic]
+
+
+@strawberry.type(description="Dependencies run in circles.")
+class CycleError(UserError):
+    cycle: list[GraphEdge] = strawberry.field(description="The edges of every circle, one after the other.")
+
+
+@strawberry.type(description="It collides with what is there.")
+class ConflictError(UserError):
+    current_version: int | None
+
+
+@strawberry.type(description="What would happen is no longer what was reviewed.")
+class StalePreviewError(UserError):
+    current: Preview
+
+
+@strawberry.type(description="The object's status does not permit it.")
+class IllegalStateError(UserError):
+    status: str
+
+
+@strawberry.type(description="A job is working on the same resources.")
+class LockedError(UserError):
+    pass
+
+
+@strawberry.type(description="The token, or the person behind it, may not do this.")
+class PermissionError(UserError):  # noqa: A001  the public contract's name
+    required: Permission
+
+
+@strawberry.type(description="The tenant has used up what it was given.")
+class QuotaError(UserError):
+    key: str
+    limit: int
+    used: int
+
+
+ERROR_TYPES = (
+    SimpleUserError,
+    ValidationError,
+    CycleError,
+    ConflictError,
+    StalePreviewError,
+    IllegalStateError,
+    LockedError,
+    PermissionError,
+    QuotaError,
+)
+
+
+def user_errors(error: errors.DomainError) -> list[UserError]:
+    """The GraphQL objects of a refusal; several where it holds several."""
+    if isinstance(error, errors.Several):
+        return [one for inner in error.errors for one in user_errors(inner)]
+    for kind, build in _BUILDERS:
+        if isinstance(error, kind):
+            return [build(error, _common(error))]
+    return [SimpleUserError(**_common(error))]
+
+
+def _common(error: errors.DomainError) -> dict[str, Any]:
+    return {"code": UserErrorCode(error.code), "message": error.message, "path": list(error.path) or None}
+
+
+Builder = Callable[[Any, dict[str, Any]], UserError]
+
+# The first kind that fits; the special ones stand before those they are kinds of.
+_BUILDERS: tuple[tuple[type[errors.DomainError], Builder], ...] = (
+    (
+        errors.Cyclic,
+        lambda error, common: CycleError(
+            **common, cycle=[GraphEdge.of(edge) for cycle in error.cycles for edge in cycle]
+        ),
+    ),
+    (
+        errors.Invalid,
+        lambda error, common: ValidationError(
+            **common, diagnostics=[Diagnostic.of(found) for found in error.diagnostics]
+        ),
+    ),
+    (
+        errors.StalePreview,
+        lambda error, common: StalePreviewError(**common, current=Preview.of_json(error.current)),
+    ),
+    (errors.StaleVersion, lambda error, common: ConflictError(**common, current_version=error.current)),
+    (errors.Locked, lambda _error, common: LockedError(**common)),
+    (errors.Conflict, lambda _error, common: ConflictError(**common, current_version=None)),
+    (errors.IllegalState, lambda error, common: IllegalStateError(**common, status=str(error.status))),
+    (errors.Forbidden, lambda error, common: PermissionError(**common, required=Permission(error.required))),
+    (
+        errors.QuotaExceeded,
+        lambda error, common: QuotaError(**common, key=error.key, limit=error.limit, used=error.used),
+    ),
+)

@@ -1,0 +1,100 @@
+"""Mutations of orchestration jobs."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db.uow import Transaction
+from app.services import jobs
+from schema.context import Info
+from schema.enums import CancelMode, CancelOutcome, RollbackResolution
+from schema.fields import described
+from schema.nodes import number_in
+from schema.payloads import DeletedPayload, JobPayload, mapping, mutate
+
+_JOB = "OrchestrationJob"
+
+
+@strawberry.input
+class CancelJobInput:
+    idempotency_key: str
+    job_id: strawberry.ID
+    mode: CancelMode = CancelMode.GRACEFUL
+    outcome: CancelOutcome = CancelOutcome.KEEP
+    reason: str | None = None
+
+
+@strawberry.input
+class RollbackResolutionInput:
+    step_key: str
+    action: RollbackResolution
+
+
+@strawberry.input
+class ContinueRollbackInput:
+    idempotency_key: str
+    job_id: strawberry.ID
+    resolutions: list[RollbackResolutionInput]
+
+
+@strawberry.input(description="A field that is left out or null stays as it is.")
+class UpdateJobInput:
+    idempotency_key: str
+    id: strawberry.ID
+    expected_version: int
+    description: str | None = None
+    metadata: JSON | None = None
+
+
+@strawberry.input
+class DeleteJobInput:
+    idempotency_key: str
+    id: strawberry.ID
+    expected_version: int | None = None
+
+
+@strawberry.type
+class JobMutations:
+    @described("GRACEFUL waits for running steps, INTERRUPT asks them to stop, FORCE does not wait.")
+    async def cancel_job(self, info: Info, input: CancelJobInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = jobs.CancelJob(number_in(input.job_id, _JOB), input.mode, input.outcome, input.reason)
+            job = await jobs.cancel(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "cancelJob", input, verb)
+
+    @described("Goes on with a rollback that failed, in a new job; steps that are not named are tried again.")
+    async def continue_rollback(self, info: Info, input: ContinueRollbackInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            resolutions = tuple((item.step_key, item.action.value) for item in input.resolutions)
+            command = jobs.ContinueRollback(number_in(input.job_id, _JOB), resolutions)
+            context = info.context
+            job = await jobs.continue_rollback(transaction, context.principal, command, context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "continueRollback", input, verb)
+
+    @described("What people note about a job. A job that has ended does not change any more.")
+    async def update_orchestration_job(self, info: Info, input: UpdateJobInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = jobs.UpdateJob(
+                id=number_in(input.id, _JOB),
+                expected_version=input.expected_version,
+                description=input.description,
+                metadata=mapping(input.metadata, "metadata"),
+            )
+            job = await jobs.update(transaction, info.context.principal, command)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "updateOrchestrationJob", input, verb)
+
+    @described("Hides a job that has ended.")
+    async def delete_orchestration_job(self, info: Info, input: DeleteJobInput) -> DeletedPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = jobs.DeleteJob(number_in(input.id, _JOB), input.expected_version)
+            await jobs.delete(transaction, info.context.principal, command)
+            return {}
+
+        return await mutate(info, DeletedPayload, "deleteOrchestrationJob", input, verb, deleted_id=input.id)

@@ -1,0 +1,187 @@
+"""Mutations of deployment plans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+from app.db.uow import Transaction
+from app.services import plans
+from schema.context import Info
+from schema.enums import FailureStrategy, PlanType, RetryMode, RollbackScope
+from schema.fields import described
+from schema.nodes import number_in
+from schema.payloads import JobPayload, PlanPayload, mapping, mutate
+
+_PLAN = "DeploymentPlan"
+
+
+@strawberry.input
+class CreatePlanInput:
+    idempotency_key: str
+    name: str
+    type: PlanType
+    description: str | None = None
+    workflow_id: strawberry.ID | None = None
+    template_revision_id: strawberry.ID | None = None
+    parameters: JSON | None = None
+    configuration: JSON | None = None
+    stack: str | None = strawberry.field(
+        default=None, description="Plans of the same stack change the same resources; the plan's name by default."
+    )
+    failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
+    rollback_scope: RollbackScope = RollbackScope.JOB
+    valid_until: datetime | None = None
+    submit: bool = True
+    metadata: JSON | None = None
+
+    def command(self) -> plans.CreatePlan:
+        return plans.CreatePlan(
+            name=self.name,
+            type=self.type,
+            description=self.description,
+            workflow_id=None if self.workflow_id is None else number_in(self.workflow_id, "Workflow"),
+            template_revision_id=None
+            if self.template_revision_id is None
+            else number_in(self.template_revision_id, "TemplateRevision"),
+            parameters=mapping(self.parameters, "parameters"),
+            configuration=mapping(self.configuration, "configuration"),
+            stack=self.stack,
+            failure_strategy=self.failure_strategy,
+            rollback_scope=self.rollback_scope,
+            valid_until=self.valid_until,
+            metadata=mapping(self.metadata, "metadata"),
+            submit=self.submit,
+        )
+
+
+@strawberry.input(description="A field that is left out or null stays as it is.")
+class UpdatePlanInput:
+    idempotency_key: str
+    id: strawberry.ID
+    expected_version: int
+    name: str | None = None
+    description: str | None = None
+    parameters: JSON | None = None
+    configuration: JSON | None = None
+    failure_strategy: FailureStrategy | None = None
+
+
+@strawberry.input
+class PlanActionInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    expected_version: int | None = None
+    comment: str | None = None
+
+    def command(self) -> plans.PlanAction:
+        return plans.PlanAction(number_in(self.plan_id, _PLAN), self.expected_version, self.comment)
+
+
+@strawberry.input
+class ExecutePlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    expected_preview_hash: str | None = strawberry.field(
+        default=None,
+        description="Refused with StalePreviewError when what would happen has changed since; MANUAL plans need it.",
+    )
+
+
+@strawberry.input
+class RetryPlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    mode: RetryMode
+
+
+@strawberry.input
+class RollbackPlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    scope: RollbackScope = RollbackScope.JOB
+
+
+@strawberry.type
+class PlanMutations:
+    @described("Validated, previewed and, if IMMEDIATE, started at once; stored as a draft with submit: false.")
+    async def create_plan(self, info: Info, input: CreatePlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.create(transaction, context.principal, input.command(), context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "createPlan", input, verb)
+
+    @described("Only what has not begun can be changed; it is a draft again afterwards.")
+    async def update_plan(self, info: Info, input: UpdatePlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.UpdatePlan(
+                id=number_in(input.id, _PLAN),
+                expected_version=input.expected_version,
+                name=input.name,
+                description=input.description,
+                parameters=mapping(input.parameters, "parameters"),
+                configuration=mapping(input.configuration, "configuration"),
+                failure_strategy=input.failure_strategy,
+            )
+            plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "updatePlan", input, verb)
+
+    @described("Validates and previews a draft. One with faults becomes INVALID and shows them as diagnostics.")
+    async def submit_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.submit(transaction, context.principal, input.command(), context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "submitPlan", input, verb)
+
+    @described("Runs a plan that is READY.")
+    async def execute_plan(self, info: Info, input: ExecutePlanInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.ExecutePlan(number_in(input.plan_id, _PLAN), input.expected_preview_hash)
+            job = await plans.execute(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "executePlan", input, verb)
+
+    @described("A running plan is stopped gracefully and keeps what it has; see cancelJob for more.")
+    async def cancel_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.cancel(transaction, context.principal, input.command(), context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "cancelPlan", input, verb)
+
+    @described("Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew.")
+    async def retry_plan(self, info: Info, input: RetryPlanInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.RetryPlan(number_in(input.plan_id, _PLAN), input.mode)
+            job = await plans.retry(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "retryPlan", input, verb)
+
+    @described("Undoes the last job of a plan that failed, in a new job.")
+    async def rollback_plan(self, info: Info, input: RollbackPlanInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.RollbackPlan(number_in(input.plan_id, _PLAN), input.scope)
+            job = await plans.rollback(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "rollbackPlan", input, verb)
+
+    @described("Hides a plan that is not under way. What it deployed stays.")
+    async def delete_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            await plans.delete(transaction, context.principal, input.command(), context.dependencies)
+            return {}
+
+        return await mutate(info, PlanPayload, "deletePlan", input, verb)

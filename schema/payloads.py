@@ -1,0 +1,168 @@
+"""What mutations answer: the object, or why not. One runner carries every mutation out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import strawberry
+
+from app.db.uow import Transaction
+from app.domain.errors import DomainError, TypeMismatch
+from app.services import idempotency
+from schema.context import Info
+from schema.errors import UserError, user_errors
+from schema.nodes import load
+from schema.types.jobs import OrchestrationJob
+from schema.types.plans import DeploymentPlan
+from schema.types.provider_connections import ProviderConnection
+from schema.types.resources import CloudResource
+from schema.types.templates import ResourceTemplate, TemplateRevision
+from schema.types.tenants import Tenant
+from schema.types.tokens import ApiToken
+from schema.types.users import User
+from schema.types.workflows import Workflow, WorkflowStep
+
+
+@strawberry.interface(
+    description="`replayed` is true when the idempotency key was seen before: then nothing was done again."
+)
+class Payload:
+    user_errors: list[UserError]
+    replayed: bool
+    request_id: str
+
+
+@strawberry.type
+class PlanPayload(Payload):
+    plan: DeploymentPlan | None = None
+
+
+@strawberry.type
+class JobPayload(Payload):
+    job: OrchestrationJob | None = None
+    plan: DeploymentPlan | None = None
+
+
+@strawberry.type
+class TemplatePayload(Payload):
+    resource_template: ResourceTemplate | None = None
+    revision: TemplateRevision | None = None
+
+
+@strawberry.type
+class WorkflowPayload(Payload):
+    workflow: Workflow | None = None
+
+
+@strawberry.type
+class WorkflowStepPayload(Payload):
+    workflow_step: WorkflowStep | None = None
+    workflow: Workflow | None = None
+
+
+@strawberry.type
+class ResourcePayload(Payload):
+    cloud_resource: CloudResource | None = None
+
+
+@strawberry.type
+class TenantPayload(Payload):
+    tenant: Tenant | None = None
+
+
+@strawberry.type
+class UserPayload(Payload):
+    user: User | None = None
+
+
+@strawberry.type
+class ApiTokenPayload(Payload):
+    api_token: ApiToken | None = None
+    text: str | None = strawberry.field(default=None, description="The token itself: shown here, once, never again.")
+
+
+@strawberry.type
+class ConnectionPayload(Payload):
+    connection: ProviderConnection | None = None
+
+
+@strawberry.type
+class DeletedPayload(Payload):
+    deleted_id: strawberry.ID | None = strawberry.field(default=None, description="What is no longer shown.")
+
+
+PAYLOAD_TYPES = (
+    PlanPayload,
+    JobPayload,
+    TemplatePayload,
+    WorkflowPayload,
+    WorkflowStepPayload,
+    ResourcePayload,
+    TenantPayload,
+    UserPayload,
+    ApiTokenPayload,
+    ConnectionPayload,
+    DeletedPayload,
+)
+# The GraphQL type and the loader of each object that an outcome can name.
+_OBJECTS = {
+    "plan": ("DeploymentPlan", "plan"),
+    "job": ("OrchestrationJob", "job"),
+    "resource_template": ("ResourceTemplate", "template"),
+    "revision": ("TemplateRevision", "revision"),
+    "workflow": ("Workflow", "workflow"),
+    "workflow_step": ("WorkflowStep", "workflow_step"),
+    "cloud_resource": ("CloudResource", "resource"),
+    "tenant": ("Tenant", "tenant"),
+    "user": ("User", "user"),
+    "api_token": ("ApiToken", "token"),
+    "connection": ("ProviderConnection", "connection"),
+}
+
+Answer = TypeVar("Answer", bound=Payload)
+# What a verb did: the rows it is about, by the payload's field names.
+Verb = Callable[[Transaction], Awaitable[dict[str, int | None]]]
+
+
+async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, verb: Verb, **beside: Any) -> Answer:
+    """Carry a mutation out in one transaction, once for each idempotency key, and answer with what it is about.
+
+    A refusal rolls everything back and comes as userErrors. `given` is the input, which the key stands for; `beside`
+    goes into the payload as it is when nothing was refused.
+    """
+    context = info.context
+    outcome: dict[str, int | None] = {}
+    replayed = False
+    try:
+        async with context.write() as transaction:
+            outcome, replayed = await idempotency.once(
+                transaction, operation, given.idempotency_key, _document(given), lambda: verb(transaction)
+            )
+    except DomainError as error:
+        return payload(user_errors=user_errors(error), replayed=False, request_id=context.request_id)
+    objects = {name: await _object(info, name, number) for name, number in outcome.items()}
+    return payload(user_errors=[], replayed=replayed, request_id=context.request_id, **objects, **beside)
+
+
+async def _object(info: Info, name: str, number: int | None) -> Any:
+    kind, loader = _OBJECTS[name]
+    return await load(getattr(info.context.loaders, loader), number, kind)
+
+
+def mapping(value: Any, *path: str) -> dict[str, Any] | None:
+    """A JSON argument that has to be an object, or null. Raises TypeMismatch."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        message = f"{path[-1]} is a JSON object"
+        raise TypeMismatch(message, path=path)
+    return value
+
+
+def _document(given: Any) -> Any:
+    """An input as JSON, without the key itself."""
+    document = dataclasses.asdict(given)
+    document.pop("idempotency_key")
+    return {name: value for name, value in document.items() if value is not strawberry.UNSET}
