@@ -44,7 +44,7 @@ async def tenant(database: Database, slug: str = "acme") -> Access:
 
 async def user(admin: Access, role: Role, email: str | None = None) -> User:
     """One more person of the administrator's tenant."""
-    address = email or f"{role.lower()}@{admin.principal.tenant_slug}.example"
+    address = email or f"new-{role.lower()}@{admin.principal.tenant_slug}.example"
     async with admin.write() as transaction:
         return await users.create(transaction, admin.principal, users.CreateUser(address, role.title(), role))
 
