@@ -58,6 +58,9 @@ class Everything:
         self._stopping = threading.Event()
         self._began = clock.monotonic()
         self._token = ""
+        # One that was killed leaves its addresses behind; nobody shall take them for ours.
+        self._addresses = folder / "up.json"
+        self._addresses.unlink(missing_ok=True)
 
     def run(self) -> None:
         """Start everything, keep it running, stop it."""
@@ -68,7 +71,7 @@ class Everything:
             self._keep()
         finally:
             self._say("stopping")
-            (self._folder / "up.json").unlink(missing_ok=True)
+            self._addresses.unlink(missing_ok=True)
             self._supervisor.stop()
             for server in reversed(self._servers.values()):
                 server.stop()
@@ -143,7 +146,7 @@ class Everything:
                     server.start()
                     changed = True
             if changed:
-                known = json.loads((self._folder / "up.json").read_text())
+                known = json.loads(self._addresses.read_text())
                 self._write(known["database"], known["redis"])
 
     def _write(self, database_url: str, redis_url: str) -> None:
@@ -161,7 +164,7 @@ class Everything:
         fresh.unlink(missing_ok=True)
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(document, indent=2))
-        fresh.replace(self._folder / "up.json")
+        fresh.replace(self._addresses)
 
     def _tell(self) -> None:
         seconds = clock.monotonic() - self._began
@@ -169,7 +172,7 @@ class Everything:
             f"\nready after {seconds:.1f} s\n"
             f"  GraphQL   http://127.0.0.1:{self._port}/graphql   (WebSocket: ws://127.0.0.1:{self._port}/graphql)\n"
             f"  token     {self._token}\n"
-            f"  addresses {self._folder / 'up.json'}\n"
+            f"  addresses {self._addresses}\n"
             "  try       windlass submit examples/onboarding-broken/onboarding-broken.yaml --watch\n"
             "Ctrl-C stops everything; `windlass up --reset` begins with nothing.\n"
         )

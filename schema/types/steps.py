@@ -14,6 +14,7 @@ from strawberry.scalars import JSON
 from app.db import models
 from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepType
 from app.domain.statuses import StepStatus
+from app.services.jobs import RESOLUTIONS
 from schema.context import Info
 from schema.enums import RollbackResolution
 from schema.fields import described
@@ -198,14 +199,10 @@ class RollbackIssue:
 
     @classmethod
     def of(cls, row: models.StepRun) -> RollbackIssue:
-        actions = list(RollbackResolution)
-        if row.resource_id is None:
-            # A task has no recorded state that a person could correct.
-            actions = [RollbackResolution.RETRY, RollbackResolution.SKIP_KEEP_UNKNOWN]
         return cls(
             step=StepRun.of(row),
             error=JobError.of_json(row.error, row.job_id, row.step_key),
-            allowed_actions=actions,
+            allowed_actions=[RollbackResolution(name) for name in RESOLUTIONS],
         )
 
 

@@ -31,6 +31,7 @@ class Up:
 
     @classmethod
     def start(cls, folder: Path, *arguments: str) -> Up:
+        (folder / "up.json").unlink(missing_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
         with (folder.parent / "up.log").open("ab") as log:
             process = subprocess.Popen(
@@ -91,8 +92,20 @@ def up_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def shared_up() -> Iterator[Up]:
+    """One for all tests that leave it as they found it."""
+    folder = Path(tempfile.mkdtemp(prefix="windlass-e2e-"))
+    folder.chmod(0o755)
+    running = Up.start(folder / "data")
+    yield running
+    running.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def up(up_folder: Path) -> Iterator[Up]:
+    """One for a test that kills parts of it."""
     running = Up.start(up_folder)
     yield running
     if running.process.poll() is None:

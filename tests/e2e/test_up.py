@@ -115,11 +115,13 @@ def onboarding(customer: str) -> dict[str, Any]:
     }
 
 
-def test_a_plan_deploys_real_resources_and_is_watched_by_a_foreign_client(up: Up) -> None:
-    job_id = submit(up, templateRevisionId=template(up, onboarding("acme")))
+def test_a_plan_deploys_real_resources_and_is_watched_by_a_foreign_client(shared_up: Up) -> None:
+    job_id = submit(shared_up, templateRevisionId=template(shared_up, onboarding("ada")))
 
     async def watch() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        return await asyncio.gather(frames(up, WATCH, "jobUpdated", job_id), frames(up, LOGS, "jobLogs", job_id))
+        return await asyncio.gather(
+            frames(shared_up, WATCH, "jobUpdated", job_id), frames(shared_up, LOGS, "jobLogs", job_id)
+        )
 
     seen, logged = asyncio.run(watch())
     assert seen[0]["kind"] == "SNAPSHOT"
@@ -129,24 +131,24 @@ def test_a_plan_deploys_real_resources_and_is_watched_by_a_foreign_client(up: Up
     lines = [int(line["seq"]) for frame in logged for line in frame["lines"]]
     assert lines == sorted(set(lines))
     assert lines
-    assert {"acme", "acme_owner"} <= databases(up)
+    assert {"ada", "ada_owner"} <= databases(shared_up)
 
 
-def test_a_plan_that_fails_leaves_nothing_behind(up: Up) -> None:
-    content = onboarding("bolt")
+def test_a_plan_that_fails_leaves_nothing_behind(shared_up: Up) -> None:
+    content = onboarding("eve")
     content["resources"]["connect"] = {
         "type": "postgres.grant",
         "properties": {
-            "role": "bolt_nobody",
+            "role": "eve_nobody",
             "database": "${resources.database.outputs.name}",
             "privileges": ["CONNECT"],
         },
     }
-    ended = settled(up, submit(up, templateRevisionId=template(up, content)))
+    ended = settled(shared_up, submit(shared_up, templateRevisionId=template(shared_up, content)))
     assert ended["status"] == "ROLLED_BACK"
     assert ended["plan"]["status"] == "ROLLED_BACK"
-    assert "bolt_nobody" in ended["error"]["message"]
-    assert not {"bolt", "bolt_owner"} & databases(up)
+    assert "eve_nobody" in ended["error"]["message"]
+    assert not {"eve", "eve_owner"} & databases(shared_up)
 
 
 def slow(up: Up, note: str, seconds: float) -> str:
@@ -210,29 +212,29 @@ def test_killed_servers_come_back(up: Up) -> None:
     up.until(works)
 
 
-def test_the_examples_run_from_the_command_line(up: Up) -> None:
+def test_the_examples_run_from_the_command_line(shared_up: Up) -> None:
     def windlass(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "app.cli", *arguments, "--data-dir", str(up.folder)],
+            [sys.executable, "-m", "app.cli", *arguments, "--data-dir", str(shared_up.folder)],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     good = windlass("submit", "examples/onboarding/onboarding.yaml", "--watch")
     assert good.returncode == 0, good.stdout + good.stderr
     assert "acme is ready; its first backup has" in good.stdout
-    assert {"acme", "acme_owner", "acme_reader"} <= databases(up)
+    assert {"acme", "acme_owner", "acme_reader"} <= databases(shared_up)
     broken = windlass("submit", "examples/onboarding-broken/onboarding-broken.yaml", "--watch")
     assert broken.returncode == 2, broken.stdout + broken.stderr
-    assert not {"bolt", "bolt_owner"} & databases(up)
+    assert not {"bolt", "bolt_owner"} & databases(shared_up)
     again = windlass("apply", "-f", "examples/onboarding", "--dry-run")
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_two_ups_do_not_share_a_folder(up: Up, up_folder: Path) -> None:
+def test_two_ups_do_not_share_a_folder(shared_up: Up) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "app.cli", "up", "--data-dir", str(up_folder), "--port", "0"],
+        [sys.executable, "-m", "app.cli", "up", "--data-dir", str(shared_up.folder), "--port", "0"],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert second.returncode == 1
     assert "another `windlass up` uses" in second.stdout
-    assert up.process.poll() is None
+    assert shared_up.process.poll() is None
