@@ -264,9 +264,7 @@ def in_dependency_order(steps: Iterable[StepView]) -> tuple[StepView, ...]:
     ordered: list[StepView] = []
     placed: set[str] = set()
     while pending:
-        ready = [
-            step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)
-        ]
+        ready = [step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)]
         if not ready:
             message = f"the steps {sorted(pending)} depend on each other in a circle"
             raise ValueError(message)

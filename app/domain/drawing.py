@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
+from typing import Any
 
 from app.domain.lifecycle import Lifecycle
 from app.domain.statuses import JOB, JOB_STAGES, PLAN, PLAN_STAGES, RESOURCE, STEP
@@ -29,7 +29,7 @@ def draw() -> str:
     return "\n".join([_INTRODUCTION, *(_section(machine) for machine in machines), _stages()])
 
 
-def _section(machine: Lifecycle[StrEnum]) -> str:
+def _section(machine: Lifecycle[Any]) -> str:
     lines = [f"## {machine.name.capitalize()}", "", _MEANINGS[machine.name], "", "```mermaid", "stateDiagram-v2"]
     lines.append(f"    [*] --> {machine.initial}")
     lines += [f"    {source} --> {target}: {event}" for source, event, target in machine.edges]
