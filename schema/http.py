@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
+import structlog
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,9 +26,12 @@ from strawberry.types.graphql import OperationType
 
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
+from app.db.uow import DATABASE_AWAY
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
-from schema.masking import BAD_REQUEST, UNAUTHENTICATED, MaskingSchema
+from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
+
+_log = structlog.get_logger("windlass.http")
 
 RESPONSE_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
@@ -98,6 +102,10 @@ class GraphQLEndpoint(GraphQL[Services, None]):
                 {"code": UNAUTHENTICATED, "requestId": request_id},
                 {"WWW-Authenticate": 'Bearer realm="windlass"'},
             )
+        except DATABASE_AWAY:
+            _log.warning("the database does not answer", request_id=request_id, exc_info=True)
+            extensions = {"code": UNAVAILABLE, "requestId": request_id}
+            return _refusal(503, media_type, "try again in a moment", extensions, {"Retry-After": "1"})
         except BadRequest as error:
             extensions = {"code": BAD_REQUEST, "requestId": request_id}
             return _refusal(error.status, media_type, error.message, extensions, error.headers)

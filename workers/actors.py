@@ -20,4 +20,5 @@ def declare_actors(broker: dramatiq.Broker, on_step_due: Handler | None = None) 
             raise RuntimeError(message)
         on_step_due(StepDue(tenant_id, job_id, step_run_id))
 
-    dramatiq.actor(step_due, broker=broker, actor_name=StepDue.actor, queue_name=StepDue.queue)
+    declare = dramatiq.actor(broker=broker, actor_name=StepDue.actor, queue_name=StepDue.queue)
+    declare(step_due)

@@ -14,7 +14,7 @@ _MAINTENANCE_PER_MILLION = 20_000
 
 def make_broker(redis_url: str, *middleware: Middleware) -> dramatiq.Broker:
     """A broker on Redis or Valkey. By URL, because then the client does not repeat commands that may have worked."""
-    return RedisBroker(
+    return RedisBroker(  # type: ignore[no-untyped-call]  # its keyword arguments are untyped
         url=redis_url,
         middleware=list(middleware),
         namespace=NAMESPACE,

@@ -11,9 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
-from app.bus.bus import Bus
-from app.settings import Settings
 
+from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Rings
 from app.engine.claims import Claimer
@@ -24,6 +23,7 @@ from app.engine.recorder import Recorder
 from app.engine.runner import Runner
 from app.providers.registry import Registry
 from app.providers.sessions import Sessions
+from app.settings import Settings
 from app.telemetry import logging
 from workers.broker import make_broker
 from workers.doorbell import Doorbell

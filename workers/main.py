@@ -3,8 +3,8 @@
 Dramatiq's own command line starts several processes and stops them all when one dies; here each process stands alone
 and whoever supervises it (the `up` command, a container runtime) starts it again.
 
-A doorbell is acknowledged when its answering has begun: it carries nothing, and the row it points to says that it is due
-until the step is claimed. So one Dramatiq thread is enough for any number of steps at a time.
+A doorbell is acknowledged when its answering has begun: it carries nothing, and the row it points to says that it is
+due until the step is claimed. So one Dramatiq thread is enough for any number of steps at a time.
 """
 
 from __future__ import annotations

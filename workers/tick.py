@@ -10,8 +10,7 @@ import structlog
 from app.engine.ticking import tick
 
 if TYPE_CHECKING:
-    from app.bus.bus import Bell
-
+    from app.bus.bells import Bell
     from app.db.uow import Database
 
 _logger = structlog.get_logger(__name__)

@@ -120,8 +120,14 @@ def listing_jobs(stage: str | None, limit: int, output: str) -> Command:
 
 
 async def _submit_file(client: Client, path: Path) -> list[str]:
+    """What the plans need may stand in the same file: it is applied before they are handed in."""
     applier = Applier(client, _say)
-    submitted = [await applier.submit(manifest) for manifest in submittable(path, manifests.read(path))]
+    found = manifests.read(path)
+    wanted = submittable(path, found)
+    for manifest in found:
+        if manifest not in wanted:
+            await applier.apply(manifest)
+    submitted = [await applier.submit(manifest) for manifest in wanted]
     return [plan.job_id for plan in submitted if plan.job_id is not None]
 
 

@@ -12,14 +12,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import asyncpg
 import orjson
 from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
 
+# What comes up when the database cannot be reached, whether SQLAlchemy or the driver was asked.
+DATABASE_AWAY = (
+    InterfaceError,
+    OperationalError,
+    PoolTimeout,
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+)
 APP_ROLE = "windlass_app"
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"

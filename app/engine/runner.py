@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app import clock
 from app.db.ledger import Ledger
-from app.db.uow import Database, Transaction
+from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.enums import ErrorClass
 from app.domain.statuses import JobStatus
 from app.engine import outputs
@@ -36,7 +36,8 @@ _logger = structlog.get_logger(__name__)
 # How long one worker thread stays with one job before it lets others have a turn.
 _TURN_SECONDS = 2.0
 _RECORD_FOR_SECONDS = 60.0
-_LOST_CONNECTION = (OperationalError, InterfaceError, DBAPIError, ConnectionError, TimeoutError, OSError)
+# Anything that the database says while an outcome is written leaves it open whether it was: the fence decides.
+_LOST_CONNECTION = (*DATABASE_AWAY, DBAPIError)
 
 
 class Runner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,7 +105,7 @@ def play(world: World, data: st.DataObject) -> None:
             world.settle()
         else:
             claim(world, key)
-    raise AssertionError("the job does not end")
+    pytest.fail("the job does not end")
 
 
 _DUE = (StepStatus.READY, StepStatus.RETRY_WAIT, StepStatus.UNKNOWN, StepStatus.COMPENSATING)

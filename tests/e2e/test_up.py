@@ -205,7 +205,7 @@ def test_killed_servers_come_back(up: Up) -> None:
 
     def works() -> bool:
         try:
-            return settled(up, slow(up, f"after-{key()}", 0.1))["status"] == "SUCCEEDED"
+            return str(settled(up, slow(up, f"after-{key()}", 0.1))["status"]) == "SUCCEEDED"
         except AssertionError:
             return False
 
