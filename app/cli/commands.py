@@ -30,7 +30,7 @@ _LOG = """query($id: ID!, $filter: LogFilter, $after: Cursor) { orchestrationJob
   logs(filter: $filter, first: 500, after: $after) { nodes { at level stepKey attempt stream message }
     pageInfo { hasNextPage endCursor } } } }"""
 _BY_NAME = """query($name: String!) { deploymentPlans(filter: {name: {eq: $name}}, first: 1) { nodes {
-  id status version } } }"""
+  id status version preview { hash } } } }"""
 _PLAN = "plan { id status activeJob { id } lastJob { id } diagnostics { code message path } }"
 _SUBMIT = f"mutation($input: PlanActionInput!) {{ submitPlan(input: $input) {{ {_PLAN} {_ERRORS} }} }}"
 _EXECUTE = f"mutation($input: ExecutePlanInput!) {{ executePlan(input: $input) {{ job {{ id }} {_ERRORS} }} }}"
@@ -145,7 +145,8 @@ async def _submit_name(client: Client, name: str) -> list[str]:
         if plan["status"] == "INVALID":
             raise CommandFailed(*(f"{'.'.join(d['path'])}: {d['message']} ({d['code']})" for d in plan["diagnostics"]))
     elif plan["status"] == "READY":
-        job = (await client.mutate(_EXECUTE, given))["job"]
+        reviewed = {**given, "expectedPreviewHash": plan["preview"] and plan["preview"]["hash"]}
+        job = (await client.mutate(_EXECUTE, reviewed))["job"]
     else:
         message = f"plan {name} is {plan['status']}: submit a file to make a new one"
         raise CommandFailed(message)

@@ -142,7 +142,9 @@ def _sign(job: OrchestrationJob, transaction: Transaction) -> None:
 
 async def _resources(transaction: Transaction, plan: DeploymentPlan, steps: Sequence[PlannedStep]) -> dict[str, int]:
     """The ids of the resources that the steps work on; those that do not exist yet are entered as PLANNED."""
-    wanted = {step.resource_key: step for step in steps if step.resource_key is not None}
+    # Several steps may work on one resource; the one that brings it about says what it is.
+    by_weight = sorted(steps, key=lambda step: step.operation is OperationKind.APPLY)
+    wanted = {step.resource_key: step for step in by_weight if step.resource_key is not None}
     found = await transaction.session.execute(
         select(CloudResource).where(
             CloudResource.tenant_id == transaction.tenant_id,

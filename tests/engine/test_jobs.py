@@ -207,3 +207,23 @@ async def test_resume_keeps_what_succeeded(workshop: Workshop) -> None:
     tries = await workshop.rows("SELECT 1 FROM step_attempt a JOIN step_run s ON s.id = a.step_run_id"
                                 " WHERE s.job_id = :job AND s.step_key = 'once'", job=job.id)  # fmt: skip
     assert tries == []
+
+
+async def test_a_resource_that_is_made_and_then_worked_on_is_one_resource(workshop: Workshop) -> None:
+    template = await workshop.template(
+        {"resources": {"a": note("a"), "b": note("b", "${resources.a.outputs.checksum}")}}
+    )
+    workflow = await workshop.workflow(
+        {"key": "all", "type": "RESOURCE_CREATE", "order": 1, "configuration": {"resource": "*"}},
+        {
+            "key": "grow",
+            "type": "RESOURCE_SCALE",
+            "order": 2,
+            "configuration": {"resource": "a"},
+            "inputs": {"size": 3},
+        },
+    )
+    job = await workshop.settle(await workshop.submit(template, workflow))
+    assert job.status is JobStatus.SUCCEEDED
+    rows = await workshop.rows("SELECT resource_key, applied->>'size' AS size FROM cloud_resource ORDER BY 1")
+    assert [tuple(row) for row in rows] == [("a", "3"), ("b", "1")]
