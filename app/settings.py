@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     # Seals secrets: 32 bytes in base64.
     secret_key: str | None = None
-    # The server that the demo tenant's connection leads to; `windlass up` sets it to the embedded one.
+    # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
     worker_threads: int = 8

@@ -82,13 +82,13 @@ def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
     sealer = Sealer(base64.b64decode(settings.required("secret_key")))
-    registry = Registry.default()
-    defaults = {"postgres": {"url": settings.default_postgres_url}} if settings.default_postgres_url else {}
+    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
+    registry = Registry.default(sockets=False)
     return Runner(
         house.database,
         Claimer(worker.id, registry, sealer),
         Executor(registry),
         Recorder(registry, sealer, random.random),
-        Connections(house.database, sealer, Sessions(registry), {**defaults, "core": {}}),
+        Connections(house.database, sealer, Sessions(registry), {"core": {}}),
         settings.data_dir / "artifacts",
     )
