@@ -96,6 +96,7 @@ async def seeded(settings: Settings, token: str | None) -> tuple[str, str]:
     from app.services.embedded_connection import ensure_connection
     from app.services.seeding import seed_demo
 
+    settings.required("database_url")
     result = await seed_demo(settings, token)
     await ensure_connection(settings, result.tenant_slug)
     return result.tenant_slug, result.token

@@ -122,6 +122,7 @@ class Supervisor:
 def _copy(source: IO[bytes] | None, name: str, output: IO[str]) -> None:
     if source is None:
         return
-    for raw in source:
-        output.write(f"{name:>11} │ {raw.decode(errors='replace')}")
-        output.flush()
+    with source:
+        for raw in source:
+            output.write(f"{name:>11} │ {raw.decode(errors='replace')}")
+            output.flush()
