@@ -111,8 +111,16 @@ def _pairs(path: Path, before: Value, after: Value) -> Iterator[tuple[Path, Valu
     if inner_before is None or inner_after is None or not (inner_before or inner_after):
         yield path, before, after
         return
-    for key in dict.fromkeys((*inner_after, *inner_before)):
-        yield from _pairs((*path, key), inner_before.get(key), inner_after.get(key))
+    inner = [
+        pair
+        for key in dict.fromkeys((*inner_after, *inner_before))
+        for pair in _pairs((*path, key), inner_before.get(key), inner_after.get(key))
+    ]
+    if (before is None or after is None) and all(is_known(new) and same(old, new) for _, old, new in inner):
+        # An object that comes or goes with nothing but nulls in it is a change all the same.
+        yield path, before, after
+        return
+    yield from inner
 
 
 def _covered(path: Path, pointers: tuple[Path, ...]) -> bool:

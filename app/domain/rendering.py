@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from app.domain.definitions.template import ResourceDefinition, TemplateDefinition
-from app.domain.errors import DomainError, TypeMismatch
+from app.domain.definitions.template import ResourceDefinition
+from app.domain.errors import TypeMismatch
 from app.domain.expressions import embedded
 from app.domain.values import UNKNOWN, Value, reveal
 
@@ -28,28 +28,12 @@ class ResourceInstance:
         return outer if self.each is None else {**outer, "each": self.each}
 
 
-def expand(template: TemplateDefinition, scope: Mapping[str, Value]) -> tuple[ResourceInstance, ...]:
-    """The instances of all resources, what they need first.
+def instances(definition: ResourceDefinition, scope: Mapping[str, Value]) -> Iterator[ResourceInstance]:
+    """The instances of one declared resource, as far as `scope` says.
 
-    A resource whose `when` is false has none. One with `forEach` has one for each element, under "key[element]".
-    Raises Invalid, the path leading from the root of the template, where `when` or `forEach` makes no sense.
+    None when its `when` is false. With `forEach` one for each element, under "key[element]". Raises Invalid, the path
+    leading from the resource, where `when` or `forEach` makes no sense.
     """
-    instances: list[ResourceInstance] = []
-    for key in template.graph.order():
-        here = ("resources", key)
-        try:
-            instances.extend(_instances(template.resources[key], scope))
-        except DomainError as error:
-            raise error.under(*here) from None
-    return tuple(instances)
-
-
-def render_properties(properties: Mapping[str, Value], scope: Mapping[str, Value]) -> dict[str, Value]:
-    """The properties with every expression evaluated; ExpressionError with the path of one that cannot be."""
-    return {name: embedded.render({name: value}, scope)[name] for name, value in properties.items()}
-
-
-def _instances(definition: ResourceDefinition, scope: Mapping[str, Value]) -> Iterator[ResourceInstance]:
     condition = True if definition.when is None else reveal(_rendered(definition.when, scope, "when"))
     if condition is False:
         return

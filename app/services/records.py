@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
-from app.db.models import Base, Tenant
+from app.db.models import Base, DeploymentPlan, Tenant
 from app.db.uow import Transaction
-from app.domain.errors import DomainError, NotFound, StaleVersion
+from app.domain.errors import Conflict, DomainError, NotFound, StaleVersion
+from app.domain.statuses import PLAN
 
 Row = TypeVar("Row")
 
@@ -40,6 +41,23 @@ async def one_at_a_time(transaction: Transaction) -> None:
     await transaction.session.execute(
         select(Tenant.id).where(Tenant.id == transaction.tenant_id).with_for_update(key_share=True)
     )
+
+
+async def refuse_while_used(transaction: Transaction, uses: ColumnElement[bool], what: str) -> None:
+    """Raises Conflict while plans that are not over use the row; `uses` is a condition on DeploymentPlan."""
+    used = await transaction.session.scalar(
+        select(func.count())
+        .select_from(DeploymentPlan)
+        .where(
+            DeploymentPlan.tenant_id == transaction.tenant_id,
+            DeploymentPlan.status.not_in(PLAN.closed | PLAN.settled),
+            ~DeploymentPlan.is_deleted,
+            uses,
+        )
+    )
+    if used:
+        message = f"plans that are not over use this {what}: {used} of them"
+        raise Conflict(message, path=("id",))
 
 
 async def store(transaction: Transaction, row: Base, taken: Mapping[str, DomainError] | None = None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from app import clock
 from app.auth.principal import Principal
@@ -17,11 +17,10 @@ from app.db.uow import Transaction
 from app.domain.definitions.template import TemplateDefinition, parse_template
 from app.domain.enums import DefinitionStatus, Permission, TemplateType
 from app.domain.errors import Conflict, IllegalState
-from app.domain.statuses import PLAN
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.faults import refuse, text_fault
-from app.services.records import locked, one_at_a_time, same_version, store
+from app.services.records import locked, one_at_a_time, refuse_while_used, same_version, store
 
 NAME_LIMIT = 200
 _UNIQUE_NAME = "uq_resource_template_tenant_name"
@@ -161,19 +160,7 @@ async def delete(transaction: Transaction, principal: Principal, command: Templa
     authorize(transaction, principal, Permission.DELETE)
     await one_at_a_time(transaction)
     template = await _find(transaction, command.id, command.expected_version)
-    used = await transaction.session.scalar(
-        select(func.count())
-        .select_from(DeploymentPlan)
-        .where(
-            DeploymentPlan.tenant_id == transaction.tenant_id,
-            DeploymentPlan.template_id == template.id,
-            DeploymentPlan.status.not_in(PLAN.closed | PLAN.settled),
-            ~DeploymentPlan.is_deleted,
-        )
-    )
-    if used:
-        message = f"{used} plans that are not over use this template"
-        raise Conflict(message, path=("id",))
+    await refuse_while_used(transaction, DeploymentPlan.template_id == template.id, "template")
     template.is_deleted = True
     template.updated_by = transaction.actor
     await store(transaction, template)

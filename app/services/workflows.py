@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, Workflow, WorkflowStep
@@ -14,11 +14,10 @@ from app.db.uow import Transaction
 from app.domain.definitions.workflow import StepDefinition, parse_workflow
 from app.domain.enums import DefinitionStatus, Permission, WorkflowType
 from app.domain.errors import Conflict, NotFound
-from app.domain.statuses import PLAN
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.faults import refuse, text_fault
-from app.services.records import locked, one_at_a_time, same_version, store
+from app.services.records import locked, one_at_a_time, refuse_while_used, same_version, store
 
 NAME_LIMIT = 200
 _UNIQUE_NAME = "uq_workflow_tenant_name"
@@ -140,19 +139,7 @@ async def delete(transaction: Transaction, principal: Principal, command: Workfl
     authorize(transaction, principal, Permission.DELETE)
     await one_at_a_time(transaction)
     workflow = await _find(transaction, command.id, command.expected_version)
-    used = await transaction.session.scalar(
-        select(func.count())
-        .select_from(DeploymentPlan)
-        .where(
-            DeploymentPlan.tenant_id == transaction.tenant_id,
-            DeploymentPlan.workflow_id == workflow.id,
-            DeploymentPlan.status.not_in(PLAN.closed | PLAN.settled),
-            ~DeploymentPlan.is_deleted,
-        )
-    )
-    if used:
-        message = f"{used} plans that are not over use this workflow"
-        raise Conflict(message, path=("id",))
+    await refuse_while_used(transaction, DeploymentPlan.workflow_id == workflow.id, "workflow")
     workflow.is_deleted = True
     workflow.is_active = False
     workflow.updated_by = transaction.actor

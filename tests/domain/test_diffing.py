@@ -111,3 +111,7 @@ def _without_nulls(value: Any) -> Any:
         return value
     kept = {key: _without_nulls(item) for key, item in value.items()}
     return {key: item for key, item in kept.items() if item is not None} or None
+
+
+def test_an_object_of_nothing_but_nulls_is_not_nothing() -> None:
+    assert [change.path for change in compare({}, {"a": {"b": None}}).changes] == [("a",)]

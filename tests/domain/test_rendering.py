@@ -6,8 +6,8 @@ import pytest
 
 from app.domain.definitions.template import parse_template
 from app.domain.errors import DomainError
-from app.domain.expressions import MissingReference
-from app.domain.rendering import expand, render_properties
+from app.domain.expressions import MissingReference, embedded
+from app.domain.rendering import instances
 from app.domain.values import UNKNOWN, Secret
 
 
@@ -18,7 +18,7 @@ def keys(parameters: dict[str, Any], **resource: Any) -> list[str]:
             "resources": {"web": {"type": "x", **resource}},
         }
     )
-    return [instance.key for instance in expand(template, {"parameters": parameters})]
+    return [instance.key for instance in instances(template.resources["web"], {"parameters": parameters})]
 
 
 def test_when_decides_and_unknown_does_not() -> None:
@@ -39,34 +39,26 @@ def test_for_each_names_instances_by_key() -> None:
 def test_for_each_refuses_what_has_no_stable_names(zones: Any) -> None:
     with pytest.raises(DomainError) as caught:
         keys({"zones": zones}, forEach="${parameters.zones}")
-    assert caught.value.path == ("resources", "web", "forEach")
+    assert caught.value.path == ("forEach",)
 
 
 def test_when_refuses_what_is_no_bool() -> None:
     with pytest.raises(DomainError) as caught:
         keys({"on": "yes"}, when="${parameters.on}")
-    assert caught.value.path == ("resources", "web", "when")
+    assert caught.value.path == ("when",)
 
 
 def test_instances_see_their_element() -> None:
     template = parse_template(
         {"resources": {"web": {"type": "x", "forEach": {"a": 1}, "properties": {"n": "${each.key}-${each.value}"}}}}
     )
-    (instance,) = expand(template, {})
-    assert render_properties(instance.definition.properties, instance.scope({})) == {"n": "a-1"}
+    (instance,) = instances(template.resources["web"], {})
+    assert embedded.render(instance.definition.properties, instance.scope({})) == {"n": "a-1"}
 
 
-def test_needs_come_first_and_a_fault_has_its_path() -> None:
-    template = parse_template(
-        {
-            "resources": {
-                "b": {"type": "x", "dependsOn": ["a"]},
-                "a": {"type": "x", "properties": {"p": ["${tenant.slug}"]}},
-            }
-        }
-    )
-    first, _ = expand(template, {})
-    assert first.key == "a"
+def test_a_fault_has_its_path() -> None:
+    template = parse_template({"resources": {"a": {"type": "x", "properties": {"p": ["${tenant.slug}"]}}}})
+    (instance,) = instances(template.resources["a"], {})
     with pytest.raises(MissingReference) as caught:
-        render_properties(first.definition.properties, {"tenant": {}})
+        embedded.render(instance.definition.properties, {"tenant": {}})
     assert caught.value.path == ("p", "0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from app.domain.definitions.template import ResourceDefinition, TemplateDefinition
@@ -11,7 +11,8 @@ from app.domain.enums import ChangeAction, ChangeSource
 from app.domain.errors import Diagnostic, DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.planning.deployment import Origin, PlanningCatalogue, RecordedResource
-from app.domain.values import UNKNOWN, Value, reveal
+from app.domain.rendering import ResourceInstance, instances
+from app.domain.values import UNKNOWN, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +45,37 @@ def render_template(
         definition = template.resources[key]
         here = ("content", "resources", key)
         try:
-            instances = list(_instances(definition, scope))
+            found = list(instances(definition, scope))
         except DomainError as error:
             diagnostics.extend(_as_diagnostics(error, here))
             resources[key] = UNKNOWN
             continue
-        for each in instances:
-            instance = _render(definition, each, scope, recorded, catalogue, diagnostics, replaced)
-            if instance is None:
+        for instance in found:
+            resource = _render(instance, scope, recorded, catalogue, diagnostics, replaced)
+            if resource is None:
                 resources[key] = UNKNOWN
                 continue
-            rendered[instance.key] = instance
-            if instance.difference.action is ChangeAction.REPLACE:
+            rendered[resource.key] = resource
+            if resource.difference.action is ChangeAction.REPLACE:
                 replaced.add(key)
-            _expose(resources, instance)
+            _expose(resources, resource)
         if definition.for_each is not None:
             resources.setdefault(key, {})
     return rendered
 
 
-def _instances(definition: ResourceDefinition, scope: Mapping[str, Value]) -> Iterator[Mapping[str, Value] | None]:
-    """None once for a plain resource; {"key", "value"} for each element of a forEach; nothing when `when` is false."""
-    if definition.when is not None and reveal(embedded.render(definition.when, scope)) is False:
-        return
-    if definition.for_each is None:
-        yield None
-        return
-    elements = reveal(embedded.render(definition.for_each, scope))
-    if isinstance(elements, Mapping):
-        for key, value in elements.items():
-            yield {"key": key, "value": value}
-    elif isinstance(elements, list) and all(isinstance(e, str) for e in elements) and len({*elements}) == len(elements):
-        for element in elements:
-            yield {"key": element, "value": element}
-    else:
-        message = (
-            "forEach must be known when planning, and be a map or a list of different strings:"
-            " positions in a list would rename resources when it changes"
-        )
-        raise Invalid(message, path=("forEach",))
-
-
 def _render(
-    definition: ResourceDefinition,
-    each: Mapping[str, Value] | None,
+    instance: ResourceInstance,
     scope: Mapping[str, Value],
     recorded: Mapping[str, RecordedResource],
     catalogue: PlanningCatalogue,
     diagnostics: list[Diagnostic],
     replaced: set[str],
 ) -> RenderedResource | None:
-    key = definition.key if each is None else f"{definition.key}[{each['key']}]"
+    key, definition = instance.key, instance.definition
     here = ("content", "resources", definition.key, "properties")
     try:
-        raw = embedded.render(definition.properties, scope if each is None else {**scope, "each": each})
+        raw = embedded.render(definition.properties, instance.scope(scope))
     except DomainError as error:
         diagnostics.extend(_as_diagnostics(error, here))
         return None
@@ -116,7 +94,7 @@ def _render(
         key=key,
         definition_key=definition.key,
         definition=definition,
-        each=each,
+        each=instance.each,
         properties=properties,
         difference=difference,
         recorded=before,
