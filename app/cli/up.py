@@ -173,7 +173,7 @@ class Everything:
             f"  GraphQL   http://127.0.0.1:{self._port}/graphql   (WebSocket: ws://127.0.0.1:{self._port}/graphql)\n"
             f"  token     {self._token}\n"
             f"  addresses {self._addresses}\n"
-            "  try       windlass submit examples/onboarding-broken/onboarding-broken.yaml --watch\n"
+            "  try       .venv/bin/windlass submit examples/onboarding-broken/onboarding-broken.yaml --watch\n"
             "Ctrl-C stops everything; `windlass up --reset` begins with nothing.\n"
         )
 
