@@ -181,10 +181,13 @@ def _show(rows: list[dict[str, Any]], output: str, columns: tuple[str, ...]) -> 
     if output == "json":
         console.print(Text(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()), soft_wrap=True)
         return
-    table = Table(*columns, box=None)
+    # An id that is cut off is of no use: it is what the other commands take.
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if row[column] is None else str(row[column])) for column in columns))
-    console.print(table, soft_wrap=not console.is_terminal)
+    console.print(table, soft_wrap=not console.is_terminal, crop=console.is_terminal)
 
 
 def _say(text: str) -> None:
