@@ -193,6 +193,15 @@ class Ledger:
         if move.status in _DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
 
+    def status_of(self, step_id: int) -> StepStatus | None:
+        """The status of a step as collected so far; None where the steps were not read."""
+        return next((step.status for step in self.steps.values() if step.id == step_id), None)
+
+    def overtake(self, step_id: int) -> None:
+        """The caller writes the step's row itself: a move that was collected for it is only told of."""
+        self._moved.pop(step_id, None)
+        self.due = [ring for ring in self.due if ring.step_run_id != step_id]
+
     def move_job(self, move: JobMove) -> None:
         """Collect a move of the job, which its plan follows."""
         data: dict[str, Any] = {

@@ -6,6 +6,7 @@ to others only after its commit: `rings` are doorbells and hints, and losing the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,16 @@ class Transaction:
         """Leave word that somebody checked; `receipt` says what was checked."""
         self.receipt = receipt
 
+    def require_receipt(self) -> None:
+        """Raises NoReceipt when nobody has left word."""
+        if self.receipt is None:
+            message = "a write transaction ended without an authorisation receipt"
+            raise NoReceipt(message)
+
+    def use(self, driver: Any) -> None:
+        """Run statements on this connection of the driver instead of the session's."""
+        self._driver = driver
+
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """Run a statement of the machinery; all its rows."""
         rows: list[Row] = await (await self._connection()).fetch(statement.sql, *statement.bind(parameters))
@@ -99,9 +110,17 @@ class Database:
     """The connections of one process."""
 
     def __init__(
-        self, engine: AsyncEngine, after_commit: AfterCommit | None = None, *, rings_workers: bool = False
+        self,
+        engine: AsyncEngine,
+        after_commit: AfterCommit | None = None,
+        *,
+        rings_workers: bool = False,
+        driver: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
+        self._driver = dict(driver or {})
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
         self._after_commit = after_commit
         self._rings_workers = rings_workers
 
@@ -135,10 +154,23 @@ class Database:
                 "command_timeout": 30,
             },
         )
-        return cls(engine, after_commit, rings_workers=rings_workers)
+        driver = {
+            "dsn": url,
+            "min_size": 1,
+            "max_size": pool_size,
+            "max_inactive_connection_lifetime": 0,
+            "server_settings": {"role": APP_ROLE, "application_name": name, "jit": "off"},
+            "timeout": 10,
+            "command_timeout": 30,
+            "connection_class": _MachineConnection,
+            "init": _prepare,
+        }
+        return cls(engine, after_commit, rings_workers=rings_workers, driver=driver)
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._pool is not None:
+            await self._pool.close()
 
     @asynccontextmanager
     async def write(self, tenant_id: int, *, actor: str, correlation_id: str) -> AsyncIterator[Transaction]:
@@ -150,9 +182,7 @@ class Database:
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": WRITE_TIMEOUT})
             transaction = Transaction(session, tenant_id, actor, correlation_id, self._rings_workers)
             yield transaction
-            if transaction.receipt is None:
-                message = "a write transaction ended without an authorisation receipt"
-                raise NoReceipt(message)
+            transaction.require_receipt()
             await session.commit()
         self._tell(transaction.rings)
 
@@ -175,11 +205,64 @@ class Database:
             await session.commit()
         self._tell(transaction.rings)
 
+    @asynccontextmanager
+    async def machine(self, tenant_id: int, *, actor: str, correlation_id: str) -> AsyncIterator[Transaction]:
+        """A read-write transaction of one tenant for the machinery: statements only, no session.
+
+        It begins and enters the tenant in one round trip, which for the engine's many small transactions is a tenth of
+        all they cost. Raises NoReceipt as `write` does.
+        """
+        pool = await self._machine_pool()
+        async with pool.acquire() as connection:
+            # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
+            await connection.execute(
+                f"BEGIN; SELECT set_config('role', '{APP_ROLE}', true),"
+                f" set_config('app.tenant_id', '{int(tenant_id)}', true),"
+                f" set_config('statement_timeout', '{WRITE_TIMEOUT}', true)"
+            )
+            try:
+                transaction = Transaction(_NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers)
+                transaction.use(connection)
+                yield transaction
+                transaction.require_receipt()
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+        self._tell(transaction.rings)
+
+    async def _machine_pool(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(**self._driver)
+            return self._pool
+
     def _tell(self, rings: Rings) -> None:
         if self._after_commit is not None and (rings.streams or rings.due):
             self._after_commit(rings)
 
 
+class _MachineConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver is untyped
+    """A connection that is given back without being asked to forget: all it was told was for one transaction."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    """JSON goes in as text and comes out as values, as on the session's connections."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + value.encode(),
+        decoder=lambda value: orjson.loads(value[1:]),
+    )
+
+
+# The machinery has statements of its own; whoever asks its transactions for a session has come to the wrong place.
+_NO_SESSION: Any = None
 _ENTER: Any = text(
     "SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true),"
     " set_config('statement_timeout', :timeout, true)"

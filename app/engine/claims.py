@@ -49,7 +49,7 @@ _STEP = Statement(
     " LEFT JOIN step_effect e ON e.tenant_id = s.tenant_id AND e.step_run_id = coalesce(s.undo_of_id,"
     "   (s.spec->>'effectOf')::bigint, s.id) AND e.direction = 'FORWARD'"
     " LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
-    " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND s.due_at <= clock_timestamp()"
+    " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND (:inline OR s.due_at <= clock_timestamp())"
     " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
     "   AND w.lease_until > clock_timestamp())"
 )
@@ -86,37 +86,38 @@ class Claimer:
     registry: Registry
     sealer: Sealer
 
-    async def claim(self, ledger: Ledger, step_id: int) -> tuple[Work, Outcome | None] | None:
+    async def claim(self, ledger: Ledger, step_id: int, *, inline: bool = False) -> tuple[Work, Outcome | None] | None:
         """Take the step, under the job's lock. None when it is not to be had: somebody else has it, or it is not due.
 
         Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it comes
-        with the work. Absent stands for a step that is over because its condition is false; it is not held.
+        with the work. Absent stands for a step that is over because its condition is false; it is not held. `inline`:
+        the step became due in this very transaction, and its row does not say so yet.
         """
         if ledger.status not in _CLAIMABLE:
             return None
         transaction = ledger.transaction
         row = await transaction.fetch_one(
-            _STEP, {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id}
+            _STEP, {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id, "inline": inline}
         )
-        if row is None or StepStatus(row["status"]) not in _MODES:
+        status = ledger.status_of(step_id) if inline else StepStatus(row["status"]) if row is not None else None
+        if row is None or status not in _MODES:
             return None
-        status = StepStatus(row["status"])
         mode = _MODES[status]
         if ledger.status is JobStatus.DISPATCHED:
             ledger.apply("claimed_forward")
-        work = self._work(ledger, row, mode)
+        work = self._work(ledger, row, mode, status)
         outcome: Outcome | None = None
         if mode is Mode.RUN:
             work, outcome = await self._prepare(ledger, row, work)
             if isinstance(outcome, Absent):
-                await self._skip(ledger, row)
+                await self._skip(ledger, row, status)
                 return work, outcome
         elif mode is Mode.UNDO:
             work, outcome = await self._prepare_undo(ledger, work)
         work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
         return work, outcome
 
-    def _work(self, ledger: Ledger, row: Row, mode: Mode) -> Work:
+    def _work(self, ledger: Ledger, row: Row, mode: Mode, status: StepStatus) -> Work:
         tenant_id = ledger.transaction.tenant_id
         spec = self.sealer.open(row["spec"], tenant_id)
         retry = RetryPolicy.from_document(spec.get("retry") or {})
@@ -136,7 +137,7 @@ class Claimer:
             mode=mode,
             operation=OperationKind(row["operation"]),
             action=ChangeAction(row["effect_action"] or row["change"]),
-            status=StepStatus(row["status"]),
+            status=status,
             spec=spec,
             inputs=self.sealer.open(row["inputs"] or {}, tenant_id),
             attempt=attempt,
@@ -254,9 +255,9 @@ class Claimer:
             return replace(work, action=ChangeAction.UPDATE), None
         return work, None
 
-    async def _skip(self, ledger: Ledger, row: Row) -> None:
+    async def _skip(self, ledger: Ledger, row: Row, status: StepStatus) -> None:
         """The condition is false: the step is over without a claim."""
-        status = StepStatus(row["status"])
+        ledger.overtake(row["id"])
         ready = StepStatus.READY if status is StepStatus.READY else STEP.after(status, "timer")
         skipped = STEP.after(ready, "when_false")
         ledger.step_event(row["id"], row["step_key"], status, skipped, row["attempt"], StatusReason.CONDITION_FALSE)
@@ -268,6 +269,7 @@ class Claimer:
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
         meant = acts and work.mode is Mode.RUN
         before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
+        ledger.overtake(work.step_id)
         row_after = await ledger.transaction.fetch_one(
             _TAKE,
             {

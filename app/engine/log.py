@@ -134,7 +134,7 @@ class StepLog:
                 return
 
     async def _write(self, lines: list[dict[str, Any]], progress: dict[str, Any] | None) -> None:
-        async with self._database.write(
+        async with self._database.machine(
             self._tenant_id, actor="system:engine", correlation_id=f"job-{self._job_id}"
         ) as transaction:
             transaction.authorize("engine: holder of the step")

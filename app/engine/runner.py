@@ -93,8 +93,9 @@ class Runner:
     async def _take(self, ledger: Ledger, step_id: int | None) -> Work | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
         held: Work | None = None
+        inline = bool(ledger.steps)
         while step_id is not None and held is None:
-            claimed = await self._claimer.claim(ledger, step_id)
+            claimed = await self._claimer.claim(ledger, step_id, inline=inline)
             if claimed is None:
                 break
             work, outcome = claimed
@@ -104,17 +105,18 @@ class Runner:
             if not isinstance(outcome, Absent):
                 await self._recorder.record(ledger, work, outcome, [])
             step_id = await self._advance(ledger)
+            inline = True
         await ledger.write()
         return held
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
         """Write what follows; the step to go on with, if this process shall."""
+        await ledger.write_moves()
         await ledger.read_steps()
         ledger.advance()
-        await ledger.write_moves()
         if ledger.status is JobStatus.SUCCEEDED:
             await outputs.write(ledger, self._claimer.sealer)
-        return ledger.due.pop(0).step_run_id if stay and ledger.due else None
+        return ledger.due[0].step_run_id if stay and ledger.due else None
 
     async def _act(self, work: Work, log: StepLog) -> Outcome:
         folder = await self._folder(work.tenant_id)
@@ -177,7 +179,7 @@ class Runner:
 
     @asynccontextmanager
     async def _transaction(self, tenant_id: int, job_id: int) -> AsyncIterator[Transaction]:
-        async with self._database.write(
+        async with self._database.machine(
             tenant_id, actor="system:engine", correlation_id=f"job-{job_id}"
         ) as transaction:
             transaction.authorize("engine: the job was authorised when it was made")
