@@ -114,7 +114,16 @@ def user_errors(error: errors.DomainError) -> list[UserError]:
 
 
 def _common(error: errors.DomainError) -> dict[str, Any]:
-    return {"code": UserErrorCode(error.code), "message": error.message, "path": list(error.path) or None}
+    return {"code": _code(error), "message": error.message, "path": list(error.path) or None}
+
+
+def _code(error: errors.DomainError) -> UserErrorCode:
+    """The error's own code, or what all of its findings agree on where that says more than INVALID."""
+    if type(error) is errors.Invalid:
+        found = {item.code for item in error.diagnostics if item.severity is errors.Severity.ERROR}
+        if len(found) == 1 and (code := found.pop()) in UserErrorCode.__members__:
+            return UserErrorCode(code)
+    return UserErrorCode(error.code)
 
 
 Builder = Callable[[Any, dict[str, Any]], UserError]
