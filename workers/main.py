@@ -70,6 +70,7 @@ class WorkerProcess:
         await self.worker.register()
         self.runner = runner_of(self.house, self.worker)
         self.worker.on_cancel = self.runner.cancel
+        self.worker.working = lambda: self.runner.running if self.runner is not None else frozenset()
         await self.house.bus.start()
         ring_again = self.house.settings.redispatch_seconds
         self._tasks = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -226,7 +226,8 @@ class Database:
                 yield transaction
                 transaction.require_receipt()
             except BaseException:
-                if not connection.is_closed():
+                # Where this cannot be sent any more, the pool ends the transaction or the connection.
+                with suppress(*DATABASE_AWAY):
                     await connection.execute("ROLLBACK")
                 raise
             await connection.execute("COMMIT")

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import clock
 from app.db.statements import Statement
-from app.db.uow import Database, SystemRole
+from app.db.uow import Database, SystemRole, Transaction
 
 LOCK_CLASS = 77
 EXIT_DECLARED_DEAD = 70
@@ -38,6 +38,10 @@ _TOLD_TO_STOP = Statement(
     "SELECT s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id AND j.id = s.job_id"
     " WHERE s.worker_id = :id AND j.status = 'CANCELLING' AND j.cancel_mode IN ('INTERRUPT', 'FORCE')"
 )
+_HELD = Statement("SELECT id FROM step_run WHERE worker_id = :id")
+_GIVE_UP = Statement(
+    "UPDATE step_run SET deadline_at = clock_timestamp() - interval '1 hour' WHERE worker_id = :id AND id = ANY(:steps)"
+)
 _HOLD = text("SELECT pg_try_advisory_lock(:class, :id)")
 
 _logger = structlog.get_logger(__name__)
@@ -52,9 +56,12 @@ class Worker:
     name: str
     version: str
     on_cancel: Callable[[int], None] = lambda _step_id: None
+    # The step runs that this process knows it has.
+    working: Callable[[], frozenset[int]] = frozenset
     id: int = 0
     draining: bool = False
     _renewed: float = 0.0
+    _forgotten: frozenset[int] = frozenset()
 
     async def register(self) -> int:
         """Enter the list of workers; the id is this process's for its whole life."""
@@ -104,6 +111,21 @@ class Worker:
                 self._end(EXIT_DECLARED_DEAD, "this worker was declared dead")
             for step in await transaction.fetch(_TOLD_TO_STOP, {"id": self.id}):
                 self.on_cancel(step["id"])
+            await self._give_up_forgotten(transaction)
+
+    async def _give_up_forgotten(self, transaction: Transaction) -> None:
+        """Let the tick take steps that are written down as ours and that we know nothing of.
+
+        A commit whose answer was lost may have claimed a step; nobody here works on it. Twice in a row, because a
+        claim is written before the process knows of it.
+        """
+        held = {row["id"] for row in await transaction.fetch(_HELD, {"id": self.id})}
+        unknown = held - self.working()
+        lost = sorted(unknown & self._forgotten)
+        self._forgotten = frozenset(unknown)
+        if lost:
+            _logger.warning("steps are given up that nobody works on", worker_id=self.id, steps=lost)
+            await transaction.fetch(_GIVE_UP, {"id": self.id, "steps": lost})
 
     async def _hold(self, lock: AsyncConnection | None) -> AsyncConnection | None:
         """Keep a connection of our own whose session lock says that this process lives."""

@@ -124,3 +124,20 @@ async def test_a_step_that_kills_every_worker_fails(workshop: Workshop, monkeypa
     job = await workshop.settle(job_id)
     assert job.status is JobStatus.ROLLED_BACK
     assert workshop.notes() == {}
+
+
+async def test_a_claim_that_the_worker_never_heard_of_is_given_up(workshop: Workshop) -> None:
+    """The answer to the claiming commit is lost: the worker has the step, and does not know."""
+    template = await workshop.template({"resources": {"a": note("a")}})
+    job_id = await workshop.submit(template)
+    worker, runner = workshop.workers[0], workshop.runners[0]
+    worker.working = lambda: runner.running
+    assert await runner._claim(workshop.rung.pop(0)) is not None
+    await worker._renew()
+    await tick(workshop.database, ring_again_seconds=0)
+    assert (await workshop.steps(job_id))["a"] == "RUNNING", "a claim may be younger than what the process knows"
+    await worker._renew()
+    await tick(workshop.database, ring_again_seconds=0)
+    assert (await workshop.steps(job_id))["a"] == "UNKNOWN"
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+    assert workshop.provider.notes.calls.count("create") == 1
