@@ -227,6 +227,9 @@ class OperationGuard(SchemaExtension):
         document = context.graphql_document
         if document is None:
             return []
+        if _has_nul(context.query or "", context.variables):
+            message = "text may not contain the character U+0000"
+            return [GraphQLError(message, extensions={"code": BAD_REQUEST})]
         measuring = Measuring(
             context.schema._schema,  # noqa: SLF001
             document,
@@ -255,3 +258,20 @@ class OperationGuard(SchemaExtension):
             return []
         code = {"code": "FORBIDDEN", "required": Permission.READ.value}
         return [GraphQLError("this token may not read", extensions=code)]
+
+
+def _has_nul(query: str, variables: Any) -> bool:
+    """Whether a NUL is anywhere in what was sent: no text of the database can hold one."""
+    if "\0" in query or "\\u0000" in query:
+        return True
+    waiting = [variables]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and "\0" in value:
+            return True
+        if isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return False

@@ -1,0 +1,250 @@
+"""What is refused, and that a refusal writes nothing and tells nothing of another tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from schema.nodes import encode_id
+from tests.schema.conftest import Api
+
+CREATE_TEMPLATE = """mutation($input: CreateTemplateInput!) { createResourceTemplate(input: $input) {
+  resourceTemplate { id version } replayed userErrors { __typename code message path
+    ... on ValidationError { diagnostics { code path } }
+    ... on CycleError { cycle { from to path expression } } } } }"""
+PUBLISH = """mutation($input: PublishTemplateInput!) { publishResourceTemplate(input: $input) {
+  revision { id number } userErrors { __typename code path ... on ConflictError { currentVersion } } } }"""
+CREATE_PLAN = """mutation($input: CreatePlanInput!) { createPlan(input: $input) {
+  plan { id status version preview { hash } }
+  replayed userErrors { __typename code message path ... on ValidationError { diagnostics { code path } } } } }"""
+EXECUTE = """mutation($input: ExecutePlanInput!) { executePlan(input: $input) {
+  job { id } userErrors { __typename code path
+  ... on IllegalStateError { status } ... on StalePreviewError { current { hash } } } } }"""
+
+
+def key() -> str:
+    return uuid4().hex
+
+
+def template(content: Any, **more: Any) -> dict[str, Any]:
+    return {"input": {"idempotencyKey": key(), "name": f"t-{key()}", "type": "CUSTOM", "content": content, **more}}
+
+
+def note(name: str) -> dict[str, Any]:
+    return {"type": "core.note", "properties": {"name": name}}
+
+
+async def revision(api: Api, content: Any, **more: Any) -> str:
+    made = (await api.data(CREATE_TEMPLATE, template(content, **more)))["createResourceTemplate"]["resourceTemplate"]
+    given = {"idempotencyKey": key(), "id": made["id"], "expectedVersion": made["version"]}
+    published = (await api.data(PUBLISH, {"input": given}))["publishResourceTemplate"]
+    return str(published["revision"]["id"])
+
+
+async def counted(api: Api) -> dict[str, int]:
+    """How many rows every table has that a mutation could write."""
+    tables = ("resource_template", "template_revision", "workflow", "workflow_step", "deployment_plan", "step_run",
+              "orchestration_job", "cloud_resource", "event_log", "idempotency_key", "app_user")  # fmt: skip
+    async with api.services.database.read(api.acme.tenant_id) as session:
+        return {name: await session.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in tables}
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "kind", "path"),
+    [
+        (
+            {"resources": {"a": note("${resources.b.id}"), "b": note("${resources.a.id}")}},
+            "CYCLE", "CycleError", None,
+        ),
+        (
+            {"resources": {"a": note("${resources.nothing.id}")}},
+            "UNKNOWN_REFERENCE", "ValidationError", ["content", "resources", "a", "properties", "name"],
+        ),
+        (
+            {"resources": {"a": {"type": "core.nothing", "properties": {}}}},
+            None, "ValidationError", ["content", "resources", "a", "type"],
+        ),
+        (
+            {"resources": {"a": {"type": "core.note", "properties": {"name": 7}}}},
+            "TYPE_MISMATCH", "ValidationError", ["content", "resources", "a", "properties", "name"],
+        ),
+        (
+            {"resources": {"a": {"type": "core.note", "properties": {}}}},
+            "REQUIRED", "ValidationError", ["content", "resources", "a", "properties", "name"],
+        ),
+        ("no object", "TYPE_MISMATCH", "ValidationError", ["content"]),
+    ],
+)  # fmt: skip
+async def test_a_template_that_makes_no_sense_is_refused_with_its_path(
+    api: Api, content: Any, code: str | None, kind: str, path: list[str] | None
+) -> None:
+    before = await counted(api)
+    answer = (await api.data(CREATE_TEMPLATE, template(content)))["createResourceTemplate"]
+    assert answer["resourceTemplate"] is None
+    (error,) = answer["userErrors"]
+    assert error["__typename"] == kind
+    assert code is None or error["code"] == code
+    assert error["path"] == path
+    if kind == "CycleError":
+        assert {(edge["from"], edge["to"]) for edge in error["cycle"]} == {("a", "b"), ("b", "a")}
+        assert {edge["expression"] for edge in error["cycle"]} == {"${resources.a.id}", "${resources.b.id}"}
+    assert await counted(api) == before
+
+
+async def test_a_plan_without_a_parameter_it_needs_is_refused(api: Api) -> None:
+    content = {
+        "parameters": {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]},
+        "resources": {"a": note("${parameters.n}")},
+    }
+    pinned = await revision(api, content)
+    before = await counted(api)
+    given = {"idempotencyKey": key(), "name": "p", "type": "IMMEDIATE", "templateRevisionId": pinned}
+    answer = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]
+    assert [(e["code"], e["path"]) for e in answer["userErrors"]] == [("REQUIRED", ["parameters", "n"])]
+    wrong = {**given, "idempotencyKey": key(), "parameters": {"n": 7}}
+    answer = (await api.data(CREATE_PLAN, {"input": wrong}))["createPlan"]
+    assert [(e["code"], e["path"]) for e in answer["userErrors"]] == [("TYPE_MISMATCH", ["parameters", "n"])]
+    assert await counted(api) == before
+
+
+async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
+    given = {"idempotencyKey": key(), "name": " ", "type": "SCHEDULED", "failureStrategy": "PAUSE"}
+    errors = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]["userErrors"]
+    assert [e["path"] for e in errors] == [["name"], ["templateRevisionId"], ["type"], ["failureStrategy"]]
+
+
+async def test_a_stale_version_and_a_wrong_status_are_refused(api: Api) -> None:
+    made = (await api.data(CREATE_TEMPLATE, template({"resources": {"a": note("a")}})))["createResourceTemplate"]
+    given = {"idempotencyKey": key(), "id": made["resourceTemplate"]["id"], "expectedVersion": 99}
+    (error,) = (await api.data(PUBLISH, {"input": given}))["publishResourceTemplate"]["userErrors"]
+    assert error == {"__typename": "ConflictError", "code": "STALE_VERSION", "path": ["expectedVersion"],
+                     "currentVersion": 1}  # fmt: skip
+    pinned = await revision(api, {"resources": {"b": note("b")}})
+    plan = {"idempotencyKey": key(), "name": "p", "type": "MANUAL", "templateRevisionId": pinned, "submit": False}
+    draft = (await api.data(CREATE_PLAN, {"input": plan}))["createPlan"]["plan"]
+    run = {"idempotencyKey": key(), "planId": draft["id"]}
+    (error,) = (await api.data(EXECUTE, {"input": run}))["executePlan"]["userErrors"]
+    assert (error["__typename"], error["status"]) == ("IllegalStateError", "DRAFT")
+
+
+async def test_a_manual_plan_runs_only_with_the_hash_of_what_was_reviewed(api: Api) -> None:
+    pinned = await revision(api, {"resources": {"c": note("c")}})
+    given = {"idempotencyKey": key(), "name": "m", "type": "MANUAL", "templateRevisionId": pinned}
+    plan = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]["plan"]
+    assert plan["status"] == "READY"
+    run = {"planId": plan["id"]}
+    (missing,) = (await api.data(EXECUTE, {"input": {**run, "idempotencyKey": key()}}))["executePlan"]["userErrors"]
+    assert (missing["code"], missing["path"]) == ("REQUIRED", ["expectedPreviewHash"])
+    other = {**run, "idempotencyKey": key(), "expectedPreviewHash": "0" * 64}
+    (stale,) = (await api.data(EXECUTE, {"input": other}))["executePlan"]["userErrors"]
+    assert (stale["__typename"], stale["current"]["hash"]) == ("StalePreviewError", plan["preview"]["hash"])
+    good = {**run, "idempotencyKey": key(), "expectedPreviewHash": plan["preview"]["hash"]}
+    answer = (await api.data(EXECUTE, {"input": good}))["executePlan"]
+    assert (answer["userErrors"], answer["job"] is not None) == ([], True)
+
+
+async def test_a_mutation_sent_twice_is_carried_out_once(api: Api) -> None:
+    same = template({"resources": {"a": note("a")}})
+    answers = await asyncio.gather(*(api.data(CREATE_TEMPLATE, same) for _ in range(4)))
+    found = [answer["createResourceTemplate"] for answer in answers]
+    assert len({answer["resourceTemplate"]["id"] for answer in found}) == 1
+    assert sorted(answer["replayed"] for answer in found) == [False, True, True, True]
+    other = {"input": {**same["input"], "name": "another"}}
+    (error,) = (await api.data(CREATE_TEMPLATE, other))["createResourceTemplate"]["userErrors"]
+    assert (error["code"], error["path"]) == ("IDEMPOTENCY_MISMATCH", ["idempotencyKey"])
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "nul\x00", "\ud800", ""])
+async def test_odd_names_are_never_a_fault_of_ours(api: Api, name: str) -> None:
+    import json
+
+    body = json.dumps({"query": CREATE_TEMPLATE, "variables": template({"resources": {"a": note("a")}}, name=name)})
+    headers = {"authorization": f"Bearer {api.acme.token}", "content-type": "application/json"}
+    response = await api.client.post("/graphql", content=body.encode(), headers=headers)
+    answer = response.json()
+    assert response.status_code < 500
+    codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
+    assert "INTERNAL" not in codes
+    refused = answer.get("errors") or answer["data"]["createResourceTemplate"]["userErrors"]
+    assert refused
+
+
+# ── two tenants ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+KINDS = {
+    "workflow": "Workflow",
+    "resourceTemplate": "ResourceTemplate",
+    "deploymentPlan": "DeploymentPlan",
+    "orchestrationJob": "OrchestrationJob",
+    "cloudResource": "CloudResource",
+}
+
+
+async def rivals(api: Api) -> dict[str, str]:
+    """One object of each kind that belongs to the other tenant, by root field."""
+    rows = api.rival.rows
+    plan = await rows.plan("canary-plan")
+    job = await rows.job(plan, job_name="canary-job")
+    resource = await rows.resource("canary-resource", plan)
+    workflow = await rows.workflow("canary-workflow")
+    found = await rows.template("canary-template")
+    numbers = {
+        "workflow": workflow.id, "resourceTemplate": found.id, "deploymentPlan": plan.id,
+        "orchestrationJob": job.id, "cloudResource": resource.id,
+    }  # fmt: skip
+    return {field: encode_id(KINDS[field], number) for field, number in numbers.items()}
+
+
+async def test_nobody_learns_of_another_tenants_objects(api: Api) -> None:
+    for field, gid in (await rivals(api)).items():
+        absent = encode_id(KINDS[field], 999_999)
+        for name in (field, "node"):
+            document = f"query($id: ID!) {{ {name}(id: $id) {{ id }} }}"
+            foreign = await api.ask(document, {"id": gid})
+            assert foreign == await api.ask(document, {"id": absent})
+            assert "errors" not in foreign
+    lists = "{ workflows { nodes { name } } resourceTemplates { nodes { name } } deploymentPlans { nodes { name } }"
+    answer = await api.ask(lists + " orchestrationJobs { nodes { name } } cloudResources { nodes { name } } }")
+    assert "canary" not in str(answer)
+
+
+MUTATIONS: list[tuple[str, str, str, str, dict[str, Any]]] = [
+    ("deletePlan", "PlanActionInput", "planId", "deploymentPlan", {}),
+    ("cancelPlan", "PlanActionInput", "planId", "deploymentPlan", {}),
+    ("submitPlan", "PlanActionInput", "planId", "deploymentPlan", {}),
+    ("executePlan", "ExecutePlanInput", "planId", "deploymentPlan", {}),
+    ("retryPlan", "RetryPlanInput", "planId", "deploymentPlan", {"mode": "RESUME"}),
+    ("rollbackPlan", "RollbackPlanInput", "planId", "deploymentPlan", {}),
+    ("updatePlan", "UpdatePlanInput", "id", "deploymentPlan", {"expectedVersion": 1}),
+    ("cancelJob", "CancelJobInput", "jobId", "orchestrationJob", {}),
+    ("continueRollback", "ContinueRollbackInput", "jobId", "orchestrationJob", {"resolutions": []}),
+    ("updateOrchestrationJob", "UpdateJobInput", "id", "orchestrationJob", {"expectedVersion": 1}),
+    ("deleteOrchestrationJob", "DeleteJobInput", "id", "orchestrationJob", {}),
+    ("publishResourceTemplate", "PublishTemplateInput", "id", "resourceTemplate", {"expectedVersion": 1}),
+    ("updateResourceTemplate", "UpdateTemplateInput", "id", "resourceTemplate", {"expectedVersion": 1}),
+    ("deprecateResourceTemplate", "TemplateActionInput", "id", "resourceTemplate", {}),
+    ("deleteResourceTemplate", "TemplateActionInput", "id", "resourceTemplate", {}),
+    ("updateWorkflow", "UpdateWorkflowInput", "id", "workflow", {"expectedVersion": 1}),
+    ("deleteWorkflow", "DeleteWorkflowInput", "id", "workflow", {}),
+    ("createWorkflowStep", "CreateWorkflowStepInput", "workflowId", "workflow", {"step": {}}),
+    ("updateCloudResource", "UpdateCloudResourceInput", "id", "cloudResource", {"expectedVersion": 1}),
+    ("detachCloudResource", "DetachCloudResourceInput", "id", "cloudResource", {}),
+]
+
+
+async def test_nobody_changes_or_learns_of_another_tenants_objects_by_mutations(api: Api) -> None:
+    foreign_ids = await rivals(api)
+    before = await counted(api)
+    for name, kind, field, root, more in MUTATIONS:
+        document = f"mutation($input: {kind}!) {{ {name}(input: $input) {{ userErrors {{ code message path }} }} }}"
+        answers = []
+        for gid in (foreign_ids[root], encode_id(KINDS[root], 999_999), "nonsense"):
+            given = {"idempotencyKey": key(), field: gid, **more}
+            answers.append((await api.data(document, {"input": given}))[name]["userErrors"])
+        assert answers[0] == answers[1] == answers[2], name
+        assert [error["code"] for error in answers[0]] == ["NOT_FOUND"], name
+    assert await counted(api) == before
