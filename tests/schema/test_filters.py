@@ -81,7 +81,6 @@ async def test_plans_and_jobs_can_be_filtered(api: Api) -> None:
     "wanted",
     [
         {"name": {"contains": "x" * 201}},
-        {"name": {"eq": "a\u0000b"}},
         {"created": {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}},
         {"name": {"in": ["x"] * 101}},
     ],
@@ -90,3 +89,10 @@ async def test_a_senseless_filter_is_refused(api: Api, wanted: dict[str, Any]) -
     answer = await api.ask("query ($f: PlanFilter) { deploymentPlans(filter: $f) { nodes { id } } }", {"f": wanted})
     assert answer["errors"][0]["extensions"]["code"] in {"INVALID", "LIMIT_EXCEEDED"}
     assert answer["errors"][0]["extensions"]["path"][:1] == ["filter"]
+
+
+async def test_a_filter_with_nul_is_refused_at_the_door(api: Api) -> None:
+    """PostgreSQL cannot hold it, so the request is refused before any field of it is looked at."""
+    wanted = {"name": {"eq": "a\u0000b"}}
+    answer = await api.ask("query ($f: PlanFilter) { deploymentPlans(filter: $f) { nodes { id } } }", {"f": wanted})
+    assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
