@@ -32,6 +32,8 @@ DATABASE_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The driver's word when the server ended an idle session and its end was not read yet.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
 )
 APP_ROLE = "windlass_app"

@@ -16,11 +16,13 @@ from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Prov
 from app.providers.conformance import StandaloneContext
 from app.providers.postgres.archives import Archives
 from app.providers.postgres.database import DatabaseType
+from app.providers.postgres.failures import DRIVER_ERRORS
 from app.providers.postgres.server import Server
 from tests.providers.conftest import MakeContext
 
 DATABASES = DatabaseType(Archives())
 NAME = "act_data"
+DRIVER_FAULTS = (asyncpg.PostgresError, *DRIVER_ERRORS)
 
 
 async def _rows(server: Server) -> int:
@@ -127,10 +129,14 @@ async def test_a_restore_ends_the_sessions_that_are_in_the_way(
     server: Server, make_context: MakeContext, database: ResourceState
 ) -> None:
     backup = await _backed_up(make_context, database)
-    async with server.reading(NAME) as busy:
-        restored = await DATABASES.act(make_context("restore"), "restore", database, backup.outputs)
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
-            await busy.fetchval("SELECT 1")
+    holding = server.reading(NAME)
+    busy = await holding.__aenter__()
+    restored = await DATABASES.act(make_context("restore"), "restore", database, backup.outputs)
+    with pytest.raises(DRIVER_FAULTS) as ended:
+        await busy.fetchval("SELECT 1")
+    with pytest.raises(ProviderError) as lost:
+        await holding.__aexit__(ended.type, ended.value, None)
+    assert lost.value.kind is ErrorKind.UNAVAILABLE
     await DATABASES.finalize_action(make_context("final"), "restore", database, restored.undo or {})
 
 

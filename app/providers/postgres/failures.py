@@ -41,6 +41,8 @@ _BY_CLASS = {
 }
 # The server ended the session, or the session vanished: a write that was under way may or may not have happened.
 _SEVERED = frozenset({"57P01", "57P02", "57P05", "08000", "08003", "08006", "08007"})
+# What the driver raises by itself; InternalClientError is its word for a session that ended while it was idle.
+DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 def kind_of(sqlstate: str | None) -> ErrorKind:
@@ -56,7 +58,7 @@ async def connecting() -> AsyncIterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise ProviderError(kind_of(error.sqlstate), str(error), code=error.sqlstate) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         message = f"the server cannot be reached: {error or type(error).__name__}"
         raise ProviderError(ErrorKind.UNAVAILABLE, message) from error
 
@@ -71,6 +73,6 @@ async def speaking(*, writes: bool) -> AsyncIterator[None]:
         kind = lost if error.sqlstate in _SEVERED else kind_of(error.sqlstate)
         detail = f" ({error.detail})" if getattr(error, "detail", None) else ""
         raise ProviderError(kind, f"{error}{detail}", code=error.sqlstate) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         message = f"the session with the server was lost: {error or type(error).__name__}"
         raise ProviderError(lost, message) from error

@@ -12,7 +12,7 @@ import asyncpg
 
 from app.providers.base import ErrorKind, ProviderError
 from app.providers.postgres.address import Address
-from app.providers.postgres.failures import connecting, speaking
+from app.providers.postgres.failures import DRIVER_ERRORS, connecting, speaking
 
 IDENTIFIER_BYTES = 63
 CONNECT_SECONDS = 10.0
@@ -115,7 +115,7 @@ class Server:
         """Returns a connection. One that cannot be reset is cut: the operation's own outcome must stay the news."""
         try:
             await pool.release(connection, timeout=CONNECT_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresError, *DRIVER_ERRORS):
             connection.terminate()
 
     def _arguments(self, database: str | None) -> dict[str, Any]:
@@ -132,5 +132,5 @@ class Server:
 async def _part(connection: Any) -> None:
     try:
         await connection.close(timeout=CONNECT_SECONDS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except (asyncpg.PostgresError, *DRIVER_ERRORS):
         connection.terminate()
