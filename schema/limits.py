@@ -6,6 +6,7 @@ fault that validation will name (cycles, unknown names) counts as nothing here.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ MAX_SELECTIONS = 2_000
 MAX_ROWS = 10_000
 MAX_TOKENS = 3_000
 _CACHED_DOCUMENTS = 256
+# Both ways in which GraphQL writes the character in a text.
+_ESCAPED_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _MANY = 10**9
 
 
@@ -262,7 +265,7 @@ class OperationGuard(SchemaExtension):
 
 def _has_nul(query: str, variables: Any) -> bool:
     """Whether a NUL is anywhere in what was sent: no text of the database can hold one."""
-    if "\0" in query or "\\u0000" in query:
+    if "\0" in query or _ESCAPED_NUL.search(query):
         return True
     waiting = [variables]
     while waiting:

@@ -91,8 +91,11 @@ async def test_a_senseless_filter_is_refused(api: Api, wanted: dict[str, Any]) -
     assert answer["errors"][0]["extensions"]["path"][:1] == ["filter"]
 
 
-async def test_a_filter_with_nul_is_refused_at_the_door(api: Api) -> None:
+@pytest.mark.parametrize("nul", ["\\u0000", "\\u{0}", "\\u{000}", None])
+async def test_a_filter_with_nul_is_refused_at_the_door(api: Api, nul: str | None) -> None:
     """PostgreSQL cannot hold it, so the request is refused before any field of it is looked at."""
-    wanted = {"name": {"eq": "a\u0000b"}}
-    answer = await api.ask("query ($f: PlanFilter) { deploymentPlans(filter: $f) { nodes { id } } }", {"f": wanted})
+    written = "$n" if nul is None else f'"a{nul}b"'
+    head = "query ($n: String)" if nul is None else "query"
+    document = f"{head} {{ deploymentPlans(filter: {{ name: {{ eq: {written} }} }}) {{ nodes {{ id }} }} }}"
+    answer = await api.ask(document, {"n": "a\0b"} if nul is None else None)
     assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
