@@ -11,6 +11,7 @@ import strawberry
 from app.db.uow import Transaction
 from app.domain.errors import DomainError, TypeMismatch
 from app.services import idempotency
+from schema import inputs
 from schema.context import Info
 from schema.errors import UserError, user_errors
 from schema.nodes import load
@@ -136,6 +137,7 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
     outcome: dict[str, int | None] = {}
     replayed = False
     try:
+        inputs.check(given)
         async with context.write() as transaction:
             outcome, replayed = await idempotency.once(
                 transaction, operation, given.idempotency_key, _document(given), lambda: verb(transaction)

@@ -111,6 +111,8 @@ async def cancel(
     """Ask a job to stop. Asking again with a stronger mode is allowed while it is stopping."""
     del dependencies
     authorize(transaction, principal, Permission.CANCEL)
+    # The machinery knows deleted jobs, too; nobody else does.
+    await _job(transaction, command.job_id)
     ledger = await Ledger.open(transaction, command.job_id)
     if ledger is None:
         message = "there is no such job"

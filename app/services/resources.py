@@ -10,7 +10,7 @@ from app.auth.principal import Principal
 from app.db.models import CloudResource, ResourceLock
 from app.db.uow import Transaction
 from app.domain.enums import Permission
-from app.domain.errors import Locked
+from app.domain.errors import IllegalState, Locked
 from app.domain.statuses import RESOURCE
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
@@ -66,6 +66,9 @@ async def detach(transaction: Transaction, principal: Principal, command: Detach
     if held is not None:
         message = f"a job is working on the stack '{resource.stack}'"
         raise Locked(message, path=("id",))
+    if not RESOURCE.permits(resource.status, "detach"):
+        message = f"a resource that is {resource.status} cannot be detached"
+        raise IllegalState(message, status=resource.status, path=("id",))
     resource.status = RESOURCE.after(resource.status, "detach")
     resource.updated_by = transaction.actor
     await store(transaction, resource)

@@ -148,7 +148,7 @@ async def deprecate(transaction: Transaction, principal: Principal, command: Tem
     template = await _find(transaction, command.id, command.expected_version)
     if template.status is not DefinitionStatus.PUBLISHED:
         message = f"a template that is {template.status} cannot be deprecated"
-        raise IllegalState(message, status=template.status)
+        raise IllegalState(message, status=template.status, path=("id",))
     template.status = DefinitionStatus.DEPRECATED
     template.updated_by = transaction.actor
     await store(transaction, template)

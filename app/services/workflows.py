@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -13,7 +13,7 @@ from app.db.models import DeploymentPlan, Workflow, WorkflowStep
 from app.db.uow import Transaction
 from app.domain.definitions.workflow import StepDefinition, parse_workflow
 from app.domain.enums import DefinitionStatus, Permission, WorkflowType
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict, Invalid, NotFound, Path
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.faults import refuse, text_fault
@@ -152,10 +152,12 @@ async def create_step(
 ) -> WorkflowStep:
     """Add a step to a workflow's definition."""
     authorize(transaction, principal, Permission.WRITE)
-    workflow = await _find(transaction, command.workflow_id, command.expected_version)
+    try:
+        workflow = await _find(transaction, command.workflow_id, command.expected_version)
+    except NotFound as error:
+        raise NotFound(error.message, path=("workflowId",)) from error
     steps = [*workflow.definition.get("steps", ()), dict(command.step)]
-    await _redefine(transaction, workflow, {**workflow.definition, "steps": steps}, dependencies)
-    await store(transaction, workflow)
+    await _restep(transaction, workflow, steps, dependencies, len(steps) - 1)
     return await _step_of(transaction, workflow, str(command.step.get("key")))
 
 
@@ -166,9 +168,10 @@ async def update_step(
     authorize(transaction, principal, Permission.WRITE)
     step, workflow = await _find_step(transaction, command.id, command.expected_version)
     wanted = {**command.step, "key": step.step_key}
-    steps = [wanted if item.get("key") == step.step_key else item for item in workflow.definition["steps"]]
-    await _redefine(transaction, workflow, {**workflow.definition, "steps": steps}, dependencies)
-    await store(transaction, workflow)
+    keys = [item.get("key") for item in workflow.definition["steps"]]
+    position = keys.index(step.step_key)
+    steps = [wanted if n == position else item for n, item in enumerate(workflow.definition["steps"])]
+    await _restep(transaction, workflow, steps, dependencies, position)
     return await _step_of(transaction, workflow, step.step_key)
 
 
@@ -179,8 +182,7 @@ async def delete_step(
     authorize(transaction, principal, Permission.DELETE)
     step, workflow = await _find_step(transaction, command.id, command.expected_version)
     steps = [item for item in workflow.definition["steps"] if item.get("key") != step.step_key]
-    await _redefine(transaction, workflow, {**workflow.definition, "steps": steps}, dependencies)
-    await store(transaction, workflow)
+    await _restep(transaction, workflow, steps, dependencies)
     await transaction.session.refresh(step)
     return step
 
@@ -197,6 +199,33 @@ async def _redefine(
     workflow.definition, workflow.parameters = document, document.get("parameters")
     workflow.updated_by = transaction.actor
     await _write_steps(transaction, workflow, steps)
+
+
+async def _restep(
+    transaction: Transaction,
+    workflow: Workflow,
+    steps: list[Any],
+    dependencies: Dependencies,
+    position: int | None = None,
+) -> None:
+    """Give the workflow other steps. What is wrong with the one at `position` is told as a fault of `step`."""
+    try:
+        await _redefine(transaction, workflow, {**workflow.definition, "steps": steps}, dependencies)
+    except Invalid as error:
+        place = ("definition", "steps", str(position))
+        # What other steps say about it has no place in the input but the whole of it.
+        beside = ("id",) if position is None else ("step",)
+        error.path = _seen_from(error.path, place) or beside
+        error.diagnostics = tuple(
+            replace(found, path=_seen_from(found.path, place) or found.path) for found in error.diagnostics
+        )
+        raise
+    await store(transaction, workflow)
+
+
+def _seen_from(path: Path, place: Path) -> Path | None:
+    """A path in the definition as one in the input that gives the step at `place`; None where it is elsewhere."""
+    return ("step", *path[len(place) :]) if path[: len(place)] == place else None
 
 
 async def _write_steps(transaction: Transaction, workflow: Workflow, steps: tuple[StepDefinition, ...]) -> None:
@@ -269,7 +298,8 @@ async def _find_step(
         message = "there is no such step"
         raise NotFound(message, path=("id",))
     workflow = await _find(transaction, step.workflow_id, None)
-    step = await locked(transaction, query, "step")
+    # Whoever held the workflow may have changed the step since it was read.
+    step = await locked(transaction, query.execution_options(populate_existing=True), "step")
     same_version(step.version, expected_version, "step")
     return step, workflow
 

@@ -16,7 +16,7 @@ from app.db.ledger import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
-from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several, StaleVersion
+from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
@@ -27,6 +27,7 @@ from app.services import launching, previews
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
+from app.services.records import same_version
 
 _NAME_LIMIT = 200
 _EDITABLE = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
@@ -122,10 +123,10 @@ async def update(
 ) -> DeploymentPlan:
     """Change a plan that has not begun; it is a draft again afterwards, and has to be submitted."""
     authorize(transaction, principal, Permission.WRITE)
-    plan = await find(transaction, command.id, command.expected_version)
+    plan = await find(transaction, command.id, command.expected_version, field="id")
     if plan.status not in _EDITABLE:
         message = f"a plan that is {plan.status} cannot be edited"
-        raise IllegalState(message, status=plan.status)
+        raise IllegalState(message, status=plan.status, path=("id",))
     _edit(plan, command)
     if command.parameters is not None:
         schema: Mapping[str, Any] = {}
@@ -133,7 +134,8 @@ async def update(
             revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
             schema = revision.content.get("parameters") or {}
         plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
-    plan.preview = plan.preview_hash = plan.diagnostics = None
+    # What was worked out for the plan as it was says nothing about the plan as it is.
+    plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -164,6 +166,7 @@ async def submit(
     """Validate and preview a draft. One with faults becomes INVALID and keeps them as diagnostics."""
     authorize(transaction, principal, Permission.WRITE)
     plan = await find(transaction, command.plan_id, command.expected_version)
+    require(plan, "submit")
     await _submit(transaction, principal, plan, dependencies, must_be_valid=False)
     return plan
 
@@ -178,15 +181,17 @@ async def delete(
     resting = PLAN.closed | PLAN.settled | _EDITABLE
     if plan.status not in resting:
         message = f"a plan that is {plan.status} cannot be deleted; cancel it first"
-        raise IllegalState(message, status=plan.status)
+        raise IllegalState(message, status=plan.status, path=("planId",))
     plan.is_deleted = True
     plan.updated_by = transaction.actor
     await transaction.session.flush()
     return plan
 
 
-async def find(transaction: Transaction, plan_id: int, expected_version: int | None) -> DeploymentPlan:
-    """The plan, locked against others who would change it. Raises NotFound, StaleVersion."""
+async def find(
+    transaction: Transaction, plan_id: int, expected_version: int | None, field: str = "planId"
+) -> DeploymentPlan:
+    """The plan, locked against others who would change it. Raises NotFound, whose path is `field`, StaleVersion."""
     found = await transaction.session.execute(
         select(DeploymentPlan)
         .where(
@@ -195,15 +200,22 @@ async def find(transaction: Transaction, plan_id: int, expected_version: int | N
             ~DeploymentPlan.is_deleted,
         )
         .with_for_update()
+        # Whoever waited for the lock may have read the plan before.
+        .execution_options(populate_existing=True)
     )
     plan = found.scalar_one_or_none()
     if plan is None:
         message = "there is no such plan"
-        raise NotFound(message, path=("planId",))
-    if expected_version is not None and plan.version != expected_version:
-        message = f"the plan has changed: it is at version {plan.version}, not {expected_version}"
-        raise StaleVersion(message, current=plan.version, path=("expectedVersion",))
+        raise NotFound(message, path=(field,))
+    same_version(plan.version, expected_version, "plan")
     return plan
+
+
+def require(plan: DeploymentPlan, event: str) -> None:
+    """Raises IllegalState when the plan does not take `event` now."""
+    if not PLAN.permits(plan.status, event):
+        message = f"a plan that is {plan.status} does not take '{event}'"
+        raise IllegalState(message, status=plan.status, path=("planId",))
 
 
 async def work_out(

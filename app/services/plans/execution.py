@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from app import clock
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.uow import Transaction
@@ -21,11 +22,12 @@ from app.domain.enums import (
 )
 from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
 from app.domain.operations import OperationKind
-from app.domain.statuses import PLAN, StepStatus
+from app.domain.statuses import StepStatus
 from app.services import jobs, launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.plans.authoring import PlanAction, find, job_context, keep_preview, start, work_out
+from app.services.plans.authoring import PlanAction, find, job_context, keep_preview, require, start, work_out
+from app.services.records import same_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ async def execute(
     """Make the job. The preview is computed again, against what is recorded now."""
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
-    _require(plan, "execute")
+    require(plan, "execute")
+    if plan.valid_until is not None and plan.valid_until <= clock.utc_now():
+        message = f"the plan was valid until {plan.valid_until:%Y-%m-%d %H:%M} UTC"
+        raise IllegalState(message, status=plan.status, path=("planId",))
     if plan.plan_type is PlanType.MANUAL and command.expected_preview_hash is None:
         message = "a MANUAL plan is executed with the hash of the preview that was reviewed"
         raise Required(message, path=("expectedPreviewHash",))
@@ -71,7 +76,7 @@ async def execute(
     keep_preview(plan, deployment)
     if deployment.is_empty:
         message = "there is nothing left to do: the stack is as the plan wants it"
-        raise IllegalState(message, status=plan.status)
+        raise IllegalState(message, status=plan.status, path=("planId",))
     await start(transaction, principal, plan, deployment, dependencies)
     return await job_of(transaction, plan.last_job_id)
 
@@ -83,16 +88,20 @@ async def cancel(
     authorize(transaction, principal, Permission.CANCEL)
     plan = await find_unlocked(transaction, command.plan_id)
     if plan.active_job_id is not None:
-        await jobs.cancel(
-            transaction,
-            principal,
-            jobs.CancelJob(plan.active_job_id, CancelMode.GRACEFUL, CancelOutcome.KEEP, command.comment),
-            dependencies,
-        )
+        same_version(plan.version, command.expected_version, "plan")
+        request = jobs.CancelJob(plan.active_job_id, CancelMode.GRACEFUL, CancelOutcome.KEEP, command.comment)
+        try:
+            await jobs.cancel(transaction, principal, request, dependencies)
+        except IllegalState as error:
+            raise IllegalState(error.message, status=error.status, path=("planId",)) from error
         await transaction.session.refresh(plan)
         return plan
     plan = await find(transaction, command.plan_id, command.expected_version)
-    _require(plan, "cancel")
+    if plan.active_job_id is not None:
+        # Its job must be locked before the plan is, and that is too late now.
+        message = "the plan has just been started; cancel it again"
+        raise Conflict(message, path=("planId",))
+    require(plan, "cancel")
     await launching.move_plan(transaction, plan, "cancel", StatusReason.USER, command.comment)
     return plan
 
@@ -104,7 +113,7 @@ async def retry(
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
     event = "retry_resume" if command.mode is RetryMode.RESUME else "retry_restart"
-    _require(plan, event)
+    require(plan, event)
     parent = await job_of(transaction, plan.last_job_id)
     await launching.move_plan(transaction, plan, event, StatusReason.USER)
     deployment = await work_out(transaction, principal, plan, dependencies)
@@ -132,7 +141,7 @@ async def rollback(
         message = f"rollback scope {command.scope} is not available yet: use JOB"
         raise Invalid(message, path=("scope",))
     plan = await find(transaction, command.plan_id, None)
-    _require(plan, "rollback")
+    require(plan, "rollback")
     parent = await job_of(transaction, plan.last_job_id)
     if parent.direction is JobDirection.ROLLBACK:
         message = "the last job of the plan is a rollback already: continue that one"
@@ -182,9 +191,3 @@ async def _kept_results(transaction: Transaction, parent: OrchestrationJob) -> d
         )
     )
     return {step.step_key: step for step in found.scalars()}
-
-
-def _require(plan: DeploymentPlan, event: str) -> None:
-    if not PLAN.permits(plan.status, event):
-        message = f"a plan that is {plan.status} does not take '{event}'"
-        raise IllegalState(message, status=plan.status, path=("planId",))

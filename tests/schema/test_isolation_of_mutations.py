@@ -1,0 +1,118 @@
+"""Two tenants: no mutation reaches what is another's, or tells whether it is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphql import GraphQLInputObjectType, get_named_type
+
+from app.db import models
+from schema.nodes import encode_id
+from tests.schema.belongings import ABSENT, CANARY, KIND_OF, all_alike, belongings, ids_in, strangers
+from tests.schema.conftest import Api
+from tests.schema.verbs import Contents, document, mutations
+
+_NOTE = {"resources": {"a": {"type": "core.note", "properties": {"name": "a"}}}}
+_WAIT = {"key": "wait", "type": "CUSTOM", "configuration": {"task": "core.wait"}, "inputs": {"seconds": 0}}
+# Each mutation: the type that its `id` is of, and what else it needs.
+GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "createPlan": (None, {"name": "p", "type": "MANUAL"}),
+    "updatePlan": ("DeploymentPlan", {"expectedVersion": 1, "description": "x"}),
+    "submitPlan": (None, {}),
+    "executePlan": (None, {}),
+    "cancelPlan": (None, {}),
+    "retryPlan": (None, {"mode": "RESUME"}),
+    "rollbackPlan": (None, {}),
+    "deletePlan": (None, {}),
+    "cancelJob": (None, {"mode": "FORCE"}),
+    "continueRollback": (None, {"resolutions": []}),
+    "updateOrchestrationJob": ("OrchestrationJob", {"expectedVersion": 1, "description": "x"}),
+    "deleteOrchestrationJob": ("OrchestrationJob", {}),
+    "updateResourceTemplate": ("ResourceTemplate", {"expectedVersion": 1, "content": _NOTE}),
+    "publishResourceTemplate": ("ResourceTemplate", {"expectedVersion": 1}),
+    "deprecateResourceTemplate": ("ResourceTemplate", {}),
+    "deleteResourceTemplate": ("ResourceTemplate", {}),
+    "updateWorkflow": ("Workflow", {"expectedVersion": 1, "definition": {"steps": [_WAIT]}}),
+    "deleteWorkflow": ("Workflow", {}),
+    "createWorkflowStep": (None, {"step": _WAIT}),
+    "updateWorkflowStep": ("WorkflowStep", {"step": _WAIT}),
+    "deleteWorkflowStep": ("WorkflowStep", {}),
+    "updateCloudResource": ("CloudResource", {"expectedVersion": 1, "retain": True}),
+    "detachCloudResource": ("CloudResource", {}),
+    "updateConnection": ("ProviderConnection", {"expectedVersion": 1, "isDefault": True}),
+    "deleteConnection": ("ProviderConnection", {}),
+    "updateUser": ("User", {"expectedVersion": 1, "displayName": "x"}),
+    "deleteUser": ("User", {}),
+    "createApiToken": (None, {"name": "x"}),
+    "revokeApiToken": ("ApiToken", {}),
+}
+# These take no id at all; what they make or change can only be the asker's.
+WITHOUT_ID = {"createResourceTemplate", "createWorkflow", "createConnection", "createUser", "updateTenant"}
+
+
+def given_type(name: str) -> GraphQLInputObjectType:
+    kind = get_named_type(mutations()[name].args["input"].type)
+    assert isinstance(kind, GraphQLInputObjectType)
+    return kind
+
+
+def places() -> list[tuple[str, str]]:
+    """Every mutation with every field of its input that takes an id."""
+    return [(name, field) for name in sorted(mutations()) for field in sorted(ids_in(given_type(name)))]
+
+
+def test_every_mutation_has_a_case() -> None:
+    assert mutations().keys() == GIVEN.keys() | WITHOUT_ID
+    assert {name for name in mutations() if not ids_in(given_type(name))} == WITHOUT_ID
+
+
+async def test_no_mutation_reaches_another_tenant(api: Api, database_url: str) -> None:
+    theirs, ours = await belongings(api.rival, CANARY), await belongings(api.acme, "ours")
+    before = await Contents.of(database_url)
+    for name, field in places():
+        named, more = GIVEN[name]
+        kind = KIND_OF.get(field) or named
+        assert kind is not None
+        ids = strangers(kind, theirs, ours)
+        variants = {why: {"input": {"idempotencyKey": why, field: gid, **more}} for why, gid in ids.items()}
+        answer = await all_alike(api, document(name), variants)
+        (error,) = answer["data"][name]["userErrors"]
+        found = (error["__typename"], error["code"], error["path"])
+        assert found == ("SimpleUserError", "NOT_FOUND", [field]), (name, field)
+    assert await Contents.of(database_url) == before
+
+
+DELETABLE: dict[str, type[Any]] = {
+    "DeploymentPlan": models.DeploymentPlan,
+    "OrchestrationJob": models.OrchestrationJob,
+    "Workflow": models.Workflow,
+    "WorkflowStep": models.WorkflowStep,
+    "ResourceTemplate": models.ResourceTemplate,
+    "CloudResource": models.CloudResource,
+    "ProviderConnection": models.ProviderConnection,
+}
+
+
+async def test_what_was_deleted_is_as_if_it_were_not_there(api: Api) -> None:
+    ours = await belongings(api.acme, "ours")
+    async with api.acme.rows.write() as transaction:
+        for kind, table in DELETABLE.items():
+            (await transaction.session.get_one(table, ours.numbers[kind])).is_deleted = True
+    asked = [(name, field, KIND_OF.get(field) or GIVEN[name][0] or "") for name, field in places()]
+    assert {kind for _, _, kind in asked} >= DELETABLE.keys()
+    for name, field, kind in asked:
+        if kind in DELETABLE:
+            ids = {"deleted": ours.gid(kind), "nobody's": encode_id(kind, ABSENT)}
+            more = GIVEN[name][1]
+            variants = {why: {"input": {"idempotencyKey": why, field: gid, **more}} for why, gid in ids.items()}
+            answer = await all_alike(api, document(name), variants)
+            assert [error["code"] for error in answer["data"][name]["userErrors"]] == ["NOT_FOUND"], name
+
+
+async def test_an_idempotency_key_means_nothing_to_another_tenant(api: Api) -> None:
+    text = document("createWorkflow")
+    given = {"idempotencyKey": "k", "name": f"{CANARY}-x", "type": "CUSTOM", "definition": {"steps": [_WAIT]}}
+    first = (await api.data(text, {"input": given}, access=api.rival))["createWorkflow"]
+    second = (await api.data(text, {"input": {**given, "name": "x"}}))["createWorkflow"]
+    assert (second["replayed"], second["workflow"]["name"]) == (False, "x")
+    assert first["workflow"]["id"] != second["workflow"]["id"]
