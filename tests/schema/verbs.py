@@ -76,14 +76,14 @@ async def send(api: Api, name: str, given: dict[str, Any], access: Access | None
     return payload
 
 
-async def done(api: Api, name: str, access: Access | None = None, **given: Any) -> dict[str, Any]:
+async def done(api: Api, name: str, access: Access | None = None, /, **given: Any) -> dict[str, Any]:
     """The payload of a mutation that must be carried out, and for the first time."""
     payload = await send(api, name, given, access)
-    assert (payload["userErrors"], payload["replayed"]) == ([], False), name
+    assert (payload["userErrors"], payload["replayed"]) == ([], False), (name, payload["userErrors"])
     return payload
 
 
-async def refused(api: Api, name: str, access: Access | None = None, **given: Any) -> list[dict[str, Any]]:
+async def refused(api: Api, name: str, access: Access | None = None, /, **given: Any) -> list[dict[str, Any]]:
     """Why a mutation is refused. It must be, and then has nothing else to say."""
     payload = await send(api, name, given, access)
     assert payload["userErrors"], f"{name} was not refused"
