@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ARGS ?=
+# uv trusts whom this machine trusts, as bin/bootstrap does, instead of roots of its own.
+export UV_SYSTEM_CERTS ?= true
 
 # The newest interpreter that is new enough.
 PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
