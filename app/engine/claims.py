@@ -41,7 +41,7 @@ _MODES = {
 _STEP = Statement(
     "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt, s.undo_attempt,"
     " s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence, s.handle,"
-    " s.resource_id, s.undo_of_id,"
+    " s.resource_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
     " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before, e.intended,"
     " e.after, e.undo, r.status AS resource_status, r.external_id, r.applied, r.outputs AS resource_outputs,"
     " r.private, r.state_version"
@@ -133,6 +133,7 @@ class Claimer:
             stack=ledger.row["stack"],
             tenant_slug=ledger.configuration.get("tenant", {}).get("slug", ""),
             step_id=row["id"],
+            effect_of=row["effect_of"],
             key=row["step_key"],
             mode=mode,
             operation=OperationKind(row["operation"]),

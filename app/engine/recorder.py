@@ -24,6 +24,7 @@ from app.providers.base import ResourceState
 from app.providers.registry import Registry
 
 # One statement: the outcome of the step, the end of its try, and what became of its effect; nothing without the fence.
+# The rows are found by what the caller knows, not by joins: those were planned as walks over all of the tenant's rows.
 _FINISH = Statement(
     "WITH finished AS (UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message,"
     " worker_id = NULL, due_at = CASE WHEN :wait::float8 IS NULL THEN NULL"
@@ -34,14 +35,14 @@ _FINISH = Statement(
     " percent = coalesce(:percent::float8, percent),"
     " completed_at = CASE WHEN :ended THEN clock_timestamp() END"
     " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker"
-    " RETURNING id, coalesce(undo_of_id, id) AS effect_of),"
-    " tried AS (UPDATE step_attempt a SET ended_at = clock_timestamp(), error = :error::jsonb FROM finished f"
-    " WHERE :tried AND a.tenant_id = :tenant AND a.step_run_id = f.id AND a.direction = :direction"
-    " AND a.number = :number),"
-    " became AS (UPDATE step_effect e SET state = :effect, after = coalesce(:after::jsonb, after),"
-    " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp() FROM finished f"
-    " WHERE :effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.direction = 'FORWARD'"
-    " AND e.step_run_id = f.effect_of)"
+    " RETURNING id),"
+    " tried AS (UPDATE step_attempt SET ended_at = clock_timestamp(), error = :error::jsonb"
+    " WHERE :tried AND tenant_id = :tenant AND step_run_id = :id AND direction = :direction AND number = :number"
+    " AND EXISTS (SELECT FROM finished)),"
+    " became AS (UPDATE step_effect SET state = :effect, after = coalesce(:after::jsonb, after),"
+    " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp()"
+    " WHERE :effect::text IS NOT NULL AND tenant_id = :tenant AND step_run_id = :effect_of AND direction = 'FORWARD'"
+    " AND EXISTS (SELECT FROM finished))"
     " SELECT id FROM finished"
 )
 _ARTIFACT = Statement(
@@ -98,6 +99,7 @@ class Recorder:
         return {
             "tenant": work.tenant_id,
             "id": work.step_id,
+            "effect_of": work.effect_of,
             "fence": work.fence,
             "worker": work.worker_id,
             "status": verdict.status.value,

@@ -44,7 +44,8 @@ class Work:
     """One claimed step. Everything a provider call needs, taken from the database in the claiming transaction.
 
     `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
-    `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome.
+    `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome,
+    `effect_of` the step run whose journalled effect this step makes or undoes.
     """
 
     tenant_id: int
@@ -53,6 +54,7 @@ class Work:
     stack: str
     tenant_slug: str
     step_id: int
+    effect_of: int
     key: str
     mode: Mode
     operation: OperationKind
