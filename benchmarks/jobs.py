@@ -60,6 +60,8 @@ async def ours(where: Surroundings, workers: int) -> float:
     await submit(where)
     connection = await asyncpg.connect(where.database_url)
     try:
+        # As autovacuum leaves it once a minute: a server that was made a moment ago knows nothing about its tables.
+        await connection.execute("ANALYZE")
         # The workers are up before the clock starts: they tick for themselves, so the steps are held back until then.
         await connection.execute("UPDATE step_run SET due_at = 'infinity' WHERE due_at IS NOT NULL")
         before = await connection.fetchval("SELECT count(*) FROM worker WHERE dead_at IS NULL")

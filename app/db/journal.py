@@ -16,11 +16,17 @@ from app.domain.events import Event, Stream
 
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
 
-# An event fills one number, a batch of lines one for each line; `span` says how many.
-_APPEND = {
-    stream: Statement(
-        f"WITH head AS (UPDATE {table} SET event_seq = event_seq + :total WHERE tenant_id = :tenant AND id = :id"  # noqa: S608
-        " RETURNING event_seq - :total AS start),"
+
+def statement(stream: Stream, *, before: str = "", assignments: str = "", returning: str = "") -> Statement:
+    """The statement that appends to a journal; what `parameters` gives are its values.
+
+    It may do more in the same round trip: `before` is common table expressions, each ended by a comma; `assignments`
+    are further columns of the row that the stream belongs to, and `returning` further results, each begun by one.
+    """
+    # An event fills one number, a batch of lines one for each line; `span` says how many.
+    return Statement(
+        f"WITH {before} head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total{assignments}"  # noqa: S608
+        " WHERE tenant_id = :tenant AND id = :id RETURNING event_seq - :total AS start),"
         " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, kind, actor, correlation_id, data)"
         f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, e.kind, :actor, :correlation, e.data::jsonb"
         " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data)),"
@@ -28,10 +34,11 @@ _APPEND = {
         " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"
         " l.lines::jsonb FROM head, unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[],"
         " :attempts::int[], :lines::text[]) AS l(place, span, step, key, attempt, lines))"
-        " SELECT start + :total AS last FROM head"
+        f" SELECT start + :total AS last{returning} FROM head"
     )
-    for stream, table in _COUNTERS.items()
-}
+
+
+_APPEND = {stream: statement(stream) for stream in _COUNTERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,16 @@ async def append(transaction: Transaction, stream: Stream, stream_id: int, entri
     """
     if not entries:
         return 0
+    row = await transaction.fetch_one(_APPEND[stream], parameters(transaction, stream_id, entries))
+    if row is None:
+        message = f"the {stream.value.lower()} {stream_id} has no row to number its events"
+        raise LookupError(message)
+    transaction.rings.streams.add((transaction.tenant_id, stream, stream_id))
+    return int(row["last"])
+
+
+def parameters(transaction: Transaction, stream_id: int, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The values of a `statement` that appends `entries`."""
     places: list[int] = []
     place = 1
     for entry in entries:
@@ -61,30 +78,22 @@ async def append(transaction: Transaction, stream: Stream, stream_id: int, entri
         place += len(entry.lines) if isinstance(entry, Lines) else 1
     events = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Event)]
     batches = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Lines)]
-    row = await transaction.fetch_one(
-        _APPEND[stream],
-        {
-            "total": place - 1,
-            "tenant": transaction.tenant_id,
-            "id": stream_id,
-            "actor": transaction.actor,
-            "correlation": transaction.correlation_id,
-            "places": [at for at, _ in events],
-            "kinds": [event.kind.value for _, event in events],
-            "data": [dumps(event.data) for _, event in events],
-            "line_places": [at for at, _ in batches],
-            "spans": [len(batch.lines) for _, batch in batches],
-            "steps": [batch.step_run_id for _, batch in batches],
-            "keys": [batch.step_key for _, batch in batches],
-            "attempts": [batch.attempt for _, batch in batches],
-            "lines": [dumps(list(batch.lines)) for _, batch in batches],
-        },
-    )
-    if row is None:
-        message = f"the {stream.value.lower()} {stream_id} has no row to number its events"
-        raise LookupError(message)
-    transaction.rings.streams.add((transaction.tenant_id, stream, stream_id))
-    return int(row["last"])
+    return {
+        "total": place - 1,
+        "tenant": transaction.tenant_id,
+        "id": stream_id,
+        "actor": transaction.actor,
+        "correlation": transaction.correlation_id,
+        "places": [at for at, _ in events],
+        "kinds": [event.kind.value for _, event in events],
+        "data": [dumps(event.data) for _, event in events],
+        "line_places": [at for at, _ in batches],
+        "spans": [len(batch.lines) for _, batch in batches],
+        "steps": [batch.step_run_id for _, batch in batches],
+        "keys": [batch.step_key for _, batch in batches],
+        "attempts": [batch.attempt for _, batch in batches],
+        "lines": [dumps(list(batch.lines)) for _, batch in batches],
+    }
 
 
 async def append_lines(

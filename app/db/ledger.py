@@ -6,12 +6,12 @@ decision is asked what follows, and at the end everything is written in a few st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import journal
-from app.db.statements import Row, Statement
+from app.db import journal, transitions
+from app.db.statements import Row
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
@@ -29,81 +29,6 @@ _PLAN_EVENTS: dict[str, str | None] = {
 }
 _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
-
-_LOCK = Statement(
-    "SELECT id, plan_id, status, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
-    " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
-)
-_STEPS = Statement(
-    "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt, spec->>'strategy' AS strategy,"
-    " (spec->>'ignore')::boolean AS ignore FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
-)
-_MOVE_STEPS = Statement(
-    "UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"
-    " due_at = CASE WHEN m.due THEN clock_timestamp() END,"
-    " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
-    " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
-    " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
-    " completed_at = CASE WHEN m.ended THEN clock_timestamp() ELSE s.completed_at END"
-    " FROM unnest(:ids::bigint[], :statuses::text[], :reasons::text[],"
-    " :because::text[], :due::boolean[], :ended::boolean[])"
-    " AS m(id, status, reason, because, due, ended)"
-    " WHERE s.tenant_id = :tenant AND s.id = m.id"
-)
-_MOVE_JOB = Statement(
-    "UPDATE orchestration_job SET status = :status, status_reason = :reason, status_message = :message,"
-    " dispatched_at = CASE WHEN :granted THEN clock_timestamp() ELSE dispatched_at END,"
-    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
-    " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
-    " duration_seconds = CASE WHEN :closed THEN"
-    "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
-    " version = version + 1, updated_at = now(), updated_by = :actor"
-    " WHERE tenant_id = :tenant AND id = :id"
-)
-# What the first failed step says is what the job says.
-_BLAME = Statement(
-    "UPDATE orchestration_job j SET error = s.error || jsonb_build_object('stepKey', s.step_key),"
-    " error_message = s.step_key || ': ' || (s.error->>'message') FROM step_run s"
-    " WHERE j.tenant_id = :tenant AND j.id = :id AND j.error IS NULL AND s.tenant_id = j.tenant_id AND s.job_id = j.id"
-    " AND s.step_key = :because AND s.error IS NOT NULL"
-)
-_CLOSE_JOB = (
-    Statement("DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id"),
-    Statement(
-        "UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(), version = version + 1"
-        " WHERE tenant_id = :tenant AND status = 'PLANNED' AND id IN"
-        " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id)"
-    ),
-    # The customer's column keeps the tail; the whole log is in job_log.
-    Statement(
-        "UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
-        " 'entries', jsonb_agg(t.entry ORDER BY t.seq)) FROM (SELECT l.last_seq, l.first_seq + e.n - 1 AS seq,"
-        " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
-        " FROM job_log l, jsonb_array_elements(l.lines) WITH ORDINALITY AS e(line, n)"
-        " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
-        " WHERE tenant_id = :tenant AND id = :id"
-    ),
-    Statement(
-        "UPDATE workflow w SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
-        " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
-        " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
-        " FROM orchestration_job j JOIN deployment_plan p ON p.tenant_id = j.tenant_id AND p.id = j.plan_id"
-        " WHERE j.tenant_id = :tenant AND j.id = :id AND w.tenant_id = p.tenant_id AND w.id = p.workflow_id"
-    ),
-)
-_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
-_MOVE_PLAN = Statement(
-    "UPDATE deployment_plan p SET status = :status, status_reason = :reason, status_message = :message,"
-    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
-    " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
-    " duration_seconds = CASE WHEN :closed THEN"
-    "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
-    " active_job_id = CASE WHEN :closed THEN NULL ELSE active_job_id END,"
-    " error_message = CASE WHEN :closed THEN (SELECT error_message FROM orchestration_job"
-    "   WHERE tenant_id = :tenant AND id = :job) END,"
-    " version = version + 1, updated_at = now(), updated_by = :actor"
-    " WHERE tenant_id = :tenant AND id = :id"
-)
 
 
 @dataclass(slots=True)
@@ -147,11 +72,12 @@ class Ledger:
     _entries: list[journal.Entry] = field(default_factory=list)
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
+    _closes: bool = False
 
     @classmethod
     async def open(cls, transaction: Transaction, job_id: int) -> Ledger | None:
         """Lock the job; None when the tenant has no such job."""
-        row = await transaction.fetch_one(_LOCK, {"tenant": transaction.tenant_id, "id": job_id})
+        row = await transaction.fetch_one(transitions.LOCK_JOB, {"tenant": transaction.tenant_id, "id": job_id})
         if row is None:
             return None
         return cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
@@ -161,8 +87,16 @@ class Ledger:
         return int(self.row["id"])
 
     async def read_steps(self) -> None:
-        """Read all steps; needed before `advance`."""
-        rows = await self.transaction.fetch(_STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id})
+        """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
+        if self._moved or self._job_moves:
+            await self._flush()
+        rows = await self.transaction.fetch(
+            transitions.STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
+        )
+        self.know(rows)
+
+    def know(self, rows: Sequence[Row]) -> None:
+        """Take the steps from rows of `transitions.STEP_COLUMNS`, read under this lock."""
         self.steps = {row["step_key"]: _step_row(row) for row in rows}
 
     def view(self) -> JobView:
@@ -196,6 +130,13 @@ class Ledger:
     def status_of(self, step_id: int) -> StepStatus | None:
         """The status of a step as collected so far; None where the steps were not read."""
         return next((step.status for step in self.steps.values() if step.id == step_id), None)
+
+    def ended(self, key: str, status: StepStatus, attempt: int | None = None) -> None:
+        """The caller has written the step's row itself, and nobody holds the step any more."""
+        step = self.steps.get(key)
+        if step is not None:
+            step.status, step.worker_id = status, None
+            step.attempt = step.attempt if attempt is None else attempt
 
     def overtake(self, step_id: int) -> None:
         """The caller writes the step's row itself: a move that was collected for it is only told of."""
@@ -263,72 +204,79 @@ class Ledger:
         """What the job took from its plan, tenant and template."""
         return self.row["configuration"] or {}
 
+    async def take(self, claim: Mapping[str, Any]) -> int:
+        """Take a step for a worker, and write what was collected so far; returns the fence. `write` has to follow."""
+        return await self._flush(claim)
+
     async def write(self) -> None:
-        """Write every collected move and event. Steps that became due are rung for after the commit."""
-        await self.write_moves()
-        entries, self._entries = self._entries, []
-        await journal.append(self.transaction, Stream.JOB, self.job_id, entries)
+        """Write every collected move and event; steps that became due are rung for after the commit."""
+        await self._flush()
+        if self._closes:
+            self._closes = False
+            closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
+            await self.transaction.fetch(transitions.CLOSE_JOB, closing)
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
-    async def write_moves(self) -> None:
-        """Write the moves only: for a transaction that goes on with the job before it ends with `write`."""
-        await self._write_steps()
-        await self._write_job()
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"tenant": self.transaction.tenant_id, "id": self.job_id}
 
-    async def _write_steps(self) -> None:
-        moves = list(self._moved.items())
-        self._moved = {}
-        if not moves:
-            return
-        await self.transaction.fetch(
-            _MOVE_STEPS,
-            {
-                "tenant": self.transaction.tenant_id,
-                "rings": self.transaction.rings_workers,
-                "ids": [step_id for step_id, _ in moves],
-                "statuses": [move.status.value for _, move in moves],
-                "reasons": [move.reason.value for _, move in moves],
-                "because": [move.because for _, move in moves],
-                "due": [move.status in _DUE for _, move in moves],
-                "ended": [move.status in _ENDED for _, move in moves],
-            },
-        )
+    async def _flush(self, take: Mapping[str, Any] | None = None) -> int:
+        """Everything collected so far, in one statement; then the plan follows."""
+        entries, self._entries = self._entries, []
+        moved, self._moved = self._moved, {}
+        job_moves, self._job_moves = self._job_moves, []
+        if not (entries or moved or job_moves or take):
+            return 0
+        statement = transitions.write_job(steps=bool(moved), job=bool(job_moves), take=take is not None)
+        values = journal.parameters(self.transaction, self.job_id, entries)
+        values |= self._step_values(moved) | self._job_values(job_moves) | dict(take or {})
+        row = await self.transaction.fetch_one(statement, values)
+        if row is None or (take is not None and row["fence"] is None):
+            message = f"the job {self.job_id}, or the step that was to be taken, has no row"
+            raise LookupError(message)
+        if entries:
+            self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.JOB, self.job_id))
+        if job_moves:
+            culprit = next((move.because for move in job_moves if move.because), None)
+            if culprit is not None:
+                await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
+            self._closes = self._closes or self.status in JOB.closed
+            await follow(self.transaction, self.plan_id, self.job_id, job_moves)
+        return row["fence"] if take is not None else 0
 
-    async def _write_job(self) -> None:
-        moves, self._job_moves = self._job_moves, []
+    def _step_values(self, moved: Mapping[int, StepMove]) -> dict[str, Any]:
+        moves = moved.values()
+        return {
+            "rings": self.transaction.rings_workers,
+            "moved_ids": list(moved),
+            "moved_statuses": [move.status.value for move in moves],
+            "moved_reasons": [move.reason.value for move in moves],
+            "moved_because": [move.because for move in moves],
+            "moved_due": [move.status in _DUE for move in moves],
+            "moved_ended": [move.status in _ENDED for move in moves],
+        }
+
+    def _job_values(self, moves: Sequence[JobMove]) -> dict[str, Any]:
         if not moves:
-            return
+            return {}
         last = moves[-1]
         entered = {move.status for move in moves}
-        common = {"tenant": self.transaction.tenant_id, "id": self.job_id}
-        await self.transaction.fetch(
-            _MOVE_JOB,
-            {
-                **common,
-                "status": last.status.value,
-                "reason": last.reason.value,
-                "message": f"because of step {last.because}" if last.because else None,
-                "granted": JobStatus.DISPATCHED in entered,
-                "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
-                "closed": last.status in JOB.closed,
-                "actor": self.transaction.actor,
-            },
-        )
-        culprit = next((move.because for move in moves if move.because), None)
-        if culprit is not None:
-            await self.transaction.fetch(_BLAME, {**common, "because": culprit})
-        if last.status in JOB.closed:
-            bound = {**common, "failed": last.status is not JobStatus.SUCCEEDED}
-            for statement in _CLOSE_JOB:
-                await self.transaction.fetch(statement, bound)
-        await follow(self.transaction, self.plan_id, self.job_id, moves)
+        return {
+            "status": last.status.value,
+            "reason": last.reason.value,
+            "message": f"because of step {last.because}" if last.because else None,
+            "granted": JobStatus.DISPATCHED in entered,
+            "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
+            "closed": last.status in JOB.closed,
+        }
 
 
 async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Sequence[JobMove]) -> None:
     """Let the plan take what its job went through."""
     key = {"tenant": transaction.tenant_id, "id": plan_id}
-    status = PlanStatus((await transaction.fetch(_PLAN, key))[0]["status"])
+    status = PlanStatus((await transaction.fetch(transitions.LOCK_PLAN, key))[0]["status"])
     events: list[Event] = []
     entered: set[PlanStatus] = set()
     for move in moves:
@@ -340,20 +288,17 @@ async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Seq
         events.append(plan_event(plan_id, previous, status, move.reason, move.because))
     if not events:
         return
-    await transaction.fetch(
-        _MOVE_PLAN,
-        {
-            **key,
-            "job": job_id,
-            "status": status.value,
-            "reason": moves[-1].reason.value,
-            "message": f"because of step {moves[-1].because}" if moves[-1].because else None,
-            "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
-            "closed": status in PLAN.closed | PLAN.settled,
-            "actor": transaction.actor,
-        },
-    )
-    await journal.append(transaction, Stream.PLAN, plan_id, events)
+    values = journal.parameters(transaction, plan_id, events)
+    values |= {
+        "job": job_id,
+        "status": status.value,
+        "reason": moves[-1].reason.value,
+        "message": f"because of step {moves[-1].because}" if moves[-1].because else None,
+        "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
+        "closed": status in PLAN.closed | PLAN.settled,
+    }
+    await transaction.fetch(transitions.WRITE_PLAN, values)
+    transaction.rings.streams.add((transaction.tenant_id, Stream.PLAN, plan_id))
 
 
 def plan_event(

@@ -46,36 +46,33 @@ _STEP = Statement(
     " e.after, e.undo, r.status AS resource_status, r.external_id, r.applied, r.outputs AS resource_outputs,"
     " r.private, r.state_version"
     " FROM step_run s"
-    " LEFT JOIN step_effect e ON e.tenant_id = s.tenant_id AND e.step_run_id = coalesce(s.undo_of_id,"
-    "   (s.spec->>'effectOf')::bigint, s.id) AND e.direction = 'FORWARD'"
-    " LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
+    # Whose effect it is about is worked out apart (OFFSET keeps it so): below row security a comparison with something
+    # that is not leakproof, such as ->>, cannot use an index. LATERAL and LIMIT keep both joins look-ups of one row.
+    " CROSS JOIN LATERAL (SELECT coalesce(s.undo_of_id, (s.spec->>'effectOf')::bigint, s.id) AS step_id OFFSET 0) o"
+    " LEFT JOIN LATERAL (SELECT * FROM step_effect WHERE tenant_id = :tenant AND step_run_id = o.step_id"
+    "   AND direction = 'FORWARD' LIMIT 1) e ON true"
+    " LEFT JOIN LATERAL (SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id LIMIT 1) r"
+    "   ON true"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND (:inline OR s.due_at <= clock_timestamp())"
     " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
     "   AND w.lease_until > clock_timestamp())"
-)
-# One statement: the step is taken, the try is entered, the intent is written. What was before the first attempt stays
-# what was before: later attempts may find it half changed.
-_TAKE = Statement(
-    "WITH taken AS (UPDATE step_run SET status = :status, worker_id = :worker, fence = fence + 1, due_at = NULL,"
-    " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :acts,"
-    " inputs = coalesce(:inputs::jsonb, inputs), started_at = coalesce(started_at, clock_timestamp()),"
-    " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE'"
-    " WHERE tenant_id = :tenant AND id = :id RETURNING fence),"
-    " tried AS (INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
-    " SELECT :tenant, :id, :direction, :number, w.name, taken.fence FROM worker w, taken"
-    " WHERE w.id = :worker AND :tries::boolean"
-    " ON CONFLICT (tenant_id, step_run_id, direction, number) DO UPDATE SET worker = excluded.worker,"
-    " fence = excluded.fence, ended_at = NULL),"
-    " meant AS (INSERT INTO step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state,"
-    " operation_id, before, intended) SELECT :tenant, :job, :id, 'FORWARD', :resource::bigint, :action, 'INTENT',"
-    " :operation::uuid, :before::jsonb, :intended::jsonb FROM taken WHERE :acts"
-    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended)"
-    " SELECT fence FROM taken"
 )
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
     " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step that may be taken: `take` is what `Ledger.take` needs, None for one that is over without being held.
+
+    Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it is there.
+    """
+
+    work: Work
+    take: Mapping[str, Any] | None
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +83,10 @@ class Claimer:
     registry: Registry
     sealer: Sealer
 
-    async def claim(self, ledger: Ledger, step_id: int, *, inline: bool = False) -> tuple[Work, Outcome | None] | None:
-        """Take the step, under the job's lock. None when it is not to be had: somebody else has it, or it is not due.
+    async def claim(self, ledger: Ledger, step_id: int, *, inline: bool = False) -> Claim | None:
+        """Look at the step, under the job's lock. None when it is not to be had: another has it, or it is not due.
 
-        Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it comes
-        with the work. Absent stands for a step that is over because its condition is false; it is not held. `inline`:
-        the step became due in this very transaction, and its row does not say so yet.
+        `inline`: the step became due in this very transaction, and its row does not say so yet.
         """
         if ledger.status not in _CLAIMABLE:
             return None
@@ -111,11 +106,10 @@ class Claimer:
             work, outcome = await self._prepare(ledger, row, work)
             if isinstance(outcome, Absent):
                 await self._skip(ledger, row, status)
-                return work, outcome
+                return Claim(work, None)
         elif mode is Mode.UNDO:
             work, outcome = await self._prepare_undo(ledger, work)
-        work = replace(work, fence=await self._take(ledger, row, work, acts=outcome is None))
-        return work, outcome
+        return Claim(work, await self._begin(ledger, row, work, acts=outcome is None), outcome)
 
     def _work(self, ledger: Ledger, row: Row, mode: Mode, status: StepStatus) -> Work:
         tenant_id = ledger.transaction.tenant_id
@@ -263,45 +257,38 @@ class Claimer:
         skipped = STEP.after(ready, "when_false")
         ledger.step_event(row["id"], row["step_key"], status, skipped, row["attempt"], StatusReason.CONDITION_FALSE)
         await ledger.transaction.fetch(_SKIP, {"tenant": ledger.transaction.tenant_id, "id": row["id"]})
+        ledger.ended(row["step_key"], skipped)
 
-    async def _take(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> int:
+    async def _begin(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> dict[str, Any]:
+        """Collect what the taking of the step means; returns what `Ledger.take` needs."""
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
         secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
         meant = acts and work.mode is Mode.RUN
         before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
         ledger.overtake(work.step_id)
-        row_after = await ledger.transaction.fetch_one(
-            _TAKE,
-            {
-                "tenant": work.tenant_id,
-                "id": work.step_id,
-                "job": work.job_id,
-                "worker": self.worker_id,
-                "status": running.value,
-                "attempt": work.attempt if work.mode is not Mode.UNDO else row["attempt"],
-                "undo_attempt": work.attempt if work.mode is Mode.UNDO else row["undo_attempt"],
-                "observations": work.observations,
-                "acts": meant,
-                "inputs": dumps(inputs) if work.mode is Mode.RUN else None,
-                "tries": work.mode in (Mode.RUN, Mode.UNDO),
-                "number": work.attempt,
-                "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
-                "resource": work.resource_id,
-                "action": work.action.value,
-                "operation": work.operation_id,
-                "before": dumps(before) if before is not None else None,
-                "intended": dumps(inputs) if meant else None,
-            },
-        )
-        if row_after is None:
-            message = f"the step run {work.step_id} has no row"
-            raise LookupError(message)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
         if work.resource_id is not None and (acts or work.mode is Mode.UNDO):
             await resources.begin(ledger, work)
-        return int(row_after["fence"])
+        return {
+            "step": work.step_id,
+            "worker": self.worker_id,
+            "held": running.value,
+            "attempt": work.attempt if work.mode is not Mode.UNDO else row["attempt"],
+            "undo_attempt": work.attempt if work.mode is Mode.UNDO else row["undo_attempt"],
+            "observations": work.observations,
+            "acts": meant,
+            "inputs": dumps(inputs) if work.mode is Mode.RUN else None,
+            "tries": work.mode in (Mode.RUN, Mode.UNDO),
+            "number": work.attempt,
+            "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
+            "resource": work.resource_id,
+            "action": work.action.value,
+            "operation": work.operation_id,
+            "before": dumps(before) if before is not None else None,
+            "intended": dumps(inputs) if meant else None,
+        }
 
 
 def _refuse(faults: Any) -> None:

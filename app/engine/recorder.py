@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from app.db import journal
+from app.db import journal, transitions
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement, dumps
@@ -26,7 +26,7 @@ from app.providers.registry import Registry
 # One statement: the outcome of the step, the end of its try, and what became of its effect; nothing without the fence.
 # The rows are found by what the caller knows, not by joins: those were planned as walks over all of the tenant's rows.
 _FINISH = Statement(
-    "WITH finished AS (UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message,"
+    "WITH finished AS (UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message,"  # noqa: S608
     " worker_id = NULL, due_at = CASE WHEN :wait::float8 IS NULL THEN NULL"
     "   ELSE clock_timestamp() + make_interval(secs => :wait::float8) END,"
     " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :handle::jsonb,"
@@ -43,7 +43,9 @@ _FINISH = Statement(
     " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp()"
     " WHERE :effect::text IS NOT NULL AND tenant_id = :tenant AND step_run_id = :effect_of AND direction = 'FORWARD'"
     " AND EXISTS (SELECT FROM finished))"
-    " SELECT id FROM finished"
+    # The steps as they are, but for this one: so far nothing else was written in this transaction.
+    " SELECT " + transitions.STEP_COLUMNS + " FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job"
+    " AND EXISTS (SELECT FROM finished) AND (:reads OR s.id = :id) ORDER BY s.wave, s.id"
 )
 _ARTIFACT = Statement(
     "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || :artifact::jsonb"
@@ -75,8 +77,13 @@ class Recorder:
         """Write the outcome under the job's lock. False, and nothing written, when the step is no longer ours."""
         verdict = judge(work, outcome)
         error = self._error(outcome, verdict)
-        if await ledger.transaction.fetch_one(_FINISH, self._finish(work, outcome, verdict, error)) is None:
+        finish = self._finish(work, outcome, verdict, error) | {"reads": not ledger.steps}
+        rows = await ledger.transaction.fetch(_FINISH, finish)
+        if not rows:
             return False
+        if not ledger.steps:
+            ledger.know(rows)
+        ledger.ended(work.key, verdict.status, None if work.mode is Mode.UNDO else work.attempt)
         if lines:
             ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt))
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
@@ -99,6 +106,7 @@ class Recorder:
         return {
             "tenant": work.tenant_id,
             "id": work.step_id,
+            "job": work.job_id,
             "effect_of": work.effect_of,
             "fence": work.fence,
             "worker": work.worker_id,
@@ -188,6 +196,7 @@ class Recorder:
                     "phase": Phase.COMMIT.value,
                 },
             )
+            await ledger.read_steps()
 
     async def _record_resource(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
         if work.resource_id is None or work.operation is OperationKind.RETIRE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from app.engine.context import StepContext
 from app.engine.executor import Executor
 from app.engine.log import StepLog
 from app.engine.recorder import Recorder
-from app.engine.work import Absent, Failed, Outcome, Work
+from app.engine.work import Failed, Outcome, Work
 from app.messages import StepDue
 from app.providers.base import ProviderError
 
@@ -95,24 +96,24 @@ class Runner:
         held: Work | None = None
         inline = bool(ledger.steps)
         while step_id is not None and held is None:
-            claimed = await self._claimer.claim(ledger, step_id, inline=inline)
-            if claimed is None:
+            claim = await self._claimer.claim(ledger, step_id, inline=inline)
+            if claim is None:
                 break
-            work, outcome = claimed
-            if outcome is None:
-                held = work
-                break
-            if not isinstance(outcome, Absent):
-                await self._recorder.record(ledger, work, outcome, [])
+            if claim.take is not None:
+                work = replace(claim.work, fence=await ledger.take(claim.take))
+                if claim.outcome is None:
+                    held = work
+                    break
+                await self._recorder.record(ledger, work, claim.outcome, [])
             step_id = await self._advance(ledger)
             inline = True
         await ledger.write()
         return held
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
-        """Write what follows; the step to go on with, if this process shall."""
-        await ledger.write_moves()
-        await ledger.read_steps()
+        """Collect what follows; the step to go on with, if this process shall."""
+        if not ledger.steps:
+            await ledger.read_steps()
         ledger.advance()
         if ledger.status is JobStatus.SUCCEEDED:
             await outputs.write(ledger, self._claimer.sealer)
