@@ -201,7 +201,7 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     )
     if status is not step.status:
         ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
-        await _lose_resource(ledger, step)
+    await _lose_resource(ledger, step)
     step.status, step.worker_id = status, None
 
 

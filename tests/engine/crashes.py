@@ -168,11 +168,11 @@ class MortalWorkshop(Workshop):
         return await History.read(self.url, self.folder, {job_id: Wanted(NOTES)})
 
 
-async def suffer(workshop: MortalWorkshop, case: Case) -> tuple[OrchestrationJob, list[str]]:
+async def suffer(workshop: MortalWorkshop, case: Case, *, seconds: float = 20) -> tuple[OrchestrationJob, list[str]]:
     """Run the case's job to its end; the job, and everything that is wrong."""
     template = await workshop.template({"resources": DIAMOND})
     job_id = await workshop.submit(template, await workshop.workflow(*STEPS) if case.fails else None)
-    job = await workshop.settle(job_id)
+    job = await workshop.settle(job_id, seconds=seconds)
     faults = violations(await workshop.history(job_id))
     expected = JobStatus.ROLLED_BACK if case.fails else JobStatus.SUCCEEDED
     if job.status is not expected:

@@ -166,11 +166,13 @@ class Simulation(RuleBasedStateMachine):
         runner = self.workshop.runners[who % len(self.workshop.runners)]
         self._take(runner, self.run(runner._claim(ring)))
 
-    def _take(self, runner: Runner, work: Work | None) -> None:
+    def _take(self, runner: Runner, work: Work | None, after: Work | None = None) -> None:
         if work is None:
             return
         rivals = [held for held in self.hands if held.work.step_id == work.step_id and held.work.fence >= work.fence]
-        assert not rivals, f"I4: {work.key} is claimed under fence {work.fence}, which somebody has"
+        # Clearing up after a refused outcome goes on under the fence that was refused.
+        clearing = after is not None and (after.step_id, after.fence) == (work.step_id, work.fence)
+        assert clearing or not rivals, f"I4: {work.key} is claimed under fence {work.fence}, which somebody has"
         self.hands.append(Attempt(runner, work, runner._log(work)))
 
     @rule(which=_ANY)
@@ -194,7 +196,7 @@ class Simulation(RuleBasedStateMachine):
         following = self._record(attempt)
         if twice:
             assert self._record(attempt) is None, "I2: an outcome is written twice"
-        self._take(attempt.runner, following)
+        self._take(attempt.runner, following, attempt.work)
 
     def _record(self, attempt: Attempt) -> Work | None:
         assert attempt.outcome is not None
@@ -291,7 +293,7 @@ class Simulation(RuleBasedStateMachine):
                 if attempt.outcome is None:
                     self._act(attempt)
                 self.hands.remove(attempt)
-                self._take(attempt.runner, self._record(attempt))
+                self._take(attempt.runner, self._record(attempt), attempt.work)
             while self.workshop.rung:
                 self.claim(which=0, who=0, keep=False)
             if not self.hands and self.run(self._is_over()):
