@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 _JOBS = (
     "SELECT j.id, j.tenant_id, j.plan_id, j.status, j.direction, j.stack, j.parent_job_id, j.event_seq, j.recoveries,"
     " j.dispatched_at, j.completed_at, j.cancel_requested_at, j.error::text AS error, j.logs::text AS logs,"
-    " p.status AS plan_status, p.active_job_id, p.last_job_id, p.workflow_id FROM orchestration_job j"
+    " p.plan_name, p.status AS plan_status, p.active_job_id, p.last_job_id, p.workflow_id FROM orchestration_job j"
     " JOIN deployment_plan p ON p.id = j.plan_id ORDER BY j.id"
 )
 _STEPS = (
