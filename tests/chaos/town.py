@@ -29,6 +29,7 @@ LEASE_SECONDS = 5.0
 HANDS = 8
 _TENANTS = ("alpha", "beta")
 _AGAIN_SECONDS = 0.3
+_BEGINNING_SECONDS = 15.0
 _EXPECTED_ENDS = {0, 70, 71, -signal.SIGKILL, -signal.SIGTERM}
 
 
@@ -41,7 +42,9 @@ class Part:
     process: subprocess.Popen[bytes] | None = None
     stopped: bool = False
     again_at: float = 0.0
-    ends: list[int] = field(default_factory=list)
+    began: float = 0.0
+    # The exit code of each life, and how many seconds it lasted.
+    ends: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def pid(self) -> int | None:
@@ -81,13 +84,14 @@ class Town:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
             )
         part.stopped = False
+        part.began = time.monotonic()
 
     async def keep(self) -> None:
         """Start again what has died."""
         while True:
             for part in self.parts.values():
                 if part.process is not None and part.process.poll() is not None:
-                    part.ends.append(part.process.returncode)
+                    part.ends.append((part.process.returncode, time.monotonic() - part.began))
                     part.process = None
                     part.again_at = time.monotonic() + _AGAIN_SECONDS
                 if part.process is None and time.monotonic() >= part.again_at:
@@ -95,9 +99,13 @@ class Town:
             await asyncio.sleep(0.05)
 
     def unexpected_ends(self) -> list[str]:
-        """Parts that ended as nobody and nothing made them end."""
-        return [f"{part.name} ended with {code}" for part in self.parts.values() for code in part.ends
-                if code not in _EXPECTED_ENDS]  # fmt: skip
+        """Parts that ended as nobody and nothing made them end. One that cannot begin while a server is away may."""
+        return [
+            f"{part.name} ended with {code} after {lived:.0f} s"
+            for part in self.parts.values()
+            for code, lived in part.ends
+            if code not in _EXPECTED_ENDS and not (code == 1 and lived < _BEGINNING_SECONDS)
+        ]
 
     def stop(self) -> None:
         """End every part: in order, or by force after ten seconds."""

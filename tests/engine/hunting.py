@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +29,8 @@ from tests.engine.crashes import MortalWorkshop, cases, suffer
 from tests.engine.mutants import MUTANTS, planted
 from tests.engine.simulation import Simulation
 
-_TEMPLATE = "migrated"
 GAMES = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck), phases=(Phase.generate,), print_blob=False,
 )  # fmt: skip
 
@@ -41,6 +40,7 @@ class Ground:
     """A server, and databases on it that are used once."""
 
     url: str
+    template: str = "migrated"
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def at(self, name: str) -> str:
@@ -56,7 +56,7 @@ class Ground:
     async def database(self) -> str:
         """The name of a fresh database."""
         name = f"hunted_{next(self._numbers)}"
-        await self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
         return name
 
     async def drop(self, name: str) -> None:
@@ -70,8 +70,8 @@ def ground() -> Iterator[Ground]:
     server = EmbeddedPostgres(folder / "postgres", durable=False)
     try:
         place = Ground(server.start())
-        asyncio.run(place.execute(f"CREATE DATABASE {_TEMPLATE}"))
-        migrate(place.at(_TEMPLATE))
+        asyncio.run(place.execute(f"CREATE DATABASE {place.template}"))
+        migrate(place.at(place.template))
         yield place
     finally:
         server.stop()
@@ -151,7 +151,7 @@ def main() -> int:
 
 
 def _hunt(place: Ground, name: str) -> Iterator[tuple[str, tuple[str, str | None]]]:
-    hunts = {
+    hunts: dict[str, Callable[[], str | None]] = {
         "crash": lambda: by_crashes(place),
         "random": lambda: by_games(place, late=False),
         "late": lambda: by_games(place, late=True),

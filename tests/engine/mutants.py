@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid5
 
 from app.db import journal
-from app.db.ledger import Ledger
+from app.db.ledger import Ledger, StepRow
 from app.db.statements import Statement
 from app.db.uow import Transaction
 from app.domain import decisions
@@ -170,7 +170,13 @@ def _undo_only_succeeded() -> Sequence[Patch]:
 
 
 def _undo_while_running() -> Sequence[Patch]:
-    return [(_Decision, "_is_quiet", lambda _self: True)]
+    view = StepRow.view
+
+    def free(self: StepRow) -> StepView:
+        return replace(view(self), claimed=False)
+
+    # Both the wait before a rollback and the order within it look at who holds what: each would do for the other.
+    return [(StepRow, "view", free)]
 
 
 def _nothing_stops() -> Sequence[Patch]:
