@@ -30,6 +30,7 @@ from app.engine.runner import Runner
 from app.engine.ticking import tick
 from app.engine.work import Outcome, Work
 from app.messages import StepDue
+from app.providers.base import ErrorKind
 from app.providers.faults import Fault, FaultKind
 from app.services import jobs
 from tests.engine.crashes import STEPS, MortalWorkshop
@@ -209,6 +210,18 @@ class Simulation(RuleBasedStateMachine):
 
         return self.run(write())
 
+    @rule(several=st.integers(min_value=1, max_value=3))
+    def go_on(self, several: int) -> None:
+        """Everything comes a step further, so that games get somewhere."""
+        for _ in range(several):
+            for attempt in [held for held in self.hands if held.outcome is None]:
+                self._act(attempt)
+            for attempt in [held for held in self.hands if held.outcome is not None]:
+                self.hands.remove(attempt)
+                self._take(attempt.runner, self._record(attempt), attempt.work)
+            for who in range(len(self.workshop.rung)):
+                self.claim(which=0, who=who, keep=False)
+
     # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────────────
 
     @rule(who=_ANY, reached=st.booleans())
@@ -252,6 +265,14 @@ class Simulation(RuleBasedStateMachine):
     def plan_fault(self, method: str, kind: FaultKind) -> None:
         self.faults += 1
         self.workshop.real._plan.setdefault(method, deque()).append(Fault(kind))
+
+    @precondition(lambda self: self.faults < 2)
+    @rule()
+    def plan_failure(self) -> None:
+        """The next note cannot be made, whatever runs beside it."""
+        self.faults += 1
+        refusal = Fault(FaultKind.ERROR, error=ErrorKind.ACCESS_DENIED)
+        self.workshop.real._plan.setdefault("create", deque()).append(refusal)
 
     @rule()
     def lose_doorbells(self) -> None:
