@@ -96,9 +96,11 @@ class _Decision:
     def moves(self) -> tuple[Move, ...]:
         if self.status in (JobStatus.DISPATCHED, JobStatus.RUNNING):
             self._go_forward()
-        elif self.status is JobStatus.CANCELLING:
+        elif self.status in (JobStatus.CANCELLING, JobStatus.CANCELLED):
+            # A job that nobody had begun is CANCELLED at once, and its steps must not stay due.
             self._wind_down(StatusReason.USER, None)
-            self._end_cancellation()
+            if self.status is JobStatus.CANCELLING:
+                self._end_cancellation()
         if self.status is JobStatus.ROLLING_BACK:
             self._go_back()
         return tuple(self.made)

@@ -18,7 +18,7 @@ from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
-from app.domain.statuses import STEP, JobStatus, StepStatus
+from app.domain.statuses import RESOURCE, STEP, JobStatus, StepStatus
 from app.domain.values import Value, reveal
 from app.engine import resources
 from app.engine.scope import read_scope
@@ -91,9 +91,11 @@ class Claimer:
         if ledger.status not in _CLAIMABLE:
             return None
         transaction = ledger.transaction
-        row = await transaction.fetch_one(
-            _STEP, {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id, "inline": inline}
-        )
+        key = {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id, "inline": inline}
+        row = await transaction.fetch_one(_STEP, key)
+        if row is not None and _is_stale(row):
+            await resources.renew(ledger, row["resource_id"])
+            row = await transaction.fetch_one(_STEP, key)
         status = ledger.status_of(step_id) if inline else StepStatus(row["status"]) if row is not None else None
         if row is None or status not in _MODES:
             return None
@@ -289,6 +291,12 @@ class Claimer:
             "before": dumps(before) if before is not None else None,
             "intended": dumps(inputs) if meant else None,
         }
+
+
+def _is_stale(row: Row) -> bool:
+    """Whether the step is to bring about a resource whose row an earlier job has closed."""
+    untried = row["attempt"] == 0 and row["operation"] == OperationKind.APPLY
+    return untried and row["resource_status"] in RESOURCE.closed
 
 
 def _refuse(faults: Any) -> None:

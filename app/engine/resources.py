@@ -49,6 +49,29 @@ _REVIVE = Statement(
     " SELECT tenant_id, stack, resource_key, name, type, provider, connection, region, 'CREATING', depends_on, retain,"
     " prevent_destroy, :plan, created_by FROM cloud_resource WHERE tenant_id = :tenant AND id = :id RETURNING id"
 )
+# A plan that waited for its stack was worked out when the resource still existed, or was still to be made by another.
+_RENEW = Statement(
+    "WITH gone AS (SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = :id),"
+    " live AS (SELECT l.id FROM cloud_resource l, gone g WHERE l.tenant_id = :tenant AND l.stack = g.stack"
+    "   AND l.resource_key = g.resource_key AND l.status NOT IN ('DELETED', 'DETACHED') ORDER BY l.id LIMIT 1),"
+    " made AS (INSERT INTO cloud_resource (tenant_id, stack, resource_key, name, type, provider, connection, region,"
+    " status, depends_on, retain, prevent_destroy, owner_plan_id, created_by)"
+    " SELECT tenant_id, stack, resource_key, name, type, provider, connection, region, 'PLANNED', '{}', retain,"
+    " prevent_destroy, :plan, created_by FROM gone WHERE NOT EXISTS (SELECT 1 FROM live) RETURNING id),"
+    " chosen AS (SELECT id FROM live UNION ALL SELECT id FROM made),"
+    " linked AS (INSERT INTO plan_resource (tenant_id, plan_id, resource_id) SELECT :tenant, :plan, id FROM chosen"
+    " ON CONFLICT DO NOTHING)"
+    " UPDATE step_run s SET resource_id = chosen.id FROM chosen"
+    " WHERE s.tenant_id = :tenant AND s.job_id = :job AND s.resource_id = :id"
+)
+
+
+async def renew(ledger: Ledger, resource_id: int) -> None:
+    """The resource that the job's steps are to bring about was closed by an earlier job: they get the row that lives
+    in its place, or a new one.
+    """
+    key = {"tenant": ledger.transaction.tenant_id, "id": resource_id, "job": ledger.job_id, "plan": ledger.plan_id}
+    await ledger.transaction.fetch(_RENEW, key)
 
 
 async def begin(ledger: Ledger, work: Work) -> None:

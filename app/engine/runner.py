@@ -21,7 +21,7 @@ from app.db.ledger import Ledger
 from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.enums import ErrorClass
 from app.domain.statuses import JobStatus
-from app.engine import outputs
+from app.engine import orphans, outputs
 from app.engine.claims import Claimer
 from app.engine.connections import Connections
 from app.engine.context import StepContext
@@ -134,7 +134,9 @@ class Runner:
                 try:
                     outcome = await self._executor.execute(work, context)
                 finally:
-                    del self._running[work.step_id]
+                    # A step that was taken from this process may be in its hands again, in another attempt.
+                    if self._running.get(work.step_id) is context:
+                        del self._running[work.step_id]
         except ProviderError as error:
             outcome = Failed(error.kind.error_class, error.code, error.message, error.retry_after_seconds)
         if isinstance(outcome, Failed) and outcome.error_class is not ErrorClass.CANCELLED:
@@ -174,7 +176,7 @@ class Runner:
                 return None
             if not await self._recorder.record(ledger, work, outcome, lines):
                 _logger.warning("a late outcome is refused: the step has another holder", step_run_id=work.step_id)
-                return None
+                return await orphans.left_behind(ledger, work)
             step_id = await self._advance(ledger, stay=stay)
             return await self._take(ledger, step_id)
 

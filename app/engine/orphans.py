@@ -1,0 +1,44 @@
+"""What came into being too late: a provider did what it was asked, after the step had been taken back.
+
+The attempt lost its step while its request was under way; whoever undid the step found nothing yet. When the answer
+comes after all, its outcome is refused, and what it brought is taken back by the one who has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.db.ledger import Ledger
+from app.db.statements import Statement
+from app.domain.enums import ChangeAction
+from app.domain.operations import EffectState, OperationKind
+from app.domain.statuses import StepStatus
+from app.engine.work import Effect, Mode, Work
+
+_STATUS = Statement("SELECT status FROM step_run WHERE tenant_id = :tenant AND id = :id")
+_TAKEN_BACK = frozenset({StepStatus.COMPENSATING, StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED})
+# A change in place is not undone like that: others may rightly have changed the resource since.
+_MADE = frozenset({ChangeAction.CREATE, ChangeAction.REPLACE})
+
+
+async def left_behind(ledger: Ledger, work: Work) -> Work | None:
+    """The work of removing what `work` has made; None where it made nothing or its step still stands.
+
+    It is safe beside the step's own compensation and beside later jobs: only what this operation made is removed. It
+    has no fence, so its outcome will be refused, and the record says already what it brings about.
+    """
+    if work.mode is not Mode.RUN or work.operation is not OperationKind.APPLY or work.action not in _MADE:
+        return None
+    row = await ledger.transaction.fetch_one(_STATUS, {"tenant": work.tenant_id, "id": work.step_id})
+    if row is None or StepStatus(row["status"]) not in _TAKEN_BACK:
+        return None
+    made = Effect(
+        action=ChangeAction.CREATE,
+        state=EffectState.UNKNOWN,
+        operation_id=work.operation_id,
+        before=None,
+        intended=work.inputs,
+        after=None,
+        undo=None,
+    )
+    return replace(work, mode=Mode.UNDO, effect=made)

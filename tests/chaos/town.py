@@ -1,0 +1,180 @@
+"""The whole product as processes that anybody may kill: servers, workers, schedulers, an API; the dead are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.db.migrating import migrate
+from app.db.uow import Database
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.processes import die_with_parent, free_port
+from app.embedded.valkey import EmbeddedValkey
+from app.services.seeding import create_tenant
+from tests.chaos.part import VARIABLE, Unfriendly
+
+LEASE_SECONDS = 5.0
+HANDS = 8
+_TENANTS = ("alpha", "beta")
+_AGAIN_SECONDS = 0.3
+_BEGINNING_SECONDS = 15.0
+_EXPECTED_ENDS = {0, 70, 71, -signal.SIGKILL, -signal.SIGTERM}
+
+
+@dataclass(slots=True)
+class Part:
+    """One process that shall run, under the same name whatever happens to it."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    stopped: bool = False
+    again_at: float = 0.0
+    began: float = 0.0
+    # The exit code of each life, and how many seconds it lasted.
+    ends: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None and self.process.poll() is None else None
+
+
+@dataclass
+class Town:
+    """Servers and parts. `keep` replaces the dead until it is cancelled."""
+
+    folder: Path
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+    environment: dict[str, str] = field(default_factory=dict)
+    # Tenant id and token by slug.
+    tenants: dict[str, tuple[int, str]] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    port: int = 0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "town.log"
+
+    def of(self, kind: str) -> list[Part]:
+        """The living parts of a kind, those that are stopped left out."""
+        return [part for part in self.parts.values() if part.name.startswith(kind) and part.pid and not part.stopped]
+
+    def start(self, part: Part) -> None:
+        with self.log.open("ab") as output:
+            part.process = subprocess.Popen(
+                [sys.executable, *part.command],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
+            )
+        part.stopped = False
+        part.began = time.monotonic()
+
+    async def keep(self) -> None:
+        """Start again what has died."""
+        while True:
+            for part in self.parts.values():
+                if part.process is not None and part.process.poll() is not None:
+                    part.ends.append((part.process.returncode, time.monotonic() - part.began))
+                    part.process = None
+                    part.again_at = time.monotonic() + _AGAIN_SECONDS
+                if part.process is None and time.monotonic() >= part.again_at:
+                    self.start(part)
+            await asyncio.sleep(0.05)
+
+    def unexpected_ends(self) -> list[str]:
+        """Parts that ended as nobody and nothing made them end. One that cannot begin while a server is away may."""
+        return [
+            f"{part.name} ended with {code} after {lived:.0f} s"
+            for part in self.parts.values()
+            for code, lived in part.ends
+            if code not in _EXPECTED_ENDS and not (code == 1 and lived < _BEGINNING_SECONDS)
+        ]
+
+    def stop(self) -> None:
+        """End every part: in order, or by force after ten seconds."""
+        running = [part.process for part in self.parts.values() if part.process is not None]
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        until = time.monotonic() + 10
+        for process in running:
+            try:
+                process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        self.parts.clear()
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="windlass-chaos-"))
+    folder.chmod(0o755)
+    return folder
+
+
+@asynccontextmanager
+async def town(workers: int, schedulers: int, world: Unfriendly) -> AsyncIterator[Town]:
+    """A town of its own, gone afterwards."""
+    folder = _folder()
+    here = Town(folder, EmbeddedPostgres(folder / "postgres"), EmbeddedValkey(folder / "valkey"))
+    keeping: asyncio.Task[None] | None = None
+    try:
+        database_url = await asyncio.to_thread(here.postgres.start)
+        redis_url = await asyncio.to_thread(here.valkey.start)
+        await asyncio.to_thread(migrate, database_url)
+        here.port = free_port()
+        here.environment = {
+            "WINDLASS_DATABASE_URL": database_url,
+            "WINDLASS_REDIS_URL": redis_url,
+            "WINDLASS_SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "WINDLASS_DATA_DIR": str(folder),
+            "WINDLASS_PORT": str(here.port),
+            "WINDLASS_LOG_LEVEL": "warning",
+            "WINDLASS_LEASE_SECONDS": str(LEASE_SECONDS),
+            "WINDLASS_REDISPATCH_SECONDS": "1",
+            "WINDLASS_DRAIN_SECONDS": "2",
+            "WINDLASS_WORKER_THREADS": str(HANDS),
+            VARIABLE: world.dump(),
+        }
+        await _seed(here, database_url)
+        here.parts["api"] = Part("api", ["-m", "app.cli", "api"])
+        for kind, number in (("scheduler", schedulers), ("worker", workers)):
+            for n in range(1, number + 1):
+                here.parts[f"{kind}-{n}"] = Part(f"{kind}-{n}", ["-m", "tests.chaos.part", kind])
+        keeping = asyncio.create_task(here.keep())
+        yield here
+    finally:
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.to_thread(here.stop)
+        here.valkey.stop()
+        here.postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _seed(here: Town, database_url: str) -> None:
+    database = Database.connect(database_url, name="chaos-seed", pool_size=2)
+    try:
+        for slug in _TENANTS:
+            here.tenants[slug] = await create_tenant(database, slug.title(), slug, f"admin@{slug}.example")
+    finally:
+        await database.close()
