@@ -24,7 +24,7 @@ from workers.broker import NAMESPACE, make_broker
 
 _RERUN_SECONDS = 60.0
 # Long enough that a killed worker is mostly back before the next is gone: a fleet that is never there proves little.
-_PAUSE_SECONDS = (0.5, 2.5)
+_PAUSE_SECONDS = (0.4, 1.6)
 UNREACHABLE = (*DATABASE_AWAY, asyncpg.PostgresError, TimeoutError)
 
 

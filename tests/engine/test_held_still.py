@@ -46,15 +46,19 @@ async def test_a_tick_that_is_held_still_gives_its_lock_back(
 ) -> None:
     monkeypatch.setattr("app.db.uow._IDLE_TIMEOUT", "1s")
     still, lively = (Database.connect(database_url, name=name, pool_size=2) for name in ("still", "lively"))
+
+    async def hold_still() -> None:
+        async with still.system(SystemRole.TICK) as transaction:
+            mine = await transaction.fetch_one(ticking._MINE, {})
+            assert mine is not None
+            assert mine["mine"]
+            assert not (await tick(lively, ring_again_seconds=0)).ran
+            await asyncio.sleep(1.5)
+            assert (await tick(lively, ring_again_seconds=0)).ran
+
     try:
-        with pytest.raises(Exception, match="idle-in-transaction|closed"):
-            async with still.system(SystemRole.TICK) as transaction:
-                mine = await transaction.fetch_one(ticking._MINE, {})
-                assert mine is not None
-                assert mine["mine"]
-                assert not (await tick(lively, ring_again_seconds=0)).ran
-                await asyncio.sleep(1.5)
-                assert (await tick(lively, ring_again_seconds=0)).ran
+        with pytest.raises(Exception, match=r"idle-in-transaction|closed"):
+            await hold_still()
     finally:
         await lively.close()
         await still.close()
