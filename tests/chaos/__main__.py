@@ -60,7 +60,7 @@ class Reckoning:
         if self.reruns:
             lines.append(
                 f"Killed worker's step in other hands: p50 {statistics.median(self.reruns):.1f} s,"
-                f" max {max(self.reruns):.1f} s, {len(self.reruns)} steps"
+                f" max {max(self.reruns):.1f} s, {len(self.reruns)} steps (time without a database not counted)"
             )
         lines.append(f"Violations: {len(self.wrong)}; seed {self.seed}, {self.seconds:.0f} s")
         return "\n".join([*lines, *(f"  {fault}" for fault in self.wrong[:40])])
@@ -86,7 +86,8 @@ async def run(
         await raging
         await _until_ended(here, time.monotonic() + settle_seconds)
         await customers.database.close()
-        ends = here.unexpected_ends()
+        began_well = await _registered(here)
+        ends = here.unexpected_ends(began_well)
         if log is not None:
             shutil.copy(here.log, log)
         await asyncio.to_thread(here.stop)
@@ -134,6 +135,15 @@ async def _reckon(
         Counter(job["status"] for job in history.jobs), nemesis.reruns, wrong,
         sum(job["recoveries"] for job in history.jobs), len(history.attempts), customers.by_api,
     )  # fmt: skip
+
+
+async def _registered(here: Town) -> set[int]:
+    """The processes that have ever been workers."""
+    connection = await asyncpg.connect(here.environment["WINDLASS_DATABASE_URL"], timeout=5)
+    try:
+        return {row["pid"] for row in await connection.fetch("SELECT pid FROM worker")}
+    finally:
+        await connection.close()
 
 
 async def _fetch(here: Town, query: str, *arguments: object) -> float:

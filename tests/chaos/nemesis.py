@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -31,7 +32,7 @@ UNREACHABLE = (*DATABASE_AWAY, asyncpg.PostgresError, TimeoutError)
 @dataclass
 class Nemesis:
     """`injected` and `rolling` (while some job was rolling back) by kind of fault; `reruns`: seconds from a worker's
-    kill until one of its steps was in other hands.
+    kill until one of its steps was in other hands, those without a database not counted.
     """
 
     town: Town
@@ -40,6 +41,8 @@ class Nemesis:
     rolling: Counter[str] = field(default_factory=Counter)
     reruns: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    # When PostgreSQL was away, from its kill until it answered again (crash recovery may take many seconds).
+    outages: list[tuple[float, float]] = field(default_factory=list)
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
     # One thing at a time is done to PostgreSQL and to Valkey.
     _servers: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -147,21 +150,27 @@ class Nemesis:
             "SELECT s.worker_id, s.fence, j.completed_at FROM step_run s JOIN orchestration_job j ON j.id = s.job_id"
             " WHERE s.id = $1"
         )
-        while time.monotonic() < began + _RERUN_SECONDS:
+        while self._since(began) < _RERUN_SECONDS:
             with suppress(*UNREACHABLE):
                 (row,) = await self._rows(query, step_id)
                 if row["worker_id"] is not None and row["fence"] > fence:
-                    self.reruns.append(time.monotonic() - began)
+                    self.reruns.append(self._since(began))
                     return
                 if row["fence"] > fence + 1:
                     # Claimed and finished between two looks.
-                    self.reruns.append(time.monotonic() - began)
+                    self.reruns.append(self._since(began))
                     return
                 if row["completed_at"] is not None or (row["worker_id"] is None and row["fence"] == fence):
                     # The outcome was written before the worker died, or nobody waits for it any more.
                     return
             await asyncio.sleep(0.05)
         self.lost.append(f"step run {step_id} was not taken on within {_RERUN_SECONDS:.0f} s of its worker's death")
+
+    def _since(self, began: float) -> float:
+        """Seconds since then, those without a database left out."""
+        now = time.monotonic()
+        away = sum(max(min(end, now) - max(start, began), 0.0) for start, end in self.outages)
+        return now - began - away
 
     def _watch(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -224,8 +233,10 @@ class Nemesis:
             if pid is None:
                 return False
             os.kill(pid, number)
+            self.outages.append((time.monotonic(), math.inf))
             await asyncio.sleep(self.chance.uniform(0.1, 0.5))
             await asyncio.to_thread(self.town.postgres.start)
+            self.outages[-1] = self.outages[-1][0], time.monotonic()
         return True
 
     async def _terminate(self) -> bool:
