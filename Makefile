@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 UV = $$($(PYTHON) bin/bootstrap)
 RUN = $(UV) run --no-sync
 
-.PHONY: help python sync up test check format schema bench clean
+.PHONY: help python sync up test check format schema bench chaos mutants clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -52,6 +52,14 @@ schema: sync
 bench: python
 	@$(UV) sync --quiet --locked --extra embedded --group bench --python $(PYTHON)
 	@$(RUN) python -m benchmarks $(ARGS)
+
+## make chaos    real processes, killed at random; a reckoning afterwards (ARGS="--seed 7 --jobs 200")
+chaos: sync
+	@$(RUN) python -m tests.chaos $(ARGS)
+
+## make mutants  plant every known bug, and see each of them caught; prints the table of docs/reliability.md
+mutants: sync
+	@$(RUN) python -m tests.engine.hunting $(ARGS)
 
 ## make clean    forget everything that was installed or built (.windlass stays)
 clean:

@@ -42,6 +42,8 @@ _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
+# A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
+_IDLE_TIMEOUT = "5s"
 
 
 class SystemRole(StrEnum):
@@ -204,6 +206,7 @@ class Database:
         """A transaction for no tenant, under a role that may do little but for all of them."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.execute(_ENTER, {"tenant": "", "role": role.value, "timeout": WRITE_TIMEOUT})
+            await session.execute(_HURRY, {"idle": _IDLE_TIMEOUT})
             transaction = Transaction(session, 0, f"system:{role.name.lower()}", role.name.lower())
             transaction.authorize(role.value)
             yield transaction
@@ -223,7 +226,8 @@ class Database:
             await connection.execute(
                 f"BEGIN; SELECT set_config('role', '{APP_ROLE}', true),"
                 f" set_config('app.tenant_id', '{int(tenant_id)}', true),"
-                f" set_config('statement_timeout', '{WRITE_TIMEOUT}', true)"
+                f" set_config('statement_timeout', '{WRITE_TIMEOUT}', true),"
+                f" set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT}', true)"
             )
             try:
                 transaction = Transaction(_NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers)
@@ -269,6 +273,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 # The machinery has statements of its own; whoever asks its transactions for a session has come to the wrong place.
 _NO_SESSION: Any = None
+_HURRY: Any = text("SELECT set_config('idle_in_transaction_session_timeout', :idle, true)")
 _ENTER: Any = text(
     "SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true),"
     " set_config('statement_timeout', :timeout, true)"

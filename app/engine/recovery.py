@@ -35,11 +35,13 @@ _DECLARE_DEAD = Statement(
     " OR (missing_since < clock_timestamp() - interval '1.5 seconds'"
     "  AND started_at < clock_timestamp() - interval '5 seconds')) RETURNING id, name"
 )
+# A process that is held still in the middle of a transaction keeps its job's lock: all others are not kept waiting.
 _ORPHANS = Statement(
-    "SELECT s.tenant_id, s.job_id, s.id FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
+    "SELECT s.tenant_id, s.job_id, s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id"
+    " AND j.id = s.job_id LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
     " OR s.deadline_at < clock_timestamp() - interval '30 seconds')"
-    " ORDER BY s.job_id, s.id LIMIT 200"
+    " ORDER BY s.job_id, s.id LIMIT 200 FOR UPDATE OF j SKIP LOCKED"
 )
 _TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, crashes = crashes + 1, status = :status,"

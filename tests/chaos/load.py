@@ -243,6 +243,9 @@ class Customers:
         if answer.status_code != 200 or "errors" in answer.json():
             raise TimeoutError(answer.text[:300])
         faults = answer.json()["data"]["createPlan"]["userErrors"]
+        if [fault["code"] for fault in faults] == ["IDEMPOTENCY_MISMATCH"]:
+            # The answer was lost, not the request: it came through after we had looked.
+            raise TimeoutError(faults)
         if faults:
             raise AssertionError(faults)
         self.by_api += 1

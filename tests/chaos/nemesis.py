@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -16,19 +17,22 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis
 
+from app.db.uow import DATABASE_AWAY
 from app.messages import StepDue
 from tests.chaos.town import LEASE_SECONDS, Part, Town
 from workers.actors import declare_actors
 from workers.broker import NAMESPACE, make_broker
 
-_RERUN_SECONDS = 40.0
-_UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_RERUN_SECONDS = 60.0
+# Long enough that a killed worker is mostly back before the next is gone: a fleet that is never there proves little.
+_PAUSE_SECONDS = (0.4, 1.6)
+UNREACHABLE = (*DATABASE_AWAY, asyncpg.PostgresError, TimeoutError)
 
 
 @dataclass
 class Nemesis:
     """`injected` and `rolling` (while some job was rolling back) by kind of fault; `reruns`: seconds from a worker's
-    kill until one of its steps was in other hands.
+    kill until one of its steps was in other hands, those without a database not counted.
     """
 
     town: Town
@@ -37,6 +41,8 @@ class Nemesis:
     rolling: Counter[str] = field(default_factory=Counter)
     reruns: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    # When PostgreSQL was away, from its kill until it answered again (crash recovery may take many seconds).
+    outages: list[tuple[float, float]] = field(default_factory=list)
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
     # One thing at a time is done to PostgreSQL and to Valkey.
     _servers: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -72,7 +78,7 @@ class Nemesis:
         while not until():
             kind = first.pop() if first else self.chance.choices(kinds, weights)[0]
             await self._inject(kind)
-            await asyncio.sleep(self.chance.uniform(0.2, 1.2))
+            await asyncio.sleep(self.chance.uniform(*_PAUSE_SECONDS))
         if self._watching:
             await asyncio.wait(self._watching, timeout=_RERUN_SECONDS)
 
@@ -80,7 +86,7 @@ class Nemesis:
         rolling = await self._count("SELECT count(*) FROM orchestration_job WHERE status = 'ROLLING_BACK'")
         try:
             done = await self.faults[kind][1]()
-        except (*_UNREACHABLE, redis.RedisError):
+        except (*UNREACHABLE, redis.RedisError):
             # The victim is away already, from another fault.
             return
         if done:
@@ -140,21 +146,31 @@ class Nemesis:
 
     async def _rerun(self, step_id: int, fence: int, began: float) -> None:
         """Until the step was claimed anew, or its outcome was written before the worker died."""
-        query = "SELECT status, worker_id, fence FROM step_run WHERE id = $1"
-        while time.monotonic() < began + _RERUN_SECONDS:
-            with suppress(*_UNREACHABLE):
+        query = (
+            "SELECT s.worker_id, s.fence, j.completed_at FROM step_run s JOIN orchestration_job j ON j.id = s.job_id"
+            " WHERE s.id = $1"
+        )
+        while self._since(began) < _RERUN_SECONDS:
+            with suppress(*UNREACHABLE):
                 (row,) = await self._rows(query, step_id)
                 if row["worker_id"] is not None and row["fence"] > fence:
-                    self.reruns.append(time.monotonic() - began)
-                    return
-                if row["worker_id"] is None and row["fence"] == fence:
+                    self.reruns.append(self._since(began))
                     return
                 if row["fence"] > fence + 1:
                     # Claimed and finished between two looks.
-                    self.reruns.append(time.monotonic() - began)
+                    self.reruns.append(self._since(began))
+                    return
+                if row["completed_at"] is not None or (row["worker_id"] is None and row["fence"] == fence):
+                    # The outcome was written before the worker died, or nobody waits for it any more.
                     return
             await asyncio.sleep(0.05)
         self.lost.append(f"step run {step_id} was not taken on within {_RERUN_SECONDS:.0f} s of its worker's death")
+
+    def _since(self, began: float) -> float:
+        """Seconds since then, those without a database left out."""
+        now = time.monotonic()
+        away = sum(max(min(end, now) - max(start, began), 0.0) for start, end in self.outages)
+        return now - began - away
 
     def _watch(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -217,8 +233,10 @@ class Nemesis:
             if pid is None:
                 return False
             os.kill(pid, number)
+            self.outages.append((time.monotonic(), math.inf))
             await asyncio.sleep(self.chance.uniform(0.1, 0.5))
             await asyncio.to_thread(self.town.postgres.start)
+            self.outages[-1] = self.outages[-1][0], time.monotonic()
         return True
 
     async def _terminate(self) -> bool:
@@ -230,7 +248,7 @@ class Nemesis:
         return bool(ended)
 
     async def _count(self, query: str) -> int:
-        with suppress(*_UNREACHABLE):
+        with suppress(*UNREACHABLE):
             return int((await self._rows(query))[0][0])
         return 0
 

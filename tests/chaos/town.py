@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,6 @@ LEASE_SECONDS = 5.0
 HANDS = 8
 _TENANTS = ("alpha", "beta")
 _AGAIN_SECONDS = 0.3
-_BEGINNING_SECONDS = 15.0
 _EXPECTED_ENDS = {0, 70, 71, -signal.SIGKILL, -signal.SIGTERM}
 
 
@@ -42,9 +41,8 @@ class Part:
     process: subprocess.Popen[bytes] | None = None
     stopped: bool = False
     again_at: float = 0.0
-    began: float = 0.0
-    # The exit code of each life, and how many seconds it lasted.
-    ends: list[tuple[int, float]] = field(default_factory=list)
+    # The exit code of each life, and which process it was.
+    ends: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def pid(self) -> int | None:
@@ -84,27 +82,28 @@ class Town:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
             )
         part.stopped = False
-        part.began = time.monotonic()
 
     async def keep(self) -> None:
         """Start again what has died."""
         while True:
             for part in self.parts.values():
                 if part.process is not None and part.process.poll() is not None:
-                    part.ends.append((part.process.returncode, time.monotonic() - part.began))
+                    part.ends.append((part.process.returncode, part.process.pid))
                     part.process = None
                     part.again_at = time.monotonic() + _AGAIN_SECONDS
                 if part.process is None and time.monotonic() >= part.again_at:
                     self.start(part)
             await asyncio.sleep(0.05)
 
-    def unexpected_ends(self) -> list[str]:
-        """Parts that ended as nobody and nothing made them end. One that cannot begin while a server is away may."""
+    def unexpected_ends(self, began: Collection[int]) -> list[str]:
+        """Parts that ended as nobody and nothing made them end. One that cannot begin while a server is away may:
+        it is not among those that `began`.
+        """
         return [
-            f"{part.name} ended with {code} after {lived:.0f} s"
+            f"{part.name} ended with {code}"
             for part in self.parts.values()
-            for code, lived in part.ends
-            if code not in _EXPECTED_ENDS and not (code == 1 and lived < _BEGINNING_SECONDS)
+            for code, pid in part.ends
+            if code not in _EXPECTED_ENDS and not (code == 1 and pid not in began)
         ]
 
     def stop(self) -> None:
