@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, recovery
+from app.engine import admission, plan_timers, recovery
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -36,19 +36,21 @@ class Ticked:
     ran: bool
     reaped: int = 0
     admitted: int = 0
+    expired: int = 0
     rung: int = 0
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
-    """One round: lost workers, waiting jobs, due steps."""
+    """One round: lost workers, waiting jobs, plans whose time is over, due steps."""
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:
             return Ticked(ran=False)
         reaped = await recovery.reap(transaction)
         admitted = await admission.admit(transaction)
+        expired = await plan_timers.expire(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
-        return Ticked(ran=True, reaped=reaped, admitted=admitted, rung=rung)
+        return Ticked(ran=True, reaped=reaped, admitted=admitted, expired=expired, rung=rung)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:
