@@ -22,6 +22,7 @@ from app.domain.enums import (
     PlanType,
     RetryMode,
     Reversibility,
+    ReviewDecision,
     Role,
     RollbackScope,
     Stage,
@@ -56,6 +57,7 @@ __all__ = [
     "ResourceStatus",
     "RetryMode",
     "Reversibility",
+    "ReviewDecision",
     "Role",
     "RollbackResolution",
     "RollbackScope",
@@ -92,6 +94,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     ChangeAction: "What happens to a resource.",
     ChangeSource: "Where a changed value comes from.",
     Reversibility: "Whether a rollback can restore the previous state.",
+    ReviewDecision: "What somebody says of a preview.",
     Permission: "What a principal may do with an object.",
     Role: "A named set of permissions.",
 }
@@ -103,6 +106,8 @@ for _kind, _description in _DOMAIN.items():
 class PlanAction(StrEnum):
     EDIT = "EDIT"
     SUBMIT = "SUBMIT"
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
     EXECUTE = "EXECUTE"
     CANCEL = "CANCEL"
     RETRY = "RETRY"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.models import CloudResource, DeploymentPlan, PlanResource
 from app.db.pages import Order
 from app.domain.statuses import PLAN_STAGES
-from app.reads import rows
+from app.reads import approvals, rows
 from app.reads.filters import PlanFilter
 
 _COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
@@ -44,6 +44,7 @@ def listed(tenant_id: int, wanted: PlanFilter) -> Select[DeploymentPlan]:
         *rows.exactly(DeploymentPlan.user_id, wanted.user_id),
         *rows.range_conditions(DeploymentPlan.created_at, wanted.created),
         *rows.range_conditions(DeploymentPlan.scheduled_at, wanted.scheduled),
+        *approvals.conditions(wanted.reviewer),
     )
 
 

@@ -41,9 +41,9 @@ def upgrade() -> None:
     )
     op.add_column("approval", sa.Column("round", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.create_index(
-        "uq_approval_tenant_id_plan_id_round_user_id",
+        "uq_approval_tenant_id_plan_id_round_user_id_approved",
         "approval",
-        ["tenant_id", "plan_id", "round", "user_id"],
+        ["tenant_id", "plan_id", "round", "user_id", "approved"],
         unique=True,
     )
     create_plan_firing()
@@ -56,7 +56,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("plan_firing")
-    op.drop_index("uq_approval_tenant_id_plan_id_round_user_id", table_name="approval")
+    op.drop_index("uq_approval_tenant_id_plan_id_round_user_id_approved", table_name="approval")
     op.drop_column("approval", "round")
     for name in ("parent", "fire_at", "approval_deadline", "valid_until"):
         op.drop_index(f"idx_deployment_plan_{name}", table_name="deployment_plan")

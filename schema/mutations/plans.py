@@ -10,7 +10,8 @@ from strawberry.scalars import JSON
 from app.db.uow import Transaction
 from app.services import plans
 from schema.context import Info
-from schema.enums import FailureStrategy, PlanType, RetryMode, RollbackScope
+from schema.enums import FailureStrategy, PlanType, RetryMode, ReviewDecision, RollbackScope
+from schema.errors import StalePreviewError
 from schema.fields import described
 from schema.nodes import number_in
 from schema.payloads import JobPayload, PlanPayload, mapping, mutate
@@ -90,6 +91,15 @@ class ExecutePlanInput:
     )
 
 
+@strawberry.input(description="What the asker says of the preview with this hash.")
+class ReviewPlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    preview_hash: str
+    decision: ReviewDecision
+    comment: str | None = None
+
+
 @strawberry.input
 class RetryPlanInput:
     idempotency_key: str
@@ -141,14 +151,32 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "submitPlan", input, verb)
 
-    @described("Runs a plan that is READY.")
+    @described("The last approval needed lets the plan go on; one rejection ends it. Needs APPROVE.")
+    async def review_plan(self, info: Info, input: ReviewPlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.ReviewPlan(
+                number_in(input.plan_id, _PLAN), input.preview_hash, input.decision, input.comment
+            )
+            plan = await plans.review(transaction, info.context.principal, command, info.context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "reviewPlan", input, verb)
+
+    @described("Runs a plan that is READY. One that is no longer what was approved goes back for approval.")
     async def execute_plan(self, info: Info, input: ExecutePlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = plans.ExecutePlan(number_in(input.plan_id, _PLAN), input.expected_preview_hash)
             job = await plans.execute(transaction, info.context.principal, command, info.context.dependencies)
             return {"job": job.id, "plan": job.plan_id}
 
-        return await mutate(info, JobPayload, "executePlan", input, verb)
+        payload = await mutate(info, JobPayload, "executePlan", input, verb)
+        if any(isinstance(error, StalePreviewError) for error in payload.user_errors):
+            context = info.context
+            async with context.write() as transaction:
+                await plans.send_back(
+                    transaction, context.principal, number_in(input.plan_id, _PLAN), context.dependencies
+                )
+        return payload
 
     @described("A running plan is stopped gracefully and keeps what it has; see cancelJob for more.")
     async def cancel_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
@@ -159,12 +187,14 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "cancelPlan", input, verb)
 
-    @described("Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew.")
+    @described(
+        "Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew, with approval if needed."
+    )
     async def retry_plan(self, info: Info, input: RetryPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = plans.RetryPlan(number_in(input.plan_id, _PLAN), input.mode)
             job = await plans.retry(transaction, info.context.principal, command, info.context.dependencies)
-            return {"job": job.id, "plan": job.plan_id}
+            return {"job": None if job is None else job.id, "plan": command.plan_id}
 
         return await mutate(info, JobPayload, "retryPlan", input, verb)
 

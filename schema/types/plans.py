@@ -20,6 +20,7 @@ from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
+from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, page, wanted_jobs
@@ -144,8 +145,12 @@ class DeploymentPlan(Entity):
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
 
     @described("What can be done now, and if not, why: clients never re-implement the state machine.")
-    def available_actions(self, info: Info) -> list[AvailableAction]:
-        return actions_of(info, self.row)
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        return await actions_of(info, self.row)
+
+    @described("How many people have to agree before it runs, and who has.")
+    async def approvals(self, info: Info) -> Approvals:
+        return Approvals.of(self.row, await info.context.loaders.plan_reviews.load(self.row.id))
 
     @strawberry.field
     def blocked_by(self) -> list[Blocker]:

@@ -159,7 +159,16 @@ class Approval(Audited, Base):
         within_tenant("plan_id", "deployment_plan"),
         within_tenant("user_id", "app_user"),
         Index("idx_approval_plan", "tenant_id", "plan_id"),
-        Index("uq_approval_tenant_id_plan_id_round_user_id", "tenant_id", "plan_id", "round", "user_id", unique=True),
+        # A person says the same but once in a round; who approved may still reject.
+        Index(
+            "uq_approval_tenant_id_plan_id_round_user_id_approved",
+            "tenant_id",
+            "plan_id",
+            "round",
+            "user_id",
+            "approved",
+            unique=True,
+        ),
     )
 
     id: Mapped[int] = identity()

@@ -15,22 +15,22 @@ from app.db import journal
 from app.db.ledger import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
+from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
-from app.domain.planning import Deployment
-from app.domain.planning.deployment import diagnostic_document
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
 from app.domain.values import Value
-from app.services import launching, previews
+from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.planning import Intention, deployment_of, revision_of, workflow_of
+from app.services.planning import revision_of, workflow_of
+from app.services.plans import passage
 from app.services.records import same_version
 
 _NAME_LIMIT = 200
-_EDITABLE = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
+_RESTING = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ async def update(
     """Change a plan that has not begun; it is a draft again afterwards, and has to be submitted."""
     authorize(transaction, principal, Permission.WRITE)
     plan = await find(transaction, command.id, command.expected_version, field="id")
-    if plan.status not in _EDITABLE:
+    if plan.status is not PlanStatus.DRAFT and not PLAN.permits(plan.status, "edit"):
         message = f"a plan that is {plan.status} cannot be edited"
         raise IllegalState(message, status=plan.status, path=("id",))
     _edit(plan, command)
@@ -136,6 +136,9 @@ async def update(
         plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
     # What was worked out for the plan as it was says nothing about the plan as it is.
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
+    # Nor does what was approved: what comes of it is another round, even if it should be the same.
+    plan.review_round += 1
+    plan.approval_deadline = None
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -146,6 +149,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
     faults = [
         _name_fault(command.name) if command.name is not None else None,
         _strategy_fault(command.failure_strategy) if command.failure_strategy is not None else None,
+        _approvals_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
     if found:
@@ -178,7 +182,7 @@ async def delete(
     del dependencies
     authorize(transaction, principal, Permission.DELETE)
     plan = await find(transaction, command.plan_id, command.expected_version)
-    resting = PLAN.closed | PLAN.settled | _EDITABLE
+    resting = PLAN.closed | PLAN.settled | _RESTING
     if plan.status not in resting:
         message = f"a plan that is {plan.status} cannot be deleted; cancel it first"
         raise IllegalState(message, status=plan.status, path=("planId",))
@@ -218,36 +222,6 @@ def require(plan: DeploymentPlan, event: str) -> None:
         raise IllegalState(message, status=plan.status, path=("planId",))
 
 
-async def work_out(
-    transaction: Transaction, principal: Principal, plan: DeploymentPlan, dependencies: Dependencies
-) -> Deployment:
-    """What the plan would do now."""
-    return await deployment_of(
-        transaction.session,
-        Intention(
-            tenant_id=transaction.tenant_id,
-            tenant_slug=principal.tenant_slug,
-            plan_name=plan.plan_name,
-            stack=plan.stack,
-            workflow_id=plan.workflow_id,
-            template_revision_id=plan.template_revision_id,
-            parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
-        ),
-        dependencies,
-    )
-
-
-def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
-    """Store what was worked out with the plan."""
-    plan.preview = previews.stamped(deployment)
-    plan.preview_hash = plan.preview["hash"]
-    plan.dependencies = deployment.graph_document()
-    plan.resources = [
-        {"key": change.key, "type": change.type, "action": change.action.value} for change in deployment.changes
-    ]
-    plan.diagnostics = [diagnostic_document(found) for found in deployment.diagnostics]
-
-
 async def _submit(
     transaction: Transaction,
     principal: Principal,
@@ -256,49 +230,9 @@ async def _submit(
     *,
     must_be_valid: bool,
 ) -> None:
+    plan.submitted_by_id = principal.user_id
     await launching.move_plan(transaction, plan, "submit", StatusReason.USER)
-    try:
-        deployment = await work_out(transaction, principal, plan, dependencies)
-    except DomainError as error:
-        if must_be_valid or not isinstance(error, Invalid):
-            raise
-        plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
-        await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
-        return
-    keep_preview(plan, deployment)
-    if deployment.is_empty:
-        plan.completed_at = clock.utc_now()
-        await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
-        return
-    await launching.move_plan(transaction, plan, "valid")
-    if plan.plan_type is PlanType.IMMEDIATE:
-        await start(transaction, principal, plan, deployment, dependencies)
-
-
-async def start(
-    transaction: Transaction,
-    principal: Principal,
-    plan: DeploymentPlan,
-    deployment: Deployment,
-    dependencies: Dependencies,
-) -> None:
-    """Make the job of a READY plan."""
-    await launching.move_plan(transaction, plan, "execute")
-    context = await job_context(transaction, principal, plan)
-    await launching.launch(transaction, plan, deployment, dependencies, context)
-
-
-async def job_context(transaction: Transaction, principal: Principal, plan: DeploymentPlan) -> launching.JobContext:
-    """What a job of the plan takes from its definitions."""
-    outputs: Mapping[str, Any] = {}
-    workflow_type = None
-    if plan.template_revision_id is not None:
-        revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
-        outputs = revision.content.get("outputs") or {}
-    if plan.workflow_id is not None:
-        workflow = await workflow_of(transaction.session, transaction.tenant_id, plan.workflow_id)
-        workflow_type = workflow.workflow_type
-    return launching.JobContext(principal.tenant_slug, outputs, workflow_type)
+    await passage.pass_on(transaction, principal, plan, dependencies, kept=() if must_be_valid else (Invalid,))
 
 
 def _faults(command: CreatePlan) -> list[DomainError]:
@@ -313,9 +247,8 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL):
         message = f"plans of type {command.type} are not available yet: use IMMEDIATE or MANUAL"
         faults.append(Invalid(message, path=("type",)))
-    strategy = _strategy_fault(command.failure_strategy)
-    if strategy is not None:
-        faults.append(strategy)
+    later = (_strategy_fault(command.failure_strategy), _approvals_fault(command.configuration))
+    faults.extend(fault for fault in later if fault is not None)
     if command.rollback_scope is not RollbackScope.JOB:
         message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
         faults.append(Invalid(message, path=("rollbackScope",)))
@@ -336,6 +269,14 @@ def _strategy_fault(strategy: FailureStrategy) -> DomainError | None:
     if strategy is FailureStrategy.PAUSE:
         message = "failure strategy PAUSE is not available yet: use ROLLBACK, HALT or CONTINUE"
         return Invalid(message, path=("failureStrategy",))
+    return None
+
+
+def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        ApprovalPolicy.of(configuration)
+    except DomainError as fault:
+        return fault
     return None
 
 
