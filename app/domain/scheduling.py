@@ -121,10 +121,19 @@ class Schedule:
         return next((found for found in self._instants(wall, zone, reverse=True) if found <= moment), None)
 
     def next_runs(self, moment: datetime, count: int) -> list[datetime]:
-        """The next times after `moment`, at most `count`."""
-        found: list[datetime] = []
-        while len(found) < count and (following := self.after(found[-1] if found else moment)) is not None:
-            found.append(following)
+        """The next times after `moment`, at most `count`, and none that is further away than ten years."""
+        following = self.after(moment)
+        if following is None or count <= 0:
+            return []
+        found = [following]
+        if self.recurrence is None:
+            return found
+        zone = zoneinfo.ZoneInfo(self.time_zone)
+        for instant in self._instants(following.astimezone(zone).replace(tzinfo=None), zone):
+            if len(found) == count or instant > moment + _FURTHEST:
+                break
+            if instant > found[-1]:
+                found.append(instant)
         return found
 
     def starts_at(self, plan_id: int, time: datetime) -> datetime:

@@ -32,6 +32,27 @@ _EXPIRE = Statement(
     " completed_at = clock_timestamp(), version = version + 1, updated_at = now(), updated_by = :actor"
     " WHERE tenant_id = :tenant AND id = :id"
 )
+# A recurring plan that waits no more, because somebody cancelled or edited it, has nothing waiting either.
+_FORGET = Statement(
+    "UPDATE plan_firing f SET outcome = 'MISSED' FROM deployment_plan p WHERE f.outcome = 'QUEUED'"
+    " AND p.tenant_id = f.tenant_id AND p.id = f.plan_id AND (p.status <> 'SCHEDULED' OR p.is_deleted)"
+)
+# Round robin over tenants, so that nobody's thousand plans of midnight keep the others from theirs.
+_DUE = Statement(
+    "SELECT tenant_id, id FROM (SELECT tenant_id, id, fire_at,"
+    "  row_number() OVER (PARTITION BY tenant_id ORDER BY fire_at, id) AS turn"
+    "  FROM (SELECT tenant_id, id, fire_at FROM deployment_plan WHERE NOT is_deleted AND fire_at IS NOT NULL"
+    "    AND status = 'SCHEDULED' AND fire_at <= clock_timestamp() ORDER BY fire_at, id LIMIT 2000) due) ranked"
+    " ORDER BY turn, fire_at LIMIT :limit"
+)
+# Recurring plans with a time that waited for an earlier run, which is over now.
+_UNBLOCKED = Statement(
+    "SELECT DISTINCT f.tenant_id, f.plan_id AS id FROM plan_firing f WHERE f.outcome = 'QUEUED'"
+    " AND (f.retry_at IS NULL OR f.retry_at <= clock_timestamp()) AND NOT EXISTS (SELECT 1 FROM deployment_plan c"
+    "  WHERE c.tenant_id = f.tenant_id AND c.parent_plan_id = f.plan_id AND NOT c.is_deleted"
+    "  AND c.status <> ALL(:over::text[])) LIMIT :limit"
+)
+_OVER = sorted(PLAN.closed | PLAN.settled)
 # What the end of a plan's time is called where it is.
 _EVENTS = {
     PlanStatus.READY: "valid_until_passed",
@@ -51,6 +72,20 @@ async def expire(transaction: Transaction, limit: int = 100) -> int:
     for plan in unanswered:
         await _expire(transaction, plan, f"it was not approved until {plan['until']:%Y-%m-%d %H:%M} UTC")
     return len(outlived) + len(unanswered)
+
+
+async def due(transaction: Transaction, limit: int = 16) -> list[tuple[int, int]]:
+    """The (tenant, plan) of schedules whose time has come. Finding them takes nothing from anybody.
+
+    Who fires them does so in a transaction of its own for each, because working a plan out reads what the role of the
+    tick may not, and takes its time.
+    """
+    await transaction.fetch(_FORGET, {})
+    found = [
+        *await transaction.fetch(_DUE, {"limit": limit}),
+        *await transaction.fetch(_UNBLOCKED, {"limit": limit, "over": _OVER}),
+    ]
+    return list(dict.fromkeys((row["tenant_id"], row["id"]) for row in found))
 
 
 async def _expire(transaction: Transaction, plan: Row, message: str) -> None:

@@ -6,6 +6,7 @@ could fall silent, and whatever is rung is rung after the commit: a second tick 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.db.statements import Statement
@@ -38,6 +39,8 @@ class Ticked:
     admitted: int = 0
     expired: int = 0
     rung: int = 0
+    # (tenant, plan) of schedules to be fired, each in a transaction of its own.
+    due_plans: Sequence[tuple[int, int]] = ()
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
@@ -49,8 +52,9 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         reaped = await recovery.reap(transaction)
         admitted = await admission.admit(transaction)
         expired = await plan_timers.expire(transaction)
+        due_plans = await plan_timers.due(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
-        return Ticked(ran=True, reaped=reaped, admitted=admitted, expired=expired, rung=rung)
+        return Ticked(True, reaped, admitted, expired, rung, due_plans)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

@@ -104,6 +104,11 @@ def of_user(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]
     return _children(tenant_id, DeploymentPlan.user_id, wanted)
 
 
+def of_parent(tenant_id: int) -> rows.Relation[DeploymentPlan]:
+    """The runs that a recurring plan has spawned, newest first."""
+    return _children(tenant_id, DeploymentPlan.parent_plan_id, PlanFilter())
+
+
 def of_resource(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:
     """The plans that work on a resource, newest first."""
     query = listed(tenant_id, wanted).join(

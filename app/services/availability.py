@@ -35,6 +35,23 @@ _PLAN_ACTIONS = (
 )
 
 
+def _never(_plan: DeploymentPlan) -> str | None:
+    return None
+
+
+def _refuses_edit(plan: DeploymentPlan) -> str | None:
+    return None if plan.parent_plan_id is None else "it is one run of a recurring plan: edit that one"
+
+
+def _refuses_execution(plan: DeploymentPlan) -> str | None:
+    recurs = plan.schedule is not None and plan.schedule.get("recurrence") is not None
+    return "each of its runs is a plan of its own, made when it is time" if recurs else None
+
+
+# What stands against an action although the plan's status permits it.
+_REFUSALS = {"EDIT": _refuses_edit, "EXECUTE": _refuses_execution}
+
+
 def plan_actions(plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> list[Availability]:
     """Every action on the plan; `reviews` are what has been said of it."""
     found = []
@@ -43,6 +60,8 @@ def plan_actions(plan: DeploymentPlan, principal: Principal, reviews: list[Appro
         if action == "EDIT":
             possible = possible or plan.status is PlanStatus.DRAFT
         judged = _judge(action, possible, plan.status, principal, permission)
+        if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan)):
+            judged = Availability(action, allowed=False, message=refusal)
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
             judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
         found.append(judged)

@@ -51,7 +51,7 @@ def upgrade() -> None:
     protect("plan_firing")
     grant(APP, "plan_firing", "SELECT", "INSERT", "UPDATE")
     across_tenants(TICK, "plan_firing")
-    grant(TICK, "plan_firing", "SELECT")
+    grant(TICK, "plan_firing", "SELECT", "UPDATE")
 
 
 def downgrade() -> None:

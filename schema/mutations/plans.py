@@ -15,6 +15,7 @@ from schema.errors import StalePreviewError
 from schema.fields import described
 from schema.nodes import number_in
 from schema.payloads import JobPayload, PlanPayload, mapping, mutate
+from schema.types.schedules import ScheduleInput
 
 _PLAN = "DeploymentPlan"
 
@@ -32,6 +33,7 @@ class CreatePlanInput:
     stack: str | None = strawberry.field(
         default=None, description="Plans of the same stack change the same resources; the plan's name by default."
     )
+    schedule: ScheduleInput | None = None
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     valid_until: datetime | None = None
@@ -50,6 +52,7 @@ class CreatePlanInput:
             parameters=mapping(self.parameters, "parameters"),
             configuration=mapping(self.configuration, "configuration"),
             stack=self.stack,
+            schedule=None if self.schedule is None else self.schedule.value(),
             failure_strategy=self.failure_strategy,
             rollback_scope=self.rollback_scope,
             valid_until=self.valid_until,
@@ -67,6 +70,7 @@ class UpdatePlanInput:
     description: str | None = None
     parameters: JSON | None = None
     configuration: JSON | None = None
+    schedule: ScheduleInput | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -135,6 +139,7 @@ class PlanMutations:
                 description=input.description,
                 parameters=mapping(input.parameters, "parameters"),
                 configuration=mapping(input.configuration, "configuration"),
+                schedule=None if input.schedule is None else input.schedule.value(),
                 failure_strategy=input.failure_strategy,
             )
             plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)

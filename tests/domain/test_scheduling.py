@@ -85,6 +85,7 @@ def test_it_finds_what_somebody_finds_who_looks_every_minute(
     while following is not None and following <= end:
         found.append(following)
         following = schedule.after(following)
+    assert schedule.next_runs(moment, len(found)) == found
     assert found == slowly(zone, moment, end, minute, hour, weekday)
     before = slowly(zone, moment - timedelta(hours=30), moment, minute, hour, weekday)
     latest = schedule.latest(moment)
@@ -141,6 +142,12 @@ def test_every_minute_of_a_clock_has_one_instant() -> None:
             wall = change.astimezone(ZoneInfo(zone)).replace(tzinfo=None) - timedelta(hours=26)
             instants = [instant_of(wall + MINUTE * n, ZoneInfo(zone)) for n in range(52 * 60)]
             assert instants == sorted(instants)
+
+
+def test_runs_are_not_looked_for_for_ever() -> None:
+    rare = Schedule("UTC", recurrence="0 0 29 2 *")
+    assert rare.next_runs(NOW, 100) == [datetime(year, 2, 29, tzinfo=UTC) for year in (2028, 2032, 2036)]
+    assert rare.next_runs(NOW, 0) == []
 
 
 def test_one_instant_is_before_or_after() -> None:

@@ -19,6 +19,7 @@ from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
+from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
 from app.domain.values import Value
@@ -47,6 +48,7 @@ class CreatePlan:
     stack: str | None = None
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
+    schedule: Schedule | None = None
     valid_until: datetime | None = None
     metadata: Mapping[str, Any] | None = None
     submit: bool = True
@@ -62,6 +64,7 @@ class UpdatePlan:
     description: str | None = None
     parameters: Mapping[str, Value] | None = None
     configuration: Mapping[str, Any] | None = None
+    schedule: Schedule | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -93,6 +96,7 @@ async def create(
         configuration=dict(command.configuration) if command.configuration is not None else None,
         failure_strategy=command.failure_strategy,
         rollback_scope=command.rollback_scope,
+        schedule=None if command.schedule is None else command.schedule.document(),
         valid_until=command.valid_until,
         metadata_=dict(command.metadata) if command.metadata is not None else None,
         created_by=transaction.actor,
@@ -124,6 +128,9 @@ async def update(
     """Change a plan that has not begun; it is a draft again afterwards, and has to be submitted."""
     authorize(transaction, principal, Permission.WRITE)
     plan = await find(transaction, command.id, command.expected_version, field="id")
+    if plan.parent_plan_id is not None:
+        message = "this plan is one run of a recurring plan: edit that one"
+        raise IllegalState(message, status=plan.status, path=("id",))
     if plan.status is not PlanStatus.DRAFT and not PLAN.permits(plan.status, "edit"):
         message = f"a plan that is {plan.status} cannot be edited"
         raise IllegalState(message, status=plan.status, path=("id",))
@@ -138,7 +145,7 @@ async def update(
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
     plan.review_round += 1
-    plan.approval_deadline = None
+    plan.approval_deadline = plan.scheduled_at = plan.fire_at = None
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -152,6 +159,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _approvals_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
+    if command.schedule is not None:
+        found.extend(_schedule_faults(plan.plan_type, command.schedule))
     if found:
         raise found[0] if len(found) == 1 else Several(found)
     if command.name is not None:
@@ -160,6 +169,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         plan.description = command.description
     if command.configuration is not None:
         plan.configuration = dict(command.configuration)
+    if command.schedule is not None:
+        plan.schedule = command.schedule.document()
     if command.failure_strategy is not None:
         plan.failure_strategy = command.failure_strategy
 
@@ -244,9 +255,10 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
-    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL):
-        message = f"plans of type {command.type} are not available yet: use IMMEDIATE or MANUAL"
+    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL, PlanType.SCHEDULED):
+        message = f"plans of type {command.type} are not available yet: use IMMEDIATE, MANUAL or SCHEDULED"
         faults.append(Invalid(message, path=("type",)))
+    faults.extend(_schedule_faults(command.type, command.schedule))
     later = (_strategy_fault(command.failure_strategy), _approvals_fault(command.configuration))
     faults.extend(fault for fault in later if fault is not None)
     if command.rollback_scope is not RollbackScope.JOB:
@@ -270,6 +282,15 @@ def _strategy_fault(strategy: FailureStrategy) -> DomainError | None:
         message = "failure strategy PAUSE is not available yet: use ROLLBACK, HALT or CONTINUE"
         return Invalid(message, path=("failureStrategy",))
     return None
+
+
+def _schedule_faults(kind: PlanType, schedule: Schedule | None) -> list[DomainError]:
+    if kind is PlanType.SCHEDULED:
+        missing = Required("a plan of type SCHEDULED needs a schedule", path=("schedule",))
+        return [missing] if schedule is None else schedule.check(clock.utc_now())
+    if schedule is not None:
+        return [Invalid(f"a plan of type {kind} has no schedule: make it SCHEDULED", path=("schedule",))]
+    return []
 
 
 def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import select
 
 from app.db.models import Approval, DeploymentPlan
@@ -31,3 +33,11 @@ async def convene(transaction: Transaction, plan: DeploymentPlan, policy: Approv
 async def has_agreed(transaction: Transaction, plan: DeploymentPlan, policy: ApprovalPolicy) -> bool:
     """Whether enough people agreed to what the plan's stored preview says; nobody has to where none are required."""
     return policy.required == 0 or (await convene(transaction, plan, policy)).agreed
+
+
+async def is_agreed_to(transaction: Transaction, plan: DeploymentPlan, preview_hash: str) -> bool:
+    """Whether enough people agreed to this hash, whatever the plan's stored preview says."""
+    policy = ApprovalPolicy.of(plan.configuration)
+    if policy.required == 0:
+        return True
+    return replace(await convene(transaction, plan, policy), preview_hash=preview_hash).agreed

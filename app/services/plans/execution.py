@@ -64,6 +64,9 @@ async def execute(
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
     require(plan, "execute")
+    if plan.schedule is not None and plan.schedule.get("recurrence") is not None:
+        message = "each run of a recurring plan is a plan of its own, made when it is time"
+        raise IllegalState(message, status=plan.status, path=("planId",))
     if plan.valid_until is not None and plan.valid_until <= clock.utc_now():
         message = f"the plan was valid until {plan.valid_until:%Y-%m-%d %H:%M} UTC"
         raise IllegalState(message, status=plan.status, path=("planId",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from app import clock
@@ -13,6 +14,7 @@ from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import ApprovalRequired, DomainError
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
+from app.domain.scheduling import Schedule
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
@@ -77,13 +79,21 @@ async def pass_on(
         await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
         return
     keep_preview(plan, deployment)
-    if deployment.is_empty:
+    if deployment.is_empty and not _is_judged_later(plan):
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
         return
     if await agreed_or_asked(transaction, plan, message):
         await launching.move_plan(transaction, plan, "valid")
         await proceed(transaction, asker, plan, deployment, dependencies)
+
+
+def _is_judged_later(plan: DeploymentPlan) -> bool:
+    """Whether there may be something to do when the plan's time comes, though there is nothing now."""
+    if plan.plan_type is not PlanType.SCHEDULED:
+        return False
+    schedule = Schedule.of(plan.schedule or {})
+    return schedule.at is None or schedule.at > clock.utc_now()
 
 
 async def agreed_or_asked(transaction: Transaction, plan: DeploymentPlan, message: str | None = None) -> bool:
@@ -109,9 +119,24 @@ def _awaited(policy: ApprovalPolicy) -> str:
 async def proceed(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
 ) -> None:
-    """What a READY plan does by itself: an IMMEDIATE one begins, a MANUAL one waits for somebody."""
+    """What a READY plan does by itself: IMMEDIATE ones begin, SCHEDULED ones wait for their time, MANUAL ones stay."""
     if plan.plan_type is PlanType.IMMEDIATE:
         await start(transaction, asker, plan, deployment, dependencies)
+    elif plan.plan_type is PlanType.SCHEDULED:
+        await _arm(transaction, plan)
+
+
+async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
+    """Set the plan's clock. A time that passed while people looked at it is due at once, and is judged then."""
+    schedule = Schedule.of(plan.schedule or {})
+    set_clock(plan, schedule, schedule.at or schedule.after(clock.utc_now()))
+    await launching.move_plan(transaction, plan, "arm_schedule")
+
+
+def set_clock(plan: DeploymentPlan, schedule: Schedule, time: datetime | None) -> None:
+    """Let the plan's next run be that of `time`; none is to come for None."""
+    plan.scheduled_at = time
+    plan.fire_at = None if time is None else schedule.starts_at(plan.id, time)
 
 
 async def revalidate(transaction: Transaction, asker: Asker, plan: DeploymentPlan, dependencies: Dependencies) -> None:
@@ -136,6 +161,10 @@ async def go_on(transaction: Transaction, asker: Asker, plan: DeploymentPlan, de
     """Let a plan that has become READY proceed, unless it is no longer what was agreed to."""
     if plan.plan_type is PlanType.MANUAL:
         return
+    if plan.plan_type is PlanType.SCHEDULED:
+        # Whether it still is what was agreed to is asked when its time has come.
+        await _arm(transaction, plan)
+        return
     deployment = await unchanged(transaction, asker, plan, dependencies)
     if deployment is None:
         await revalidate(transaction, asker, plan, dependencies)
@@ -144,11 +173,16 @@ async def go_on(transaction: Transaction, asker: Asker, plan: DeploymentPlan, de
 
 
 async def start(
-    transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
+    transaction: Transaction,
+    asker: Asker,
+    plan: DeploymentPlan,
+    deployment: Deployment,
+    dependencies: Dependencies,
+    event: str = "execute",
 ) -> None:
-    """Make the job of a READY plan. Raises ApprovalRequired when it was not agreed to."""
+    """Make the job of a plan that waits for nothing but `event`. Raises ApprovalRequired when it was not agreed to."""
     await require_agreement(transaction, plan)
-    await launching.move_plan(transaction, plan, "execute")
+    await launching.move_plan(transaction, plan, event)
     context = await job_context(transaction, asker, plan)
     await launching.launch(transaction, plan, deployment, dependencies, context)
 
