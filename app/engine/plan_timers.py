@@ -16,15 +16,16 @@ from app.domain.enums import StatusReason
 from app.domain.events import Stream
 from app.domain.statuses import PLAN, PlanStatus
 
-# Two statements instead of one with OR: each has an index of exactly the plans that it is about.
+# Two statements instead of one with OR: each has an index of exactly the plans that it is about. An index can be asked
+# for what was before the statement began, but not for what is before a clock that goes on.
 _OUTLIVED = Statement(
     "SELECT tenant_id, id, status, valid_until AS until FROM deployment_plan WHERE NOT is_deleted"
     " AND valid_until IS NOT NULL AND status IN ('PENDING_APPROVAL', 'READY', 'SCHEDULED', 'WAITING')"
-    " AND valid_until <= clock_timestamp() ORDER BY valid_until LIMIT :limit FOR UPDATE SKIP LOCKED"
+    " AND valid_until <= statement_timestamp() ORDER BY valid_until LIMIT :limit FOR UPDATE SKIP LOCKED"
 )
 _UNANSWERED = Statement(
     "SELECT tenant_id, id, status, approval_deadline AS until FROM deployment_plan WHERE NOT is_deleted"
-    " AND approval_deadline IS NOT NULL AND status = 'PENDING_APPROVAL' AND approval_deadline <= clock_timestamp()"
+    " AND approval_deadline IS NOT NULL AND status = 'PENDING_APPROVAL' AND approval_deadline <= statement_timestamp()"
     " ORDER BY approval_deadline LIMIT :limit FOR UPDATE SKIP LOCKED"
 )
 _EXPIRE = Statement(
@@ -42,16 +43,18 @@ _DUE = Statement(
     "SELECT tenant_id, id FROM (SELECT tenant_id, id, fire_at,"
     "  row_number() OVER (PARTITION BY tenant_id ORDER BY fire_at, id) AS turn"
     "  FROM (SELECT tenant_id, id, fire_at FROM deployment_plan WHERE NOT is_deleted AND fire_at IS NOT NULL"
-    "    AND status = 'SCHEDULED' AND fire_at <= clock_timestamp() ORDER BY fire_at, id LIMIT 2000) due) ranked"
+    "    AND status = 'SCHEDULED' AND fire_at <= statement_timestamp() ORDER BY fire_at, id LIMIT 2000) due) ranked"
     " ORDER BY turn, fire_at LIMIT :limit"
 )
 # Recurring plans with a time that waited for an earlier run, which is over now.
 _UNBLOCKED = Statement(
     "SELECT DISTINCT f.tenant_id, f.plan_id AS id FROM plan_firing f WHERE f.outcome = 'QUEUED'"
-    " AND (f.retry_at IS NULL OR f.retry_at <= clock_timestamp()) AND NOT EXISTS (SELECT 1 FROM deployment_plan c"
+    " AND (f.retry_at IS NULL OR f.retry_at <= statement_timestamp()) AND NOT EXISTS (SELECT 1 FROM deployment_plan c"
     "  WHERE c.tenant_id = f.tenant_id AND c.parent_plan_id = f.plan_id AND NOT c.is_deleted"
     "  AND c.status <> ALL(:over::text[])) LIMIT :limit"
 )
+# What asks an index for what is due.
+TIMERS = (_OUTLIVED, _UNANSWERED, _DUE)
 _OVER = sorted(PLAN.closed | PLAN.settled)
 # What the end of a plan's time is called where it is.
 _EVENTS = {

@@ -7,10 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.db.models import DeploymentPlan
+from app.db.statements import Statement
+from app.db.uow import SystemRole
 from app.domain.enums import PlanType
 from app.domain.statuses import PlanStatus
+from app.engine import plan_timers
 from app.engine.ticking import tick
 from tests.engine.harness import Workshop
 
@@ -109,3 +113,17 @@ async def test_a_plan_that_somebody_holds_is_left_for_the_next_tick(workshop: Wo
         await transaction.session.get_one(DeploymentPlan, plan_id, with_for_update=True)
         assert (await tick(workshop.database, ring_again_seconds=0)).expired == 0
     assert (await tick(workshop.database, ring_again_seconds=0)).expired == 1
+
+
+async def test_finding_what_is_due_reads_only_what_is_due(workshop: Workshop) -> None:
+    """A timer that were compared with a clock that goes on would be read for every plan there is."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    for status in (PlanStatus.PENDING_APPROVAL, PlanStatus.SCHEDULED):
+        await planted(workshop, status, valid_until=later, approval_deadline=later, fire_at=later)
+    async with workshop.database.system(SystemRole.TICK) as transaction:
+        await transaction.session.execute(text("SET LOCAL enable_seqscan = off"))
+        for statement in plan_timers.TIMERS:
+            explained = await transaction.fetch(Statement(f"EXPLAIN {statement.sql.replace('$1', '5')}"), {})
+            plan = "\n".join(row["QUERY PLAN"] for row in explained)
+            assert "Index Cond: " in plan, plan
+            assert "statement_timestamp()" in plan.split("Index Cond: ")[1].splitlines()[0]

@@ -114,11 +114,12 @@ async def again(workshop: Workshop, plan_id: int, *, after: int) -> None:
     """Let it be due once more, though an earlier run is not over: `after` days later by the calendar of the test."""
     async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
         transaction.authorize("test")
-        for statement in (
-            "UPDATE plan_firing SET fire_at = fire_at - make_interval(days => :days) WHERE plan_id = :id",
-            "UPDATE deployment_plan SET scheduled_at = scheduled_at - :days * interval '1 day' WHERE parent_plan_id = :id",
+        for table, column, owner in (
+            ("plan_firing", "fire_at", "plan_id"),
+            ("deployment_plan", "scheduled_at", "parent_plan_id"),
         ):
-            await transaction.session.execute(text(statement), {"days": after, "id": plan_id})
+            earlier = f"UPDATE {table} SET {column} = {column} - make_interval(days => :days) WHERE {owner} = :id"
+            await transaction.session.execute(text(earlier), {"days": after, "id": plan_id})
     await set_time(workshop, plan_id, half_an_hour_ago())
     assert await tick_and_fire(workshop) == 1
 
