@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 import strawberry
 from strawberry.scalars import JSON
 
 from app.db.uow import Transaction
+from app.domain.errors import DomainError
 from app.services import plans
 from schema.context import Info
 from schema.enums import FailureStrategy, PlanType, RetryMode, ReviewDecision, RollbackScope
@@ -177,10 +179,12 @@ class PlanMutations:
         payload = await mutate(info, JobPayload, "executePlan", input, verb)
         if any(isinstance(error, StalePreviewError) for error in payload.user_errors):
             context = info.context
-            async with context.write() as transaction:
-                await plans.send_back(
-                    transaction, context.principal, number_in(input.plan_id, _PLAN), context.dependencies
-                )
+            # Whoever asks next does it where somebody else was faster, or deleted the plan.
+            with suppress(DomainError):
+                async with context.write() as transaction:
+                    await plans.send_back(
+                        transaction, context.principal, number_in(input.plan_id, _PLAN), context.dependencies
+                    )
         return payload
 
     @described("A running plan is stopped gracefully and keeps what it has; see cancelJob for more.")
