@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from app.db.models import DeploymentPlan, PlanFiring
 from app.domain.enums import FiringOutcome, MissedPolicy, OverlapPolicy, PlanType
 from app.domain.errors import IllegalState
 from app.domain.statuses import PlanStatus
+from app.engine.ticking import tick
 from app.services import plans
 from app.services.plans import ExecutePlan, PlanAction, UpdatePlan, spawning
 from app.services.plans.firing import DuePlan, fire
@@ -70,8 +72,9 @@ async def test_each_time_becomes_a_plan_of_its_own(workshop: Workshop) -> None:
 async def test_many_clocks_at_once_fire_each_time_once(workshop: Workshop) -> None:
     plan_id = await recurring(workshop)
     due = DuePlan(workshop.tenant_id, plan_id)
-    fired = await asyncio.gather(*(fire(workshop.database, due, workshop.dependencies) for _ in range(5)))
-    assert fired.count(True) == 1
+    with capture_logs() as logs:
+        fired = await asyncio.gather(*(fire(workshop.database, due, workshop.dependencies) for _ in range(5)))
+    assert (fired.count(True), logs) == (1, [])
     rounds = await asyncio.gather(*(tick_and_fire(workshop) for _ in range(3)))
     assert sum(rounds) == 0
     assert len(await children(workshop, plan_id)) == 1
@@ -283,6 +286,31 @@ async def test_a_plan_that_meets_a_fault_of_ours_keeps_no_other_from_its_time(
     await set_time(workshop, bad, half_an_hour_ago())
     assert await tick_and_fire(workshop) == 1
     assert len(await children(workshop, bad)) == 1
+
+
+async def test_what_waits_and_meets_a_fault_of_ours_is_tried_again_later(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_id = await recurring(workshop, overlap=OverlapPolicy.QUEUE_ONE)
+    await tick_and_fire(workshop)
+    await again(workshop, plan_id, after=1)
+    await finish(workshop, (await children(workshop, plan_id))[0])
+
+    async def failing(*_: Any) -> DeploymentPlan:
+        message = "a fault of ours"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(spawning, "spawn", failing)
+    with capture_logs() as logs:
+        assert await tick_and_fire(workshop) == 0
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a plan could not be fired"]
+    monkeypatch.undo()
+    assert list((await tick(workshop.database, ring_again_seconds=0)).due_plans) == []
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text("UPDATE plan_firing SET retry_at = clock_timestamp()"))
+    assert await tick_and_fire(workshop) == 1
+    assert [outcome for _, outcome in await firings(workshop, plan_id)] == [SPAWNED, SPAWNED]
 
 
 async def _another(workshop: Workshop) -> int:
