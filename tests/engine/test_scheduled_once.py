@@ -223,3 +223,16 @@ async def _let_be_due(workshop: Workshop, plan_id: int) -> None:
             ),
             {"at": time.isoformat(), "id": plan_id},
         )
+
+
+async def test_what_is_not_valid_any_more_is_not_fired(workshop: Workshop) -> None:
+    """Also where the tick that ends it was not there in time."""
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text("UPDATE deployment_plan SET valid_until = now() - interval '1 second'"))
+    assert not await fire(workshop.database, DuePlan(workshop.tenant_id, plan_id), workshop.dependencies)
+    assert await tick_and_fire(workshop) == 0
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.last_job_id) == (PlanStatus.EXPIRED, None)

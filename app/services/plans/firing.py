@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.models import DeploymentPlan, PlanFiring, Tenant
@@ -66,6 +66,8 @@ async def _fire(transaction: Transaction, plan_id: int, dependencies: Dependenci
             DeploymentPlan.id == plan_id,
             DeploymentPlan.status == PlanStatus.SCHEDULED,
             ~DeploymentPlan.is_deleted,
+            # One whose validity is over is the tick's to end.
+            func.coalesce(DeploymentPlan.valid_until > func.clock_timestamp(), true()),
         )
         # Whoever holds it is at it, or changes it: the next tick sees what became of it.
         .with_for_update(of=DeploymentPlan, skip_locked=True)
