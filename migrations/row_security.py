@@ -13,7 +13,8 @@ The comparison is written as a sub-select: it is then evaluated once per stateme
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from alembic import op
 
@@ -88,3 +89,13 @@ def grant(role: str, table: str, *privileges: str, columns: Iterable[str] = ()) 
 def across_tenants(role: str, table: str) -> None:
     """Let a system role meet the rows of all tenants, as far as its grants go."""
     op.execute(f"CREATE POLICY {role.removeprefix('windlass_')} ON {table} FOR ALL TO {role} USING (true)")
+
+
+@contextmanager
+def unforced(*tables: str) -> Iterator[None]:
+    """Let the owner read all rows for a moment: a new foreign key looks at them. Nobody else sees this uncommitted."""
+    for table in tables:
+        op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+    yield
+    for table in tables:
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

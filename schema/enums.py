@@ -18,10 +18,13 @@ from app.domain.enums import (
     JobDirection,
     JobType,
     LogLevel,
+    MissedPolicy,
+    OverlapPolicy,
     Permission,
     PlanType,
     RetryMode,
     Reversibility,
+    ReviewDecision,
     Role,
     RollbackScope,
     Stage,
@@ -46,8 +49,10 @@ __all__ = [
     "JobStatus",
     "JobType",
     "LogLevel",
+    "MissedPolicy",
     "NameOrderField",
     "OrderDirection",
+    "OverlapPolicy",
     "Permission",
     "PlanAction",
     "PlanOrderField",
@@ -56,6 +61,7 @@ __all__ = [
     "ResourceStatus",
     "RetryMode",
     "Reversibility",
+    "ReviewDecision",
     "Role",
     "RollbackResolution",
     "RollbackScope",
@@ -92,6 +98,9 @@ _DOMAIN: dict[type[StrEnum], str] = {
     ChangeAction: "What happens to a resource.",
     ChangeSource: "Where a changed value comes from.",
     Reversibility: "Whether a rollback can restore the previous state.",
+    OverlapPolicy: "What a recurring plan does when it is due while an earlier run of it is not over.",
+    MissedPolicy: "What follows when a time passed and nobody was there.",
+    ReviewDecision: "What somebody says of a preview.",
     Permission: "What a principal may do with an object.",
     Role: "A named set of permissions.",
 }
@@ -103,6 +112,8 @@ for _kind, _description in _DOMAIN.items():
 class PlanAction(StrEnum):
     EDIT = "EDIT"
     SUBMIT = "SUBMIT"
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
     EXECUTE = "EXECUTE"
     CANCEL = "CANCEL"
     RETRY = "RETRY"

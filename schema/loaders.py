@@ -21,7 +21,7 @@ from app.db.uow import Database
 from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
-from app.reads import jobs, plans, resources, steps, templates, tenants, workflows
+from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, workflows
 from app.reads.rows import Relation
 
 Found = TypeVar("Found")
@@ -102,6 +102,11 @@ class Loaders:
     def plan_resources(self) -> DataLoader[int, list[models.CloudResource]]:
         """By plan."""
         return self._listed(plans.resources_of)
+
+    @property
+    def plan_reviews(self) -> DataLoader[int, list[models.Approval]]:
+        """By plan, the newest last."""
+        return self._listed(approvals.of_plans)
 
     @property
     def stack_changed_at(self) -> DataLoader[int, datetime | None]:

@@ -9,6 +9,8 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db.sealing import masked
+from app.domain.durations import parse_duration
+from app.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,9 +72,11 @@ def _write_duration(seconds: float) -> str:
     return "PT" + "".join(parts)
 
 
-def _refuse(value: Any) -> float:
-    message = f"a Duration is only ever given by the server, not {type(value).__name__}"
-    raise TypeError(message)
+def _read_duration(value: Any) -> float:
+    try:
+        return parse_duration(value).total_seconds()
+    except Invalid as error:
+        raise ValueError(error.message) from error
 
 
 def _read_cursor(value: Any) -> str:
@@ -96,7 +100,7 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         name="Duration",
         description="ISO-8601 duration, e.g. PT15M.",
         serialize=_write_duration,
-        parse_value=_refuse,
+        parse_value=_read_duration,
     ),
     datetime: strawberry.scalar(
         name="DateTime",

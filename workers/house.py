@@ -23,6 +23,7 @@ from app.engine.recorder import Recorder
 from app.engine.runner import Runner
 from app.providers.registry import Registry
 from app.providers.sessions import Sessions
+from app.services.dependencies import Dependencies
 from app.settings import Settings
 from app.telemetry import logging
 from workers.broker import make_broker
@@ -66,6 +67,12 @@ def build(name: str) -> House:
         rings_workers=True,
     )
     return House(settings, database, bus, broker, doorbell)
+
+
+def dependencies_of(house: House) -> Dependencies:
+    """What firing a plan needs beside a database."""
+    sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
+    return Dependencies(Registry.default(sockets=False), sealer)
 
 
 def worker_of(house: House) -> Worker:

@@ -24,7 +24,7 @@ from app.engine.liveness import Worker
 from app.engine.runner import Runner
 from app.messages import StepDue
 from workers.actors import declare_actors
-from workers.house import House, build, runner_of, worker_of
+from workers.house import House, build, dependencies_of, runner_of, worker_of
 from workers.loop import LoopThread
 from workers.tick import keep_ticking
 
@@ -75,7 +75,9 @@ class WorkerProcess:
         ring_again = self.house.settings.redispatch_seconds
         self._tasks = [
             asyncio.create_task(self.worker.run()),
-            asyncio.create_task(keep_ticking(self.house.database, None, _TICK_SECONDS, ring_again)),
+            asyncio.create_task(
+                keep_ticking(self.house.database, dependencies_of(self.house), None, _TICK_SECONDS, ring_again)
+            ),
         ]
         _logger.info("worker ready", worker_id=self.worker.id)
 

@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.engine.ticking import tick
+from app.services.plans.firing import DuePlan, fire
 
 if TYPE_CHECKING:
     from app.bus.bells import Bell
     from app.db.uow import Database
+    from app.services.dependencies import Dependencies
 
 _logger = structlog.get_logger(__name__)
 
 
 async def keep_ticking(
-    database: Database, bell: Bell | None, interval_seconds: float, ring_again_seconds: float
+    database: Database,
+    dependencies: Dependencies,
+    bell: Bell | None,
+    interval_seconds: float,
+    ring_again_seconds: float,
 ) -> None:
-    """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out."""
+    """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out.
+
+    What the tick finds due on a schedule is fired here: the engine carries jobs, and making one is a service.
+    """
     while True:
         try:
             done = await tick(database, ring_again_seconds=ring_again_seconds)
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)
+            for tenant_id, plan_id in done.due_plans:
+                await fire(database, DuePlan(tenant_id, plan_id), dependencies)
         except Exception:  # the next tick does what this one could not
             _logger.warning("a tick failed", exc_info=True)
             await asyncio.sleep(interval_seconds)

@@ -9,7 +9,7 @@ import signal
 import structlog
 
 from workers.actors import declare_actors
-from workers.house import build
+from workers.house import build, dependencies_of
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
@@ -26,7 +26,13 @@ async def _run() -> None:
     settings = house.settings
     async with house.bus.due_bell() as bell:
         ticking = asyncio.create_task(
-            keep_ticking(house.database, bell, settings.tick_interval_seconds, settings.redispatch_seconds)
+            keep_ticking(
+                house.database,
+                dependencies_of(house),
+                bell,
+                settings.tick_interval_seconds,
+                settings.redispatch_seconds,
+            )
         )
         _logger.info("scheduler ready")
         await stopping.wait()

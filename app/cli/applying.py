@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -167,6 +168,8 @@ class Applier:
             "stack": spec.get("stack"),
             "parameters": spec.get("parameters"),
             "configuration": spec.get("configuration"),
+            "schedule": _as_json(spec.get("schedule")),
+            "validUntil": _as_json(spec.get("validUntil")),
             "failureStrategy": spec.get("failureStrategy"),
             "rollbackScope": spec.get("rollbackScope"),
             "metadata": None if manifest.tags is None else {"tags": manifest.tags},
@@ -228,6 +231,15 @@ def _update(own: Mapping[str, Any], wanted: Mapping[str, Any], changed: list[str
     touched = {path[2:].split(".")[0] for path in changed}
     values = {key: value for key, value in wanted.items() if key in touched}
     return {"id": own["id"], "expectedVersion": own["version"], **values}
+
+
+def _as_json(value: Any) -> Any:
+    """YAML has moments of its own, JSON does not. One without an offset is UTC, as YAML says."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).isoformat()
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _keyed(given: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ _SPEC: dict[Kind, frozenset[str]] = {
             "failureStrategy",
             "rollbackScope",
             "configuration",
+            "schedule",
+            "validUntil",
         }
     ),
 }

@@ -189,6 +189,36 @@ class Reversibility(StrEnum):
     IRREVERSIBLE = "IRREVERSIBLE"
 
 
+class OverlapPolicy(StrEnum):
+    """What a recurring plan does when it is due while an earlier run of it is not over."""
+
+    SKIP = "SKIP"
+    QUEUE_ONE = "QUEUE_ONE"
+    QUEUE_ALL = "QUEUE_ALL"
+    CANCEL_RUNNING = "CANCEL_RUNNING"
+
+
+class MissedPolicy(StrEnum):
+    """What follows when a time passed and nobody was there."""
+
+    RUN_NOW = "RUN_NOW"
+    SKIP = "SKIP"
+
+
+class FiringOutcome(StrEnum):
+    """What came of one time of a recurring plan."""
+
+    QUEUED = "QUEUED"
+    SPAWNED = "SPAWNED"
+    OVERLAPPED = "OVERLAPPED"
+    MISSED = "MISSED"
+
+
+class ReviewDecision(StrEnum):
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+
+
 class Permission(StrEnum):
     """What a principal may do with an object. A role is a set of these; a token's scopes narrow it."""
 

@@ -8,7 +8,7 @@ Every event has a `kind` (the GraphQL type it becomes) and `data`, a JSON object
                          "message"?, "error"?}
     StepProgressed      {"jobId", "stepRunId", "stepKey", "percent", "message"}
     ResourceChanged     {"resourceId", "key", "previous", "status", "drift"}
-    ReviewSubmitted     {"planId", "userId", "decision", "comment"?}
+    ReviewSubmitted     {"planId", "userId", "decision", "hash", "comment"?}
 
 Log lines share a job's sequence but are kept in batches of their own.
 """

@@ -6,11 +6,12 @@ could fall silent, and whatever is rung is rung after the commit: a second tick 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, recovery
+from app.engine import admission, plan_timers, recovery
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -36,19 +37,24 @@ class Ticked:
     ran: bool
     reaped: int = 0
     admitted: int = 0
+    expired: int = 0
     rung: int = 0
+    # (tenant, plan) of schedules to be fired, each in a transaction of its own.
+    due_plans: Sequence[tuple[int, int]] = ()
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
-    """One round: lost workers, waiting jobs, due steps."""
+    """One round: lost workers, waiting jobs, plans whose time is over, due steps."""
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:
             return Ticked(ran=False)
         reaped = await recovery.reap(transaction)
         admitted = await admission.admit(transaction)
+        expired = await plan_timers.expire(transaction)
+        due_plans = await plan_timers.due(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
-        return Ticked(ran=True, reaped=reaped, admitted=admitted, rung=rung)
+        return Ticked(True, reaped, admitted, expired, rung, due_plans)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

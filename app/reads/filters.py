@@ -60,6 +60,15 @@ class TemplateFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Reviewer:
+    """Somebody, and whether they may approve. `waited_for` asks for plans that wait for them, or that do not."""
+
+    user_id: int
+    may_approve: bool
+    waited_for: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFilter:
     status: tuple[PlanStatus, ...] | None = None
     stage: tuple[Stage, ...] | None = None
@@ -71,6 +80,7 @@ class PlanFilter:
     user_id: int | None = None
     created: DateRange | None = None
     scheduled: DateRange | None = None
+    reviewer: Reviewer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.models import CloudResource, DeploymentPlan, PlanResource
 from app.db.pages import Order
 from app.domain.statuses import PLAN_STAGES
-from app.reads import rows
+from app.reads import approvals, rows
 from app.reads.filters import PlanFilter
 
 _COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
@@ -44,6 +44,7 @@ def listed(tenant_id: int, wanted: PlanFilter) -> Select[DeploymentPlan]:
         *rows.exactly(DeploymentPlan.user_id, wanted.user_id),
         *rows.range_conditions(DeploymentPlan.created_at, wanted.created),
         *rows.range_conditions(DeploymentPlan.scheduled_at, wanted.scheduled),
+        *approvals.conditions(wanted.reviewer),
     )
 
 
@@ -101,6 +102,11 @@ def of_revision(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentP
 def of_user(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:
     """The plans that a user made, newest first."""
     return _children(tenant_id, DeploymentPlan.user_id, wanted)
+
+
+def of_parent(tenant_id: int) -> rows.Relation[DeploymentPlan]:
+    """The runs that a recurring plan has spawned, newest first."""
+    return _children(tenant_id, DeploymentPlan.parent_plan_id, PlanFilter())
 
 
 def of_resource(tenant_id: int, wanted: PlanFilter) -> rows.Relation[DeploymentPlan]:

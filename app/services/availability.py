@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.auth.principal import Principal
-from app.db.models import DeploymentPlan, OrchestrationJob
+from app.db.models import Approval, DeploymentPlan, OrchestrationJob
+from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import Permission, PlanType, StatusReason
+from app.domain.errors import DomainError
 from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus
+from app.services.plans.councils import council
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,37 @@ _PLAN_ACTIONS = (
 )
 
 
-def plan_actions(plan: DeploymentPlan, principal: Principal) -> list[Availability]:
-    """Every action on the plan."""
+def _never(_plan: DeploymentPlan) -> str | None:
+    return None
+
+
+def _refuses_edit(plan: DeploymentPlan) -> str | None:
+    return None if plan.parent_plan_id is None else "it is one run of a recurring plan: edit that one"
+
+
+def _refuses_execution(plan: DeploymentPlan) -> str | None:
+    recurs = plan.schedule is not None and plan.schedule.get("recurrence") is not None
+    return "each of its runs is a plan of its own, made when it is time" if recurs else None
+
+
+# What stands against an action although the plan's status permits it.
+_REFUSALS = {"EDIT": _refuses_edit, "EXECUTE": _refuses_execution}
+
+
+def plan_actions(plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> list[Availability]:
+    """Every action on the plan; `reviews` are what has been said of it."""
     found = []
     for action, events, permission in _PLAN_ACTIONS:
         possible = any(PLAN.permits(plan.status, event) for event in events)
         if action == "EDIT":
             possible = possible or plan.status is PlanStatus.DRAFT
-        found.append(_judge(action, possible, plan.status, principal, permission))
+        judged = _judge(action, possible, plan.status, principal, permission)
+        if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan)):
+            judged = Availability(action, allowed=False, message=refusal)
+        if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
+            judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
+        found.append(judged)
+    found[2:2] = [_review_action(action, plan, principal, reviews) for action in ("APPROVE", "REJECT")]
     resting = plan.status in PLAN.closed | PLAN.settled or plan.status in (
         PlanStatus.DRAFT,
         PlanStatus.INVALID,
@@ -59,6 +85,23 @@ def job_actions(job: OrchestrationJob, principal: Principal) -> list[Availabilit
         _judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL),
         _judge("CONTINUE_ROLLBACK", stuck, job.status, principal, Permission.ROLLBACK),
     ]
+
+
+def _review_action(action: str, plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> Availability:
+    pending = plan.status is PlanStatus.PENDING_APPROVAL
+    judged = _judge(action, pending, plan.status, principal, Permission.APPROVE)
+    if not judged.allowed or action == "REJECT":
+        return judged
+    try:
+        policy = ApprovalPolicy.of(plan.configuration)
+    except DomainError as error:
+        return Availability(action, allowed=False, reason=StatusReason.POLICY, message=error.message)
+    members = council(plan, policy, reviews)
+    if members.is_barred(principal.user_id):
+        return Availability(action, allowed=False, reason=StatusReason.POLICY, message="authors do not approve")
+    if members.has_spoken(principal.user_id):
+        return Availability(action, allowed=False, message="you have approved it already")
+    return judged
 
 
 def _judge(action: str, possible: bool, status: str, principal: Principal, permission: Permission) -> Availability:

@@ -119,6 +119,11 @@ async def cancel(
     """Ask a job to stop. Asking again with a stronger mode is allowed while it is stopping."""
     del dependencies
     authorize(transaction, principal, Permission.CANCEL)
+    return await stop(transaction, command)
+
+
+async def stop(transaction: Transaction, command: CancelJob) -> OrchestrationJob:
+    """The same for whoever has seen to the permission."""
     # The machinery knows deleted jobs, too; nobody else does.
     await _job(transaction, command.job_id)
     ledger = await Ledger.open(transaction, command.job_id)

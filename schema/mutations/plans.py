@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 import strawberry
 from strawberry.scalars import JSON
 
 from app.db.uow import Transaction
+from app.domain.errors import DomainError
 from app.services import plans
 from schema.context import Info
-from schema.enums import FailureStrategy, PlanType, RetryMode, RollbackScope
+from schema.enums import FailureStrategy, PlanType, RetryMode, ReviewDecision, RollbackScope
+from schema.errors import StalePreviewError
 from schema.fields import described
 from schema.nodes import number_in
 from schema.payloads import JobPayload, PlanPayload, mapping, mutate
+from schema.types.schedules import ScheduleInput
 
 _PLAN = "DeploymentPlan"
 
@@ -31,6 +35,7 @@ class CreatePlanInput:
     stack: str | None = strawberry.field(
         default=None, description="Plans of the same stack change the same resources; the plan's name by default."
     )
+    schedule: ScheduleInput | None = None
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     valid_until: datetime | None = None
@@ -49,6 +54,7 @@ class CreatePlanInput:
             parameters=mapping(self.parameters, "parameters"),
             configuration=mapping(self.configuration, "configuration"),
             stack=self.stack,
+            schedule=None if self.schedule is None else self.schedule.value(),
             failure_strategy=self.failure_strategy,
             rollback_scope=self.rollback_scope,
             valid_until=self.valid_until,
@@ -66,6 +72,7 @@ class UpdatePlanInput:
     description: str | None = None
     parameters: JSON | None = None
     configuration: JSON | None = None
+    schedule: ScheduleInput | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -88,6 +95,15 @@ class ExecutePlanInput:
         default=None,
         description="Refused with StalePreviewError when what would happen has changed since; MANUAL plans need it.",
     )
+
+
+@strawberry.input(description="What the asker says of the preview with this hash.")
+class ReviewPlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    preview_hash: str
+    decision: ReviewDecision
+    comment: str | None = None
 
 
 @strawberry.input
@@ -125,6 +141,7 @@ class PlanMutations:
                 description=input.description,
                 parameters=mapping(input.parameters, "parameters"),
                 configuration=mapping(input.configuration, "configuration"),
+                schedule=None if input.schedule is None else input.schedule.value(),
                 failure_strategy=input.failure_strategy,
             )
             plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)
@@ -141,14 +158,34 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "submitPlan", input, verb)
 
-    @described("Runs a plan that is READY.")
+    @described("The last approval needed lets the plan go on; one rejection ends it. Needs APPROVE.")
+    async def review_plan(self, info: Info, input: ReviewPlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.ReviewPlan(
+                number_in(input.plan_id, _PLAN), input.preview_hash, input.decision, input.comment
+            )
+            plan = await plans.review(transaction, info.context.principal, command, info.context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "reviewPlan", input, verb)
+
+    @described("Runs a plan that is READY. One that is no longer what was approved goes back for approval.")
     async def execute_plan(self, info: Info, input: ExecutePlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = plans.ExecutePlan(number_in(input.plan_id, _PLAN), input.expected_preview_hash)
             job = await plans.execute(transaction, info.context.principal, command, info.context.dependencies)
             return {"job": job.id, "plan": job.plan_id}
 
-        return await mutate(info, JobPayload, "executePlan", input, verb)
+        payload = await mutate(info, JobPayload, "executePlan", input, verb)
+        if any(isinstance(error, StalePreviewError) for error in payload.user_errors):
+            context = info.context
+            # Whoever asks next does it where somebody else was faster, or deleted the plan.
+            with suppress(DomainError):
+                async with context.write() as transaction:
+                    await plans.send_back(
+                        transaction, context.principal, number_in(input.plan_id, _PLAN), context.dependencies
+                    )
+        return payload
 
     @described("A running plan is stopped gracefully and keeps what it has; see cancelJob for more.")
     async def cancel_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
@@ -159,12 +196,14 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "cancelPlan", input, verb)
 
-    @described("Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew.")
+    @described(
+        "Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew, with approval if needed."
+    )
     async def retry_plan(self, info: Info, input: RetryPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = plans.RetryPlan(number_in(input.plan_id, _PLAN), input.mode)
             job = await plans.retry(transaction, info.context.principal, command, info.context.dependencies)
-            return {"job": job.id, "plan": job.plan_id}
+            return {"job": None if job is None else job.id, "plan": command.plan_id}
 
         return await mutate(info, JobPayload, "retryPlan", input, verb)
 

@@ -55,7 +55,7 @@ class PlanQueries:
         order = reads.order()
         if order_by is not None:
             order = reads.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
-        query = reads.listed(info.context.tenant_id, wanted_plans(filter))
+        query = reads.listed(info.context.tenant_id, wanted_plans(filter, info))
         return await connect(info, DeploymentPlan.of, query, order, page(first, after, last, before))
 
     @described("Dry run without storing anything. Faults of the documents come as diagnostics.")

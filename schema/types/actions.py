@@ -13,6 +13,7 @@ from schema.context import Info
 from schema.enums import PlanAction
 
 _HELD_UP = (
+    StatusReason.APPROVAL_PENDING,
     StatusReason.LOCK_HELD,
     StatusReason.CONCURRENCY_LIMIT,
     StatusReason.QUOTA,
@@ -37,11 +38,11 @@ class Blocker:
     since: datetime
 
 
-def actions_of(info: Info, row: models.DeploymentPlan | models.OrchestrationJob) -> list[AvailableAction]:
+async def actions_of(info: Info, row: models.DeploymentPlan | models.OrchestrationJob) -> list[AvailableAction]:
     """What the viewer can do with a plan or a job now."""
     principal = info.context.principal
     found = (
-        availability.plan_actions(row, principal)
+        availability.plan_actions(row, principal, await info.context.loaders.plan_reviews.load(row.id))
         if isinstance(row, models.DeploymentPlan)
         else availability.job_actions(row, principal)
     )

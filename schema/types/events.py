@@ -12,13 +12,14 @@ import strawberry
 
 from app.db import models
 from app.domain import cursors
-from app.domain.enums import DriftStatus, StatusReason
+from app.domain.enums import DriftStatus, ReviewDecision, StatusReason
 from app.domain.events import EventKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load
 from schema.scalars import BigInt, Cursor
+from schema.types.approvals import Review
 from schema.types.entities import actor_of
 from schema.types.references import ActorRef, JobRef, PlanRef, ResourceRef, StepRunRef
 
@@ -191,6 +192,24 @@ class ResourceChanged(Event):
         return DriftStatus(self.row.data["drift"])
 
 
+@strawberry.type
+class ReviewSubmitted(Event):
+    @strawberry.field
+    async def plan(self, info: Info) -> PlanRef | None:
+        return await load(info.context.loaders.plan, self.row.data["planId"], "DeploymentPlan")
+
+    @strawberry.field
+    def review(self) -> Review:
+        data = self.row.data
+        return Review(
+            user_id=data["userId"],
+            decision=ReviewDecision(data["decision"]),
+            comment=data.get("comment"),
+            at=self.row.at,
+            preview_hash=data["hash"],
+        )
+
+
 # Every kind that is written; the schema is given these types beside those it finds by itself.
 EVENT_TYPES: dict[str, type[Event]] = {
     EventKind.PLAN_STATUS_CHANGED.value: PlanStatusChanged,
@@ -198,6 +217,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
     EventKind.STEP_STATUS_CHANGED.value: StepStatusChanged,
     EventKind.STEP_PROGRESSED.value: StepProgressed,
     EventKind.RESOURCE_CHANGED.value: ResourceChanged,
+    EventKind.REVIEW_SUBMITTED.value: ReviewSubmitted,
 }
 
 

@@ -15,6 +15,7 @@ from app.domain.enums import (
     JobDirection,
     JobType,
     LogLevel,
+    Permission,
     PlanType,
     Stage,
     TemplateType,
@@ -23,6 +24,7 @@ from app.domain.enums import (
 from app.domain.errors import Invalid, LimitExceeded
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus
 from app.reads import filters as reads
+from schema.context import Info
 from schema.enums import JobOrderField, NameOrderField, OrderDirection, PlanOrderField
 from schema.nodes import number_in
 
@@ -81,6 +83,9 @@ class PlanFilter:
     user_id: strawberry.ID | None = None
     created: DateRange | None = None
     scheduled: DateRange | None = None
+    needs_my_approval: bool | None = strawberry.field(
+        default=None, description="Whether the plan waits for an approval that the asker could give."
+    )
 
 
 @strawberry.input
@@ -165,9 +170,10 @@ def wanted_templates(given: TemplateFilter | None) -> reads.TemplateFilter:
     )
 
 
-def wanted_plans(given: PlanFilter | None) -> reads.PlanFilter:
+def wanted_plans(given: PlanFilter | None, info: Info) -> reads.PlanFilter:
     if given is None:
         return reads.PlanFilter()
+    principal, waited_for = info.context.principal, given.needs_my_approval
     return reads.PlanFilter(
         _some(given.status, "status"),
         _some(given.stage, "stage"),
@@ -179,6 +185,9 @@ def wanted_plans(given: PlanFilter | None) -> reads.PlanFilter:
         _number(given.user_id, "User"),
         _range(given.created, "created"),
         _range(given.scheduled, "scheduled"),
+        None
+        if waited_for is None
+        else reads.Reviewer(principal.user_id, principal.may(Permission.APPROVE), waited_for),
     )
 
 

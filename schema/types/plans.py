@@ -14,12 +14,14 @@ from app.domain.enums import FailureStrategy, PlanType, RollbackScope, Stage, St
 from app.domain.events import Stream
 from app.domain.statuses import PlanStatus, stage_of
 from app.reads import jobs as job_reads
+from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
+from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, page, wanted_jobs
@@ -36,6 +38,7 @@ from schema.types.references import (
     UserRef,
     WorkflowRef,
 )
+from schema.types.schedules import Schedule
 
 
 @strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
@@ -127,6 +130,10 @@ class DeploymentPlan(Entity):
     def rollback_scope(self) -> RollbackScope:
         return self.row.rollback_scope
 
+    @described("When a SCHEDULED plan runs.")
+    def schedule(self) -> Schedule | None:
+        return None if self.row.schedule is None else Schedule.of(self.row)
+
     @strawberry.field
     def valid_until(self) -> datetime | None:
         return self.row.valid_until
@@ -144,8 +151,12 @@ class DeploymentPlan(Entity):
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
 
     @described("What can be done now, and if not, why: clients never re-implement the state machine.")
-    def available_actions(self, info: Info) -> list[AvailableAction]:
-        return actions_of(info, self.row)
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        return await actions_of(info, self.row)
+
+    @described("How many people have to agree before it runs, and who has.")
+    async def approvals(self, info: Info) -> Approvals:
+        return Approvals.of(self.row, await info.context.loaders.plan_reviews.load(self.row.id))
 
     @strawberry.field
     def blocked_by(self) -> list[Blocker]:
@@ -169,6 +180,11 @@ class DeploymentPlan(Entity):
     @strawberry.field
     async def parent_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.parent_plan_id, "DeploymentPlan")
+
+    @described("The runs of a recurring plan, each a plan of its own, newest first.")
+    async def spawned_plans(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[PlanRef]:
+        relation = plan_reads.of_parent(info.context.tenant_id)
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
     @strawberry.field
     async def rollback_of(self, info: Info) -> PlanRef | None:

@@ -150,7 +150,7 @@ class CloudResource(Entity):
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
-        relation = plan_reads.of_resource(info.context.tenant_id, wanted_plans(filter))
+        relation = plan_reads.of_resource(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
     @described("Newest first.")

@@ -94,7 +94,7 @@ class TemplateRevision(Node):
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
-        relation = plan_reads.of_revision(info.context.tenant_id, wanted_plans(filter))
+        relation = plan_reads.of_revision(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
 
@@ -167,7 +167,7 @@ class ResourceTemplate(Entity):
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
-        relation = plan_reads.of_template(info.context.tenant_id, wanted_plans(filter))
+        relation = plan_reads.of_template(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
     def _draft(self, info: Info, column: Any) -> JSON | None:

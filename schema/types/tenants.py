@@ -102,7 +102,7 @@ class Tenant(Entity):
     async def deployment_plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
-        query = plan_reads.listed(info.context.tenant_id, wanted_plans(filter))
+        query = plan_reads.listed(info.context.tenant_id, wanted_plans(filter, info))
         return await connect(info, view("DeploymentPlan"), query, plan_reads.order(), page(first, after))
 
     @described("Newest first.")

@@ -237,5 +237,5 @@ class Workflow(Entity):
     async def plans(
         self, info: Info, filter: PlanFilter | None = None, first: int = 20, after: Cursor | None = None
     ) -> Connection[PlanRef]:
-        relation = plan_reads.of_workflow(info.context.tenant_id, wanted_plans(filter))
+        relation = plan_reads.of_workflow(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))

@@ -201,6 +201,7 @@ async def test_resume_keeps_what_succeeded(workshop: Workshop) -> None:
         again = await plans.retry(
             transaction, workshop.principal, RetryPlan(plan.id, RetryMode.RESUME), workshop.dependencies
         )
+        assert again is not None
     job = await workshop.settle(again.id)
     assert job.parent_job_id == first
     assert await workshop.steps(job.id) == {"once": "SUCCEEDED", "check": "FAILED"}

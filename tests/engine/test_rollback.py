@@ -150,6 +150,7 @@ async def test_after_a_rollback_the_plan_can_be_started_anew(workshop: Workshop)
         again = await plans.retry(
             transaction, workshop.principal, RetryPlan(plan.id, RetryMode.RESTART), workshop.dependencies
         )
+        assert again is not None
     ended = await workshop.settle(again.id)
     assert (ended.status, ended.parent_job_id) == (JobStatus.ROLLED_BACK, job.id)
 

@@ -19,6 +19,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "createPlan": (None, {"name": "p", "type": "MANUAL"}),
     "updatePlan": ("DeploymentPlan", {"expectedVersion": 1, "description": "x"}),
     "submitPlan": (None, {}),
+    "reviewPlan": (None, {"previewHash": "0" * 64, "decision": "APPROVE"}),
     "executePlan": (None, {}),
     "cancelPlan": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),

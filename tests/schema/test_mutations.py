@@ -208,6 +208,7 @@ REQUIRED: dict[Permission, set[str]] = {
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
     },
+    Permission.APPROVE: {"reviewPlan"},
     Permission.EXECUTE: {"executePlan", "retryPlan"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},

@@ -112,7 +112,7 @@ async def test_a_plan_without_a_parameter_it_needs_is_refused(api: Api) -> None:
 
 
 async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
-    given = {"idempotencyKey": key(), "name": " ", "type": "SCHEDULED", "failureStrategy": "PAUSE"}
+    given = {"idempotencyKey": key(), "name": " ", "type": "CONDITIONAL", "failureStrategy": "PAUSE"}
     errors = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]["userErrors"]
     assert [e["path"] for e in errors] == [["name"], ["templateRevisionId"], ["type"], ["failureStrategy"]]
 

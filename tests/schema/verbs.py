@@ -26,7 +26,9 @@ _AUDIT = "id version createdAt updatedAt createdBy { ... on User { email } } upd
 OBJECTS = {
     "plan": f"""{_AUDIT} name type status statusReason statusMessage stack description parameters configuration metadata
         failureStrategy diagnostics {{ code path }} activeJob {{ id }} lastJob {{ id }} graph {{ nodes {{ key }} }}
-        preview {{ hash summary {{ create noChange }} changes {{ key action }} }}""",
+        preview {{ hash summary {{ create noChange }} changes {{ key action }} }}
+        approvals {{ required granted previewHash deadline
+          reviews {{ decision comment previewHash by {{ email }} }} }}""",
     "job": f"""{_AUDIT} name type status stage direction stack description metadata plan {{ id status }}
         steps {{ key status }}""",
     "resourceTemplate": f"""{_AUDIT} name type status description isPublic tags metadata content parameters outputs

@@ -6,7 +6,7 @@ from app.db.models.base import Base
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
-from app.db.models.plans import Approval, DeploymentPlan, PlanResource
+from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
@@ -25,6 +25,7 @@ __all__ = [
     "JobLog",
     "OrchestrationJob",
     "Outbox",
+    "PlanFiring",
     "PlanResource",
     "ProviderConnection",
     "ResourceLock",

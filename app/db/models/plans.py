@@ -15,12 +15,13 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
-from app.domain.enums import FailureStrategy, PlanType, RollbackScope, StatusReason
+from app.domain.enums import FailureStrategy, FiringOutcome, PlanType, RollbackScope, StatusReason
 from app.domain.statuses import PlanStatus
 
 
@@ -31,6 +32,7 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
         within_tenant("user_id", "app_user"),
+        within_tenant("submitted_by_id", "app_user"),
         within_tenant("workflow_id", "workflow"),
         # A public template may belong to another tenant, so its tenant is named beside it.
         ForeignKeyConstraint(
@@ -54,11 +56,39 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
         Index("idx_deployment_plan_scheduled", "scheduled_at"),
         Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
         Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "id"),
+        Index(
+            "idx_deployment_plan_parent",
+            "tenant_id",
+            "parent_plan_id",
+            "id",
+            postgresql_where=text("parent_plan_id IS NOT NULL"),
+        ),
+        # Timers: a plan that has gone on leaves them by its status, so that nobody has to remember to stop them.
+        Index(
+            "idx_deployment_plan_valid_until",
+            "valid_until",
+            postgresql_where=text(
+                "NOT is_deleted AND valid_until IS NOT NULL"
+                " AND status IN ('PENDING_APPROVAL', 'READY', 'SCHEDULED', 'WAITING')"
+            ),
+        ),
+        Index(
+            "idx_deployment_plan_approval_deadline",
+            "approval_deadline",
+            postgresql_where=text("NOT is_deleted AND approval_deadline IS NOT NULL AND status = 'PENDING_APPROVAL'"),
+        ),
+        Index(
+            "idx_deployment_plan_fire_at",
+            "fire_at",
+            postgresql_where=text("NOT is_deleted AND fire_at IS NOT NULL AND status = 'SCHEDULED'"),
+        ),
     )
 
     id: Mapped[int] = identity()
     tenant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("tenant.id"))
     user_id: Mapped[int | None] = mapped_column(BigInteger)
+    # Whoever asked for it last; with its maker they are the authors, who do not approve their own.
+    submitted_by_id: Mapped[int | None] = mapped_column(BigInteger)
     workflow_id: Mapped[int | None] = mapped_column(BigInteger)
     template_tenant_id: Mapped[int | None] = mapped_column(BigInteger)
     template_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -85,6 +115,9 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     valid_until: Mapped[datetime | None]
     preview: Mapped[dict[str, Any] | None]
     preview_hash: Mapped[str | None] = mapped_column(String(64))
+    # Counts how often approval was asked for: reviews of earlier rounds count for nothing.
+    review_round: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    approval_deadline: Mapped[datetime | None]
     diagnostics: Mapped[list[Any] | None]
     parent_plan_id: Mapped[int | None] = mapped_column(BigInteger)
     rollback_of_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -92,7 +125,9 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     active_job_id: Mapped[int | None] = mapped_column(BigInteger)
     last_job_id: Mapped[int | None] = mapped_column(BigInteger)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # When its schedule says; `fire_at` is when the tick looks, which jitter makes later.
     scheduled_at: Mapped[datetime | None]
+    fire_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     duration_seconds: Mapped[int | None] = mapped_column(Integer)
@@ -124,6 +159,16 @@ class Approval(Audited, Base):
         within_tenant("plan_id", "deployment_plan"),
         within_tenant("user_id", "app_user"),
         Index("idx_approval_plan", "tenant_id", "plan_id"),
+        # A person says the same but once in a round; who approved may still reject.
+        Index(
+            "uq_approval_tenant_id_plan_id_round_user_id_approved",
+            "tenant_id",
+            "plan_id",
+            "round",
+            "user_id",
+            "approved",
+            unique=True,
+        ),
     )
 
     id: Mapped[int] = identity()
@@ -132,4 +177,25 @@ class Approval(Audited, Base):
     user_id: Mapped[int] = mapped_column(BigInteger)
     approved: Mapped[bool] = mapped_column(Boolean)
     preview_hash: Mapped[str] = mapped_column(String(64))
+    round: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     comment: Mapped[str | None] = mapped_column(Text)
+
+
+class PlanFiring(Base):
+    """One time of a recurring plan and what came of it. Its key is why no time fires twice."""
+
+    __tablename__ = "plan_firing"
+    __table_args__ = (
+        within_tenant("plan_id", "deployment_plan"),
+        within_tenant("child_plan_id", "deployment_plan"),
+        Index("idx_plan_firing_queued", "tenant_id", "plan_id", "fire_at", postgresql_where=text("outcome = 'QUEUED'")),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    plan_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    fire_at: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[FiringOutcome] = one_of(FiringOutcome, "outcome")
+    child_plan_id: Mapped[int | None] = mapped_column(BigInteger)
+    # Not to be tried before; set when carrying it out met a fault of ours.
+    retry_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

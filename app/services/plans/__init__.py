@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, create, delete, submit, update
 from app.services.plans.execution import ExecutePlan, RetryPlan, RollbackPlan, cancel, execute, retry, rollback
+from app.services.plans.reviewing import ReviewPlan, review, send_back
 
 __all__ = [
     "CreatePlan",
     "ExecutePlan",
     "PlanAction",
     "RetryPlan",
+    "ReviewPlan",
     "RollbackPlan",
     "UpdatePlan",
     "cancel",
@@ -17,7 +19,9 @@ __all__ = [
     "delete",
     "execute",
     "retry",
+    "review",
     "rollback",
+    "send_back",
     "submit",
     "update",
 ]

@@ -15,22 +15,23 @@ from app.db import journal
 from app.db.ledger import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
+from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
-from app.domain.planning import Deployment
-from app.domain.planning.deployment import diagnostic_document
+from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
 from app.domain.values import Value
-from app.services import launching, previews
+from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.planning import Intention, deployment_of, revision_of, workflow_of
+from app.services.planning import revision_of, workflow_of
+from app.services.plans import passage
 from app.services.records import same_version
 
 _NAME_LIMIT = 200
-_EDITABLE = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
+_RESTING = frozenset({PlanStatus.DRAFT, PlanStatus.INVALID, PlanStatus.READY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class CreatePlan:
     stack: str | None = None
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
+    schedule: Schedule | None = None
     valid_until: datetime | None = None
     metadata: Mapping[str, Any] | None = None
     submit: bool = True
@@ -62,6 +64,7 @@ class UpdatePlan:
     description: str | None = None
     parameters: Mapping[str, Value] | None = None
     configuration: Mapping[str, Any] | None = None
+    schedule: Schedule | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -93,6 +96,7 @@ async def create(
         configuration=dict(command.configuration) if command.configuration is not None else None,
         failure_strategy=command.failure_strategy,
         rollback_scope=command.rollback_scope,
+        schedule=None if command.schedule is None else command.schedule.document(),
         valid_until=command.valid_until,
         metadata_=dict(command.metadata) if command.metadata is not None else None,
         created_by=transaction.actor,
@@ -124,7 +128,10 @@ async def update(
     """Change a plan that has not begun; it is a draft again afterwards, and has to be submitted."""
     authorize(transaction, principal, Permission.WRITE)
     plan = await find(transaction, command.id, command.expected_version, field="id")
-    if plan.status not in _EDITABLE:
+    if plan.parent_plan_id is not None:
+        message = "this plan is one run of a recurring plan: edit that one"
+        raise IllegalState(message, status=plan.status, path=("id",))
+    if plan.status is not PlanStatus.DRAFT and not PLAN.permits(plan.status, "edit"):
         message = f"a plan that is {plan.status} cannot be edited"
         raise IllegalState(message, status=plan.status, path=("id",))
     _edit(plan, command)
@@ -136,6 +143,9 @@ async def update(
         plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
     # What was worked out for the plan as it was says nothing about the plan as it is.
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
+    # Nor does what was approved: what comes of it is another round, even if it should be the same.
+    plan.review_round += 1
+    plan.approval_deadline = plan.scheduled_at = plan.fire_at = None
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -146,8 +156,11 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
     faults = [
         _name_fault(command.name) if command.name is not None else None,
         _strategy_fault(command.failure_strategy) if command.failure_strategy is not None else None,
+        _approvals_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
+    if command.schedule is not None:
+        found.extend(_schedule_faults(plan.plan_type, command.schedule))
     if found:
         raise found[0] if len(found) == 1 else Several(found)
     if command.name is not None:
@@ -156,6 +169,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         plan.description = command.description
     if command.configuration is not None:
         plan.configuration = dict(command.configuration)
+    if command.schedule is not None:
+        plan.schedule = command.schedule.document()
     if command.failure_strategy is not None:
         plan.failure_strategy = command.failure_strategy
 
@@ -178,7 +193,7 @@ async def delete(
     del dependencies
     authorize(transaction, principal, Permission.DELETE)
     plan = await find(transaction, command.plan_id, command.expected_version)
-    resting = PLAN.closed | PLAN.settled | _EDITABLE
+    resting = PLAN.closed | PLAN.settled | _RESTING
     if plan.status not in resting:
         message = f"a plan that is {plan.status} cannot be deleted; cancel it first"
         raise IllegalState(message, status=plan.status, path=("planId",))
@@ -218,36 +233,6 @@ def require(plan: DeploymentPlan, event: str) -> None:
         raise IllegalState(message, status=plan.status, path=("planId",))
 
 
-async def work_out(
-    transaction: Transaction, principal: Principal, plan: DeploymentPlan, dependencies: Dependencies
-) -> Deployment:
-    """What the plan would do now."""
-    return await deployment_of(
-        transaction.session,
-        Intention(
-            tenant_id=transaction.tenant_id,
-            tenant_slug=principal.tenant_slug,
-            plan_name=plan.plan_name,
-            stack=plan.stack,
-            workflow_id=plan.workflow_id,
-            template_revision_id=plan.template_revision_id,
-            parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
-        ),
-        dependencies,
-    )
-
-
-def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
-    """Store what was worked out with the plan."""
-    plan.preview = previews.stamped(deployment)
-    plan.preview_hash = plan.preview["hash"]
-    plan.dependencies = deployment.graph_document()
-    plan.resources = [
-        {"key": change.key, "type": change.type, "action": change.action.value} for change in deployment.changes
-    ]
-    plan.diagnostics = [diagnostic_document(found) for found in deployment.diagnostics]
-
-
 async def _submit(
     transaction: Transaction,
     principal: Principal,
@@ -256,49 +241,9 @@ async def _submit(
     *,
     must_be_valid: bool,
 ) -> None:
+    plan.submitted_by_id = principal.user_id
     await launching.move_plan(transaction, plan, "submit", StatusReason.USER)
-    try:
-        deployment = await work_out(transaction, principal, plan, dependencies)
-    except DomainError as error:
-        if must_be_valid or not isinstance(error, Invalid):
-            raise
-        plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
-        await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
-        return
-    keep_preview(plan, deployment)
-    if deployment.is_empty:
-        plan.completed_at = clock.utc_now()
-        await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
-        return
-    await launching.move_plan(transaction, plan, "valid")
-    if plan.plan_type is PlanType.IMMEDIATE:
-        await start(transaction, principal, plan, deployment, dependencies)
-
-
-async def start(
-    transaction: Transaction,
-    principal: Principal,
-    plan: DeploymentPlan,
-    deployment: Deployment,
-    dependencies: Dependencies,
-) -> None:
-    """Make the job of a READY plan."""
-    await launching.move_plan(transaction, plan, "execute")
-    context = await job_context(transaction, principal, plan)
-    await launching.launch(transaction, plan, deployment, dependencies, context)
-
-
-async def job_context(transaction: Transaction, principal: Principal, plan: DeploymentPlan) -> launching.JobContext:
-    """What a job of the plan takes from its definitions."""
-    outputs: Mapping[str, Any] = {}
-    workflow_type = None
-    if plan.template_revision_id is not None:
-        revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
-        outputs = revision.content.get("outputs") or {}
-    if plan.workflow_id is not None:
-        workflow = await workflow_of(transaction.session, transaction.tenant_id, plan.workflow_id)
-        workflow_type = workflow.workflow_type
-    return launching.JobContext(principal.tenant_slug, outputs, workflow_type)
+    await passage.pass_on(transaction, principal, plan, dependencies, kept=() if must_be_valid else (Invalid,))
 
 
 def _faults(command: CreatePlan) -> list[DomainError]:
@@ -310,12 +255,12 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
-    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL):
-        message = f"plans of type {command.type} are not available yet: use IMMEDIATE or MANUAL"
+    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL, PlanType.SCHEDULED):
+        message = f"plans of type {command.type} are not available yet: use IMMEDIATE, MANUAL or SCHEDULED"
         faults.append(Invalid(message, path=("type",)))
-    strategy = _strategy_fault(command.failure_strategy)
-    if strategy is not None:
-        faults.append(strategy)
+    faults.extend(_schedule_faults(command.type, command.schedule))
+    later = (_strategy_fault(command.failure_strategy), _approvals_fault(command.configuration))
+    faults.extend(fault for fault in later if fault is not None)
     if command.rollback_scope is not RollbackScope.JOB:
         message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
         faults.append(Invalid(message, path=("rollbackScope",)))
@@ -336,6 +281,23 @@ def _strategy_fault(strategy: FailureStrategy) -> DomainError | None:
     if strategy is FailureStrategy.PAUSE:
         message = "failure strategy PAUSE is not available yet: use ROLLBACK, HALT or CONTINUE"
         return Invalid(message, path=("failureStrategy",))
+    return None
+
+
+def _schedule_faults(kind: PlanType, schedule: Schedule | None) -> list[DomainError]:
+    if kind is PlanType.SCHEDULED:
+        missing = Required("a plan of type SCHEDULED needs a schedule", path=("schedule",))
+        return [missing] if schedule is None else schedule.check(clock.utc_now())
+    if schedule is not None:
+        return [Invalid(f"a plan of type {kind} has no schedule: make it SCHEDULED", path=("schedule",))]
+    return []
+
+
+def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        ApprovalPolicy.of(configuration)
+    except DomainError as fault:
+        return fault
     return None
 
 

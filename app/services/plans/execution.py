@@ -10,6 +10,7 @@ from app import clock
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.uow import Transaction
+from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -26,7 +27,9 @@ from app.domain.statuses import StepStatus
 from app.services import jobs, launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.plans.authoring import PlanAction, find, job_context, keep_preview, require, start, work_out
+from app.services.plans import passage
+from app.services.plans.authoring import PlanAction, find, require
+from app.services.plans.passage import job_context, keep_preview, start, work_out
 from app.services.records import same_version
 
 
@@ -61,6 +64,9 @@ async def execute(
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
     require(plan, "execute")
+    if plan.schedule is not None and plan.schedule.get("recurrence") is not None:
+        message = "each run of a recurring plan is a plan of its own, made when it is time"
+        raise IllegalState(message, status=plan.status, path=("planId",))
     if plan.valid_until is not None and plan.valid_until <= clock.utc_now():
         message = f"the plan was valid until {plan.valid_until:%Y-%m-%d %H:%M} UTC"
         raise IllegalState(message, status=plan.status, path=("planId",))
@@ -69,7 +75,9 @@ async def execute(
         raise Required(message, path=("expectedPreviewHash",))
     deployment = await work_out(transaction, principal, plan, dependencies)
     current = deployment.preview()["hash"]
-    if command.expected_preview_hash is not None and command.expected_preview_hash != current:
+    policy = ApprovalPolicy.of(plan.configuration)
+    reviewed = {command.expected_preview_hash or current, plan.preview_hash if policy.required else current}
+    if reviewed != {current}:
         message = "what the plan would do has changed since it was reviewed"
         keep_preview(plan, deployment)
         raise StalePreview(message, current=plan.preview, path=("expectedPreviewHash",))
@@ -108,8 +116,8 @@ async def cancel(
 
 async def retry(
     transaction: Transaction, principal: Principal, command: RetryPlan, dependencies: Dependencies
-) -> OrchestrationJob:
-    """Run the plan again in a new job."""
+) -> OrchestrationJob | None:
+    """Run the plan again in a new job; there is none yet where what it would do has to be approved anew."""
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
     event = "retry_resume" if command.mode is RetryMode.RESUME else "retry_restart"
@@ -125,6 +133,9 @@ async def retry(
         if deployment.is_empty:
             message = "there is nothing to do: the stack is as the plan wants it"
             raise Conflict(message, path=("mode",))
+        plan.submitted_by_id = principal.user_id
+        if not await passage.agreed_or_asked(transaction, plan):
+            return None
         await launching.move_plan(transaction, plan, "valid")
         await launching.move_plan(transaction, plan, "execute")
     context = await job_context(transaction, principal, plan)

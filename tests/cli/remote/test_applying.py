@@ -118,6 +118,25 @@ async def test_a_plan_is_previewed_handed_in_and_executed_by_name(shell: Shell, 
     assert (await shell.run("submit", "nonsense")).err == "error: there is neither a file nor a plan named nonsense\n"
 
 
+async def test_a_plan_that_runs_by_itself_is_handed_in(shell: Shell, file: File) -> None:
+    spec = "type: SCHEDULED, validUntil: 2099-01-01, schedule: {timeZone: UTC, recurrence: 0 3 * * *, window: PT1H}"
+    when = "type: SCHEDULED, schedule: {timeZone: UTC, at: 2031-01-31T08:00:00}, validUntil: 2031-02-01T00:00:00Z"
+    file.write(f"{MANIFESTS}---\n{PLAN.replace('type: MANUAL', spec)}")
+    refused = await shell.run("apply", "-f", file.path)
+    assert (refused.code, "offset" in refused.err) == (1, True)
+    file.write(f"{MANIFESTS}---\n{PLAN.replace('type: MANUAL', when)}")
+    made = await shell.run("apply", "-f", file.path)
+    assert (made.code, made.err) == (0, "")
+    found = await shell.live.api.data("{ deploymentPlans { nodes { status validUntil schedule { at timeZone } } } }")
+    assert found["deploymentPlans"]["nodes"] == [
+        {
+            "status": "SCHEDULED",
+            "validUntil": "2031-02-01T00:00:00.000000Z",
+            "schedule": {"at": "2031-01-31T08:00:00.000000Z", "timeZone": "UTC"},
+        }
+    ]
+
+
 async def test_what_is_wrong_is_told_with_its_path(shell: Shell, file: File) -> None:
     file.write(MANIFESTS.replace("postgres.role", "postgres.rolle"))
     done = await shell.run("apply", "-f", file.path)

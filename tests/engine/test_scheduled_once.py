@@ -1,0 +1,238 @@
+"""Plans that run once, by themselves, when it is time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from app.domain.enums import MissedPolicy
+from app.domain.scheduling import Schedule
+from app.domain.statuses import PlanStatus
+from app.engine.ticking import tick
+from app.services import plans
+from app.services.plans import ExecutePlan, UpdatePlan
+from app.services.plans.firing import DuePlan, fire
+from tests.engine.harness import Workshop, note
+from tests.engine.schedules import (
+    DAY,
+    approve,
+    finish,
+    found,
+    half_an_hour_ago,
+    once,
+    scheduled,
+    set_time,
+    somebody_else,
+    tick_and_fire,
+)
+from workers.tick import keep_ticking
+
+
+async def noted(workshop: Workshop, *names: str) -> int:
+    return await workshop.template({"resources": {name: note(name) for name in names}}, "-".join(names))
+
+
+async def test_it_waits_for_its_time_and_then_runs_by_itself(workshop: Workshop) -> None:
+    schedule = once()
+    plan_id = await scheduled(workshop, schedule, template=await noted(workshop, "a"))
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.scheduled_at, plan.fire_at) == (PlanStatus.SCHEDULED, schedule.at, schedule.at)
+    assert await tick_and_fire(workshop) == 0
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 1
+    plan = await finish(workshop, await found(workshop, plan_id))
+    assert plan.status is PlanStatus.SUCCEEDED
+    assert workshop.notes() == {"a": "x"}
+    assert await tick_and_fire(workshop) == 0
+    told = await workshop.rows(
+        "SELECT data->>'status' AS status, actor FROM event_log WHERE stream = 'PLAN' AND stream_id = :id ORDER BY seq",
+        id=plan_id,
+    )
+    assert [row.status for row in told][:6] == ["DRAFT", "VALIDATING", "READY", "SCHEDULED", "QUEUED", "RUNNING"]
+    assert [row.actor for row in told][4] == "system:scheduler"
+
+
+async def test_many_clocks_at_once_run_it_once(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    due = DuePlan(workshop.tenant_id, plan_id)
+    ticked = await asyncio.gather(*(tick(workshop.database, ring_again_seconds=0) for _ in range(3)))
+    assert {plan for done in ticked for plan in done.due_plans} == {(workshop.tenant_id, plan_id)}
+    with capture_logs() as logs:
+        fired = await asyncio.gather(*(fire(workshop.database, due, workshop.dependencies) for _ in range(5)))
+    assert (fired.count(True), logs) == (1, [])
+    assert len(await workshop.rows("SELECT 1 FROM orchestration_job")) == 1
+
+
+async def test_jitter_puts_it_off_by_a_time_that_stays(workshop: Workshop) -> None:
+    schedule = once(jitter=timedelta(hours=6))
+    plan_id = await scheduled(workshop, schedule, template=await noted(workshop, "a"))
+    plan = await found(workshop, plan_id)
+    assert plan.scheduled_at == schedule.at
+    assert schedule.at is not None
+    assert plan.fire_at == schedule.starts_at(plan_id, schedule.at)
+    assert plan.fire_at != plan.scheduled_at
+
+
+@pytest.mark.parametrize(
+    ("late", "window", "missed", "status"),
+    [
+        (timedelta(days=3), None, MissedPolicy.RUN_NOW, PlanStatus.QUEUED),
+        (timedelta(seconds=20), None, MissedPolicy.SKIP, PlanStatus.QUEUED),
+        (timedelta(minutes=2), None, MissedPolicy.SKIP, PlanStatus.EXPIRED),
+        (timedelta(minutes=50), timedelta(hours=1), MissedPolicy.SKIP, PlanStatus.QUEUED),
+        (timedelta(minutes=70), timedelta(hours=1), MissedPolicy.RUN_NOW, PlanStatus.EXPIRED),
+    ],
+)
+async def test_what_follows_when_nobody_was_there(
+    workshop: Workshop, late: timedelta, window: timedelta | None, missed: MissedPolicy, status: PlanStatus
+) -> None:
+    plan_id = await scheduled(workshop, once(window=window, missed=missed), template=await noted(workshop, "a"))
+    await set_time(workshop, plan_id, datetime.now(UTC) - late)
+    assert await tick_and_fire(workshop) == 1
+    plan = await found(workshop, plan_id)
+    assert (plan.status is PlanStatus.EXPIRED) == (status is PlanStatus.EXPIRED)
+    assert (plan.last_job_id is None) == (status is PlanStatus.EXPIRED)
+    assert await tick_and_fire(workshop) == 0
+    if status is PlanStatus.EXPIRED:
+        assert (plan.status_message or "").startswith("it could not begin in time")
+        assert plan.completed_at is not None
+
+
+async def test_what_nobody_had_to_approve_does_what_is_right_when_it_is_due(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a", "b"))
+    before = (await found(workshop, plan_id)).preview_hash
+    await workshop.settle(await workshop.submit(await noted(workshop, "b")))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 1
+    plan = await finish(workshop, await found(workshop, plan_id))
+    assert (plan.status, plan.preview_hash != before) == (PlanStatus.SUCCEEDED, True)
+    assert workshop.notes() == {"a": "x", "b": "x"}
+
+
+async def test_what_changed_since_it_was_approved_is_approved_again(workshop: Workshop) -> None:
+    other = await somebody_else(workshop)
+    approvals = {"required": 1}
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a", "b"), approvals=approvals)
+    assert (await found(workshop, plan_id)).status is PlanStatus.PENDING_APPROVAL
+    assert (await approve(workshop, other, plan_id)).status is PlanStatus.SCHEDULED
+    await workshop.settle(await workshop.submit(await noted(workshop, "b")))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 1
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.last_job_id) == (PlanStatus.PENDING_APPROVAL, None)
+    assert plan.status_message == "what it would do has changed since it was approved"
+    assert await tick_and_fire(workshop) == 0
+    # Its time is the one of the schedule, which still lies ahead here: it is set anew.
+    plan = await approve(workshop, other, plan_id)
+    assert (plan.status, plan.scheduled_at) == (PlanStatus.SCHEDULED, Schedule.of(plan.schedule or {}).at)
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    await tick_and_fire(workshop)
+    assert (await finish(workshop, await found(workshop, plan_id))).status is PlanStatus.SUCCEEDED
+
+
+async def test_what_was_approved_and_is_the_same_runs(workshop: Workshop) -> None:
+    other = await somebody_else(workshop)
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"), approvals={"required": 1})
+    await approve(workshop, other, plan_id)
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    await tick_and_fire(workshop)
+    assert (await finish(workshop, await found(workshop, plan_id))).status is PlanStatus.SUCCEEDED
+
+
+async def test_when_there_is_nothing_left_to_do_no_job_is_made(workshop: Workshop) -> None:
+    template = await noted(workshop, "a")
+    plan_id = await scheduled(workshop, once(), template=template)
+    await workshop.settle(await workshop.submit(template))
+    await _let_be_due(workshop, plan_id)
+    assert await tick_and_fire(workshop) == 1
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.status_reason, plan.last_job_id) == (PlanStatus.SUCCEEDED, "NO_CHANGES", None)
+
+
+async def test_when_there_is_nothing_to_do_yet_it_waits_all_the_same(workshop: Workshop) -> None:
+    template = await noted(workshop, "a")
+    await workshop.settle(await workshop.submit(template))
+    plan_id = await scheduled(workshop, once(), template=template)
+    assert (await found(workshop, plan_id)).status is PlanStatus.SCHEDULED
+
+
+async def test_what_cannot_be_worked_out_any_more_is_invalid_and_says_why(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text("UPDATE template_revision SET status = 'ARCHIVED'"))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 1
+    plan = await found(workshop, plan_id)
+    assert plan.status is PlanStatus.INVALID
+    assert [fault["path"] for fault in plan.diagnostics or ()] == [["templateRevisionId"]]
+
+
+async def test_it_may_be_run_before_its_time(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await plans.execute(transaction, workshop.principal, ExecutePlan(plan_id), workshop.dependencies)
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 0
+    assert (await finish(workshop, await found(workshop, plan_id))).status is PlanStatus.SUCCEEDED
+
+
+async def test_an_edit_takes_it_from_the_clock_until_it_is_submitted_again(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    version = (await found(workshop, plan_id)).version
+    later = once().at
+    assert later is not None
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        command = UpdatePlan(plan_id, version, schedule=Schedule("UTC", at=later + DAY))
+        await plans.update(transaction, workshop.principal, command, workshop.dependencies)
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.scheduled_at, plan.fire_at) == (PlanStatus.DRAFT, None, None)
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await plans.submit(transaction, workshop.principal, plans.PlanAction(plan_id), workshop.dependencies)
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.scheduled_at) == (PlanStatus.SCHEDULED, later + DAY)
+
+
+async def test_the_loop_of_a_process_fires_what_its_tick_finds(workshop: Workshop) -> None:
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    ticking = asyncio.create_task(keep_ticking(workshop.database, workshop.dependencies, None, 0.02, 10))
+    try:
+        async with asyncio.timeout(10):
+            while (await found(workshop, plan_id)).last_job_id is None:  # noqa: ASYNC110  only the database tells
+                await asyncio.sleep(0.02)
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+
+async def _let_be_due(workshop: Workshop, plan_id: int) -> None:
+    """As `set_time`, and in the schedule itself."""
+    time = half_an_hour_ago()
+    await set_time(workshop, plan_id, time)
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(
+            text(
+                "UPDATE deployment_plan SET schedule = jsonb_set(schedule, '{at}', to_jsonb(:at ::text)) WHERE id = :id"
+            ),
+            {"at": time.isoformat(), "id": plan_id},
+        )
+
+
+async def test_what_is_not_valid_any_more_is_not_fired(workshop: Workshop) -> None:
+    """Also where the tick that ends it was not there in time."""
+    plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text("UPDATE deployment_plan SET valid_until = now() - interval '1 second'"))
+    assert not await fire(workshop.database, DuePlan(workshop.tenant_id, plan_id), workshop.dependencies)
+    assert await tick_and_fire(workshop) == 0
+    plan = await found(workshop, plan_id)
+    assert (plan.status, plan.last_job_id) == (PlanStatus.EXPIRED, None)
