@@ -10,6 +10,7 @@ from tests.engine.mutants import MUTANTS, planted
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.caught_by != "chaos"])
 def test_a_planted_bug_is_caught(postgres_server: EmbeddedPostgres, migrated_template: str, name: str) -> None:
     place = Ground(postgres_server.url, migrated_template)
