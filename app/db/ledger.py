@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import journal
+from app.db import journal, pausing
 from app.db.statements import Row, Statement
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
@@ -26,17 +26,24 @@ _PLAN_EVENTS: dict[str, str | None] = {
     "claimed_forward": "job_started",
     "claimed_rollback": "rollback_job_started",
     "force": "quiesced_keep",
+    "pause": None,
+    "quiesced": "pause_or_gate",
+    "gate_only": "pause_or_gate",
+    "resume": "resume_run",
+    "pause_timeout_halt": "pause_timeout",
 }
+_RESTING = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})
 _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
 
 _LOCK = Statement(
-    "SELECT id, plan_id, status, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
+    "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
     " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
 _STEPS = Statement(
-    "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt, spec->>'strategy' AS strategy,"
-    " (spec->>'ignore')::boolean AS ignore FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
+    "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt,"
+    " coalesce(CASE WHEN status_reason = 'APPROVAL_TIMEOUT' THEN spec->'gate'->>'onTimeout' END, spec->>'strategy')"
+    " AS strategy, (spec->>'ignore')::boolean AS ignore, operation = 'GATE' AS gate FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
 )
 _MOVE_STEPS = Statement(
     "UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"
@@ -44,7 +51,8 @@ _MOVE_STEPS = Statement(
     " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
     " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
     " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
-    " completed_at = CASE WHEN m.ended THEN clock_timestamp() ELSE s.completed_at END"
+    " completed_at = CASE WHEN m.ended THEN clock_timestamp() WHEN m.status NOT IN ('PENDING', 'READY')"
+    "   THEN s.completed_at END"
     " FROM unnest(:ids::bigint[], :statuses::text[], :reasons::text[],"
     " :because::text[], :due::boolean[], :ended::boolean[])"
     " AS m(id, status, reason, because, due, ended)"
@@ -57,6 +65,10 @@ _MOVE_JOB = Statement(
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :closed THEN"
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " pause_until = CASE WHEN :pauses THEN clock_timestamp() + make_interval(secs =>"
+    "   coalesce((configuration->'pause'->>'seconds')::float8, :patience)) END,"
+    " error = CASE WHEN :resumes THEN NULL ELSE error END,"
+    " error_message = CASE WHEN :resumes THEN NULL ELSE error_message END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"
     " WHERE tenant_id = :tenant AND id = :id"
 )
@@ -120,6 +132,7 @@ class StepRow:
     attempt: int
     strategy: FailureStrategy | None
     ignore: bool
+    gate: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -131,6 +144,7 @@ class StepRow:
             touched=self.touched,
             strategy=self.strategy,
             ignore=self.ignore,
+            gate=self.gate,
         )
 
 
@@ -144,6 +158,8 @@ class Ledger:
     plan_id: int
     steps: dict[str, StepRow] = field(default_factory=dict)
     due: list[StepDue] = field(default_factory=list)
+    # Set by whoever gives up a pause: what becomes of the job instead.
+    fallback: FailureStrategy | None = None
     _entries: list[journal.Entry] = field(default_factory=list)
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
@@ -173,6 +189,7 @@ class Ledger:
             steps=in_dependency_order(step.view() for step in self.steps.values()),
             cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
             forced=row["cancel_mode"] == CancelMode.FORCE,
+            fallback=self.fallback,
         )
 
     def advance(self) -> None:
@@ -312,9 +329,14 @@ class Ledger:
                 "granted": JobStatus.DISPATCHED in entered,
                 "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
                 "closed": last.status in JOB.closed,
+                "pauses": last.status is JobStatus.PAUSED and last.reason is not StatusReason.GATE,
+                "patience": pausing.PATIENCE_SECONDS,
+                "resumes": any(move.event == "resume" for move in moves),
                 "actor": self.transaction.actor,
             },
         )
+        if last.status in _RESTING:
+            await pausing.park(self.transaction, self.job_id)
         culprit = next((move.because for move in moves if move.because), None)
         if culprit is not None:
             await self.transaction.fetch(_BLAME, {**common, "because": culprit})
@@ -383,4 +405,5 @@ def _step_row(row: Row) -> StepRow:
         attempt=row["attempt"],
         strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
         ignore=bool(row["ignore"]),
+        gate=row["gate"],
     )

@@ -29,7 +29,7 @@ from app.providers.registry import Registry
 MAX_CRASHES = 3
 UNDO_ATTEMPTS = 5
 
-_CLAIMABLE = frozenset({JobStatus.DISPATCHED, JobStatus.RUNNING, JobStatus.CANCELLING, JobStatus.ROLLING_BACK})
+_CLAIMABLE = frozenset({JobStatus.DISPATCHED, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING, JobStatus.ROLLING_BACK})
 _MODES = {
     StepStatus.READY: Mode.RUN,
     StepStatus.RETRY_WAIT: Mode.RUN,
@@ -103,6 +103,8 @@ class Claimer:
         if row is None or status not in _MODES:
             return None
         mode = _MODES[status]
+        if ledger.status is JobStatus.PAUSING and mode not in (Mode.POLL, Mode.OBSERVE):
+            return None
         if ledger.status is JobStatus.DISPATCHED:
             ledger.apply("claimed_forward")
         work = self._work(ledger, row, mode, status)
