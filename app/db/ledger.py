@@ -210,6 +210,18 @@ class Ledger:
         if move.status in _DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
 
+    def undecided(self) -> list[str]:
+        """The failed steps whose failure pauses the job until somebody decides about them."""
+        strategy = FailureStrategy(self.row["failure_strategy"])
+        return [
+            step.key
+            for step in self.steps.values()
+            if step.status is StepStatus.FAILED
+            and not step.ignore
+            and step.phase is Phase.APPLY
+            and (step.strategy or strategy) is FailureStrategy.PAUSE
+        ]
+
     def status_of(self, step_id: int) -> StepStatus | None:
         """The status of a step as collected so far; None where the steps were not read."""
         return next((step.status for step in self.steps.values() if step.id == step_id), None)
