@@ -33,7 +33,7 @@ async def start(ledger: Ledger) -> bool:
     await ledger.read_steps()
     ledger.advance()
     await ledger.write()
-    if ledger.row["started_at"] is not None and ledger.status in (JobStatus.DISPATCHED, JobStatus.RUNNING):
+    if ledger.row["started_at"] is not None:
         ledger.transaction.rings.due.extend(await pausing.unpark(ledger.transaction, ledger.job_id))
     return True
 
@@ -43,3 +43,20 @@ async def resume(ledger: Ledger, reason: StatusReason = StatusReason.USER) -> No
     ledger.apply("resume", reason)
     await ledger.write()
     await start(ledger)
+
+
+async def go_on(ledger: Ledger) -> None:
+    """Write what was collected about a step that somebody decided about, and what follows for the job.
+
+    A job that rested for that step's sake is resumed; one that somebody paused stays paused.
+    """
+    reason = StatusReason(ledger.row["status_reason"])
+    if ledger.status is JobStatus.PAUSED:
+        decided = reason is StatusReason.STEP_FAILED and not ledger.undecided()
+        if reason is StatusReason.GATE or decided:
+            await resume(ledger)
+            return
+    ledger.advance()
+    await ledger.write()
+    if ledger.status in (JobStatus.PAUSED, JobStatus.PAUSING):
+        await pausing.park(ledger.transaction, ledger.job_id)

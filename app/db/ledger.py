@@ -37,8 +37,9 @@ _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
 
 _LOCK = Statement(
-    "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
-    " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
+    "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs,"
+    " direction, event_seq, started_at,"
+    " coalesce(pause_until <= clock_timestamp(), false) AS overdue FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
 _STEPS = Statement(
     "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt,"

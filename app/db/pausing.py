@@ -19,7 +19,10 @@ _PARK = Statement(
 _UNPARK = Statement(
     "UPDATE step_run SET due_at = clock_timestamp(), dispatches = CASE WHEN :rings THEN 1 ELSE 0 END,"
     " dispatched_at = CASE WHEN :rings THEN clock_timestamp() END WHERE tenant_id = :tenant AND job_id = :job"
-    " AND worker_id IS NULL AND due_at IS NULL AND status IN ('READY', 'RETRY_WAIT') RETURNING id"
+    " AND worker_id IS NULL AND due_at IS NULL AND status IN ('READY', 'RETRY_WAIT')"
+    # What was resumed may have come to rest again at once, at another gate or undecided step.
+    " AND EXISTS (SELECT 1 FROM orchestration_job j WHERE j.tenant_id = :tenant AND j.id = :job"
+    "   AND j.status IN ('DISPATCHED', 'RUNNING')) RETURNING id"
 )
 
 

@@ -190,7 +190,9 @@ class _Decision:
         gates = [step.key for step in self.job.steps if self._at_gate(step)]
         moving = any(
             step.claimed
-            or (self.now[step.key] in _OPEN and self.now[step.key] is not StepStatus.PENDING and not self._at_gate(step))
+            or (
+                self.now[step.key] in _OPEN and self.now[step.key] is not StepStatus.PENDING and not self._at_gate(step)
+            )
             for step in self.job.steps
         )
         if gates and not moving:
@@ -257,11 +259,11 @@ class _Decision:
 
     def _end_pausing(self, reason: StatusReason = StatusReason.USER, culprit: str | None = None) -> None:
         """Paused when what runs has finished, here and at providers. Retries and gates can wait for the resumption."""
-        waited_for = any(
-            self.now[step.key] is StepStatus.WAITING and not step.gate for step in self.job.steps
-        )
+        waited_for = any(self.now[step.key] is StepStatus.WAITING and not step.gate for step in self.job.steps)
         if self._is_quiet() and not waited_for:
-            failed = next((step.key for step in self._failures() if self._strategy(step) is FailureStrategy.PAUSE), None)
+            failed = next(
+                (step.key for step in self._failures() if self._strategy(step) is FailureStrategy.PAUSE), None
+            )
             if culprit is None and failed is not None:
                 self._block({step.key for step in self._failures()})
                 reason, culprit = StatusReason.STEP_FAILED, failed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, recovery
+from app.engine import admission, recovery, timers
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -40,7 +40,7 @@ class Ticked:
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
-    """One round: lost workers, waiting jobs, due steps."""
+    """One round: lost workers, waiting jobs, due steps, passed deadlines."""
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:
@@ -48,7 +48,11 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         reaped = await recovery.reap(transaction)
         admitted = await admission.admit(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
-        return Ticked(ran=True, reaped=reaped, admitted=admitted, rung=rung)
+        overdue = await timers.overdue(transaction)
+    # After the commit: each is acted on in its own tenant, and must not wait for a lock of this transaction.
+    for timer in overdue:
+        await timers.fire(database, timer)
+    return Ticked(ran=True, reaped=reaped, admitted=admitted, rung=rung)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

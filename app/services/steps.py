@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
-from app.db import jobs, pausing
+from app.db import jobs
 from app.db.ledger import Ledger
 from app.db.models import OrchestrationJob, StepRun
 from app.db.statements import Statement, dumps
@@ -69,19 +69,8 @@ async def decide(
         message = "a step that is skipped has no use for inputs"
         raise Invalid(message, path=("inputs",))
     ledger.move_step(StepMove(step.key, event, STEP.after(step.status, event), StatusReason.USER))
-    await go_on(ledger, unless=StatusReason.USER)
+    await jobs.go_on(ledger)
     return await job_of(transaction, ledger.job_id)
-
-
-async def go_on(ledger: Ledger, *, unless: StatusReason) -> None:
-    """Write what was collected; resume the job if nothing else keeps it, and it was not paused for reason `unless`."""
-    reason = StatusReason(ledger.row["status_reason"])
-    if ledger.status is JobStatus.PAUSED and reason is not unless and not ledger.undecided():
-        await jobs.resume(ledger)
-        return
-    await ledger.write()
-    if ledger.status in (JobStatus.PAUSED, JobStatus.PAUSING):
-        await pausing.park(ledger.transaction, ledger.job_id)
 
 
 async def locked_step(transaction: Transaction, step_run_id: int) -> tuple[StepRun, Ledger]:
@@ -131,11 +120,11 @@ def _edited(row: StepRun, inputs: Mapping[str, Value], dependencies: Dependencie
     merged = {**(spec.get(name) or {}), **inputs}
     checked = merged
     if name == "properties":
-        checked = _checked(inputs, *dependencies.registry.check(spec["type"], embedded.render_known(merged)))
+        checked = _checked(inputs, *dependencies.catalogue.check(spec["type"], embedded.render_known(merged)))
     elif row.operation is OperationKind.RUN:
-        checked = _checked(inputs, *dependencies.registry.check_task(spec["task"], embedded.render_known(merged)))
+        checked = _checked(inputs, *dependencies.catalogue.check_task(spec["task"], embedded.render_known(merged)))
     elif name == "overlay":
-        allowed = dependencies.registry.scalable(spec["type"])
+        allowed = dependencies.catalogue.scalable(spec["type"])
         for key in inputs:
             if f"/{key}" not in allowed:
                 message = f"{spec['type']} cannot scale '{key}'"

@@ -194,7 +194,7 @@ async def _kept_results(transaction: Transaction, parent: OrchestrationJob) -> d
             StepRun.tenant_id == transaction.tenant_id,
             StepRun.job_id == parent.id,
             StepRun.status == StepStatus.SUCCEEDED,
-            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT]),
+            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT, OperationKind.GATE]),
         )
     )
     return {step.step_key: step for step in found.scalars()}
