@@ -15,6 +15,7 @@ from app.domain.enums import (
     DriftStatus,
     ErrorClass,
     FailureStrategy,
+    GateKind,
     JobDirection,
     JobType,
     LogLevel,
@@ -26,6 +27,7 @@ from app.domain.enums import (
     RollbackScope,
     Stage,
     StatusReason,
+    StepAction,
     StepType,
     TemplateType,
     WorkflowType,
@@ -41,6 +43,7 @@ __all__ = [
     "DriftStatus",
     "ErrorClass",
     "FailureStrategy",
+    "GateKind",
     "JobDirection",
     "JobOrderField",
     "JobStatus",
@@ -61,6 +64,7 @@ __all__ = [
     "RollbackScope",
     "Stage",
     "StatusReason",
+    "StepAction",
     "StepStatus",
     "StepType",
     "TemplateType",
@@ -82,6 +86,8 @@ _DOMAIN: dict[type[StrEnum], str] = {
     Stage: "Coarse grouping of PlanStatus and JobStatus: filter dashboards on this, never on lists of statuses.",
     JobDirection: "Forward, or back.",
     FailureStrategy: "What follows when a step fails for good.",
+    GateKind: "What a gate waits for.",
+    StepAction: "What a person may decide about a failed step of a paused job.",
     RollbackScope: "How far a rollback goes.",
     CancelMode: "How running steps are treated when a job is cancelled.",
     CancelOutcome: "What happens to what was already done.",
@@ -104,6 +110,8 @@ class PlanAction(StrEnum):
     EDIT = "EDIT"
     SUBMIT = "SUBMIT"
     EXECUTE = "EXECUTE"
+    PAUSE = "PAUSE"
+    RESUME = "RESUME"
     CANCEL = "CANCEL"
     RETRY = "RETRY"
     ROLLBACK = "ROLLBACK"

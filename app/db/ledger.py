@@ -38,13 +38,15 @@ _ENDED = STEP.closed | STEP.settled
 
 _LOCK = Statement(
     "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs,"
-    " direction, event_seq, started_at,"
-    " coalesce(pause_until <= clock_timestamp(), false) AS overdue FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
+    " configuration, direction, event_seq, started_at,"
+    " coalesce(pause_until <= clock_timestamp(), false) AS overdue"
+    " FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
 _STEPS = Statement(
     "SELECT id, step_key, status, needs, phase, worker_id, touched, attempt,"
     " coalesce(CASE WHEN status_reason = 'APPROVAL_TIMEOUT' THEN spec->'gate'->>'onTimeout' END, spec->>'strategy')"
-    " AS strategy, (spec->>'ignore')::boolean AS ignore, operation = 'GATE' AS gate FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
+    " AS strategy, (spec->>'ignore')::boolean AS ignore, operation = 'GATE' AS gate"
+    " FROM step_run WHERE tenant_id = :tenant AND job_id = :job ORDER BY wave, id"
 )
 _MOVE_STEPS = Statement(
     "UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"

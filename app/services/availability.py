@@ -25,6 +25,8 @@ _PLAN_ACTIONS = (
     ("EDIT", ("edit",), Permission.WRITE),
     ("SUBMIT", ("submit",), Permission.WRITE),
     ("EXECUTE", ("execute",), Permission.EXECUTE),
+    ("PAUSE", ("pause_or_gate", "pause"), Permission.EXECUTE),
+    ("RESUME", ("resume_run", "resume_waiting"), Permission.EXECUTE),
     ("CANCEL", ("cancel",), Permission.CANCEL),
     ("RETRY", ("retry_resume", "retry_restart"), Permission.EXECUTE),
     ("ROLLBACK", ("rollback",), Permission.ROLLBACK),
@@ -32,13 +34,27 @@ _PLAN_ACTIONS = (
 )
 
 
-def plan_actions(plan: DeploymentPlan, principal: Principal) -> list[Availability]:
-    """Every action on the plan."""
+# Why a paused plan cannot simply be resumed.
+_UNDECIDED = {
+    StatusReason.GATE: "goes on by itself when its gate is answered",
+    StatusReason.STEP_FAILED: "somebody has to decide first about each failed step",
+}
+
+
+def plan_actions(plan: DeploymentPlan, principal: Principal, job: OrchestrationJob | None = None) -> list[Availability]:
+    """Every action on the plan; `job` is its active one."""
     found = []
     for action, events, permission in _PLAN_ACTIONS:
         possible = any(PLAN.permits(plan.status, event) for event in events)
         if action == "EDIT":
             possible = possible or plan.status is PlanStatus.DRAFT
+        if action == "PAUSE" and job is not None and job.status is JobStatus.PAUSING:
+            found.append(Availability(action, allowed=False, message="not while it is PAUSING"))
+            continue
+        if action == "RESUME" and possible and plan.status_reason in _UNDECIDED:
+            reason = plan.status_reason
+            found.append(Availability(action, allowed=False, reason=reason, message=_UNDECIDED[reason]))
+            continue
         found.append(_judge(action, possible, plan.status, principal, permission))
     resting = plan.status in PLAN.closed | PLAN.settled or plan.status in (
         PlanStatus.DRAFT,

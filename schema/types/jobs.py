@@ -193,12 +193,12 @@ class OrchestrationJob(Entity):
         return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
 
     @described("What can be done now, and if not, why.")
-    def available_actions(self, info: Info) -> list[AvailableAction]:
-        return actions_of(info, self.row)
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        return await actions_of(info, self.row)
 
     @strawberry.field
-    def blocked_by(self) -> list[Blocker]:
-        return blockers_of(self.row)
+    async def blocked_by(self, info: Info) -> list[Blocker]:
+        return await blockers_of(info, self.row)
 
     @described("Oldest first. `after` may also be a cursor from `jobLogs`.")
     async def logs(

@@ -144,12 +144,12 @@ class DeploymentPlan(Entity):
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
 
     @described("What can be done now, and if not, why: clients never re-implement the state machine.")
-    def available_actions(self, info: Info) -> list[AvailableAction]:
-        return actions_of(info, self.row)
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        return await actions_of(info, self.row)
 
     @strawberry.field
-    def blocked_by(self) -> list[Blocker]:
-        return blockers_of(self.row)
+    async def blocked_by(self, info: Info) -> list[Blocker]:
+        return await blockers_of(info, self.row)
 
     @described("Its executions, newest first.")
     async def jobs(

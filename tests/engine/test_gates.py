@@ -202,7 +202,9 @@ async def test_a_pause_outlasts_the_answer(workshop: Workshop) -> None:
     job_id = await workshop.submit(workflow=await workshop.workflow(*flow))
     working = asyncio.create_task(workshop.answer())
     async with asyncio.timeout(10):
-        while (await workshop.steps(job_id))["ask"] != "WAITING" or (await workshop.steps(job_id))["aside"] != "RUNNING":
+        while (await workshop.steps(job_id))["ask"] != "WAITING" or (await workshop.steps(job_id))[
+            "aside"
+        ] != "RUNNING":
             await asyncio.sleep(0.02)
     plan = await workshop.plan_of(job_id)
     await act(workshop, plans.pause, PlanAction(plan.id))
@@ -236,7 +238,11 @@ async def test_a_paused_failure_is_retried_with_other_inputs(workshop: Workshop)
         await act(workshop, steps.decide, DecideStep(number, StepAction.RETRY, {"text": "${steps.made.outputs.x}"}))
     await act(workshop, steps.decide, DecideStep(number, StepAction.RETRY, {"name": "good"}))
     job = await workshop.settle(job_id)
-    assert (job.status, job.error, workshop.notes()) == (JobStatus.SUCCEEDED, None, {"taken": "theirs", "good": "x", "made": "x"})
+    assert (job.status, job.error, workshop.notes()) == (
+        JobStatus.SUCCEEDED,
+        None,
+        {"taken": "theirs", "good": "x", "made": "x"},
+    )
 
 
 async def test_a_paused_failure_is_skipped(workshop: Workshop) -> None:
@@ -267,7 +273,7 @@ async def test_a_fallback_may_undo(workshop: Workshop) -> None:
     job_id = await asked(workshop, first, bad, strategy=FailureStrategy.PAUSE)
     async with workshop.database.system(SystemRole.TICK) as transaction:
         await transaction.session.execute(
-            text("UPDATE orchestration_job SET configuration = configuration || '{\"pause\": {\"then\": \"ROLLBACK\"}}'")
+            text('UPDATE orchestration_job SET configuration = configuration || \'{"pause": {"then": "ROLLBACK"}}\'')
         )
     await pass_deadlines(workshop)
     await tick(workshop.database, ring_again_seconds=0)

@@ -208,7 +208,8 @@ REQUIRED: dict[Permission, set[str]] = {
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
     },
-    Permission.EXECUTE: {"executePlan", "retryPlan"},
+    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
+    Permission.APPROVE: {"answerGate"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
     Permission.DELETE: {
