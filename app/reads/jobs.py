@@ -82,4 +82,4 @@ async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         .where(other.status == JobStatus.QUEUED, or_(other.priority > job.priority, before))
         .group_by(job.id)
     )
-    return {job_id: number for job_id, number in await session.execute(query)}
+    return dict((await session.execute(query)).tuples().all())

@@ -69,8 +69,7 @@ async def pass_deadlines(workshop: Workshop) -> None:
         transaction.authorize("test")
         for statement in (
             "UPDATE gate SET deadline_at = clock_timestamp() - interval '1 second'",
-            "UPDATE orchestration_job SET pause_until = clock_timestamp() - interval '1 second'"
-            " WHERE pause_until IS NOT NULL",
+            "UPDATE orchestration_job SET pause_until = now() - interval '1 second' WHERE pause_until IS NOT NULL",
         ):
             await transaction.session.execute(text(statement))
 
@@ -124,6 +123,8 @@ async def test_a_deadline_and_an_answer_do_not_both_count(workshop: Workshop) ->
     job_id = await asked(workshop, ask(onTimeout="HALT"), made())
     number = await step_id(workshop, job_id)
     await pass_deadlines(workshop)
+    answer: Any
+    ticked: Any
     answer, ticked = await asyncio.gather(
         act(workshop, gates.answer, AnswerGate(number, answer={"size": 1})),
         tick(workshop.database, ring_again_seconds=0),
@@ -202,10 +203,8 @@ async def test_a_pause_outlasts_the_answer(workshop: Workshop) -> None:
     job_id = await workshop.submit(workflow=await workshop.workflow(*flow))
     working = asyncio.create_task(workshop.answer())
     async with asyncio.timeout(10):
-        while (await workshop.steps(job_id))["ask"] != "WAITING" or (await workshop.steps(job_id))[
-            "aside"
-        ] != "RUNNING":
-            await asyncio.sleep(0.02)
+        while not {"ask": "WAITING", "aside": "RUNNING"}.items() <= (await workshop.steps(job_id)).items():
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  # what is waited for is in the database
     plan = await workshop.plan_of(job_id)
     await act(workshop, plans.pause, PlanAction(plan.id))
     await act(workshop, gates.answer, AnswerGate(await step_id(workshop, job_id), answer={"size": 2}))

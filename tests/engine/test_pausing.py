@@ -53,7 +53,7 @@ async def begun(workshop: Workshop, key: str, strategy: FailureStrategy = Failur
             await gate.wait()
         return await original(context, desired)
 
-    workshop.provider.notes.create = create  # type: ignore[method-assign]
+    workshop.provider.notes.create = create  # type: ignore[method-assign,assignment]
     working = asyncio.create_task(workshop.answer())
     async with asyncio.timeout(10):
         await reached.wait()

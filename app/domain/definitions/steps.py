@@ -47,7 +47,7 @@ _LONGEST_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """One step. It names a resource of the template, declares one itself (`resource_type`), runs a `task`, or asks (`gate`).
+    """One step. It names a resource of the template, declares one itself (`resource_type`), runs a `task`, or asks.
 
     `inputs`, `when` and the inputs of `compensate` ({"task", "inputs"}) have their expressions unevaluated.
     `order`: steps of equal order run side by side, steps of the next order after all of them; unless they declare what
