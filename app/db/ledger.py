@@ -12,8 +12,9 @@ from typing import Any
 
 from app.db import journal, pausing
 from app.db.statements import Row, Statement
+from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
-from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import Phase
@@ -122,36 +123,6 @@ _MOVE_PLAN = Statement(
 
 
 @dataclass(slots=True)
-class StepRow:
-    """One step of the locked job, as the decision sees it."""
-
-    id: int
-    key: str
-    status: StepStatus
-    needs: tuple[str, ...]
-    phase: Phase
-    worker_id: int | None
-    touched: bool
-    attempt: int
-    strategy: FailureStrategy | None
-    ignore: bool
-    gate: bool = False
-
-    def view(self) -> StepView:
-        return StepView(
-            key=self.key,
-            status=self.status,
-            needs=self.needs,
-            phase=self.phase,
-            claimed=self.worker_id is not None,
-            touched=self.touched,
-            strategy=self.strategy,
-            ignore=self.ignore,
-            gate=self.gate,
-        )
-
-
-@dataclass(slots=True)
 class Ledger:
     """The locked job. Moves are collected by `apply`, `step_event` and `advance`, and written by `write`."""
 
@@ -182,7 +153,7 @@ class Ledger:
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`."""
         rows = await self.transaction.fetch(_STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id})
-        self.steps = {row["step_key"]: _step_row(row) for row in rows}
+        self.steps = {row["step_key"]: step_row(row) for row in rows}
 
     def view(self) -> JobView:
         row = self.row
@@ -406,19 +377,3 @@ def plan_event(
     if because:
         data["message"] = f"because of step {because}"
     return Event(EventKind.PLAN_STATUS_CHANGED, data)
-
-
-def _step_row(row: Row) -> StepRow:
-    return StepRow(
-        id=row["id"],
-        key=row["step_key"],
-        status=StepStatus(row["status"]),
-        needs=tuple(row["needs"]),
-        phase=Phase(row["phase"]),
-        worker_id=row["worker_id"],
-        touched=row["touched"],
-        attempt=row["attempt"],
-        strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
-        ignore=bool(row["ignore"]),
-        gate=row["gate"],
-    )

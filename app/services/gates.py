@@ -10,9 +10,10 @@ from sqlalchemy import func, select
 
 from app.auth.principal import Principal
 from app.db import jobs
-from app.db.ledger import Ledger, StepRow
+from app.db.ledger import Ledger
 from app.db.models import Gate, OrchestrationJob
 from app.db.statements import Statement, dumps
+from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain.decisions import StepMove
 from app.domain.enums import GateKind, Permission, StatusReason

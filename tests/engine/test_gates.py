@@ -203,8 +203,8 @@ async def test_a_pause_outlasts_the_answer(workshop: Workshop) -> None:
     job_id = await workshop.submit(workflow=await workshop.workflow(*flow))
     working = asyncio.create_task(workshop.answer())
     async with asyncio.timeout(10):
-        while not {"ask": "WAITING", "aside": "RUNNING"}.items() <= (await workshop.steps(job_id)).items():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  # what is waited for is in the database
+        while not {"ask": "WAITING", "aside": "RUNNING"}.items() <= (await workshop.steps(job_id)).items():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     plan = await workshop.plan_of(job_id)
     await act(workshop, plans.pause, PlanAction(plan.id))
     await act(workshop, gates.answer, AnswerGate(await step_id(workshop, job_id), answer={"size": 2}))
