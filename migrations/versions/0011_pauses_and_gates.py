@@ -15,7 +15,7 @@ branch_labels = None
 depends_on = None
 
 _OPERATIONS = "APPLY DELETE RETIRE ACT RUN"
-_GATE = (
+_GATE: tuple[sa.Column[object], ...] = (
     sa.Column("kind", one_of("kind", "APPROVAL INPUT SIGNAL TIMER"), server_default="APPROVAL", nullable=False),
     sa.Column("approvers", postgresql.ARRAY(sa.String(length=320)), server_default=sa.text("'{}'"), nullable=False),
     sa.Column(
