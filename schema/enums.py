@@ -15,6 +15,7 @@ from app.domain.enums import (
     DriftStatus,
     ErrorClass,
     FailureStrategy,
+    GateKind,
     JobDirection,
     JobType,
     LogLevel,
@@ -29,6 +30,7 @@ from app.domain.enums import (
     RollbackScope,
     Stage,
     StatusReason,
+    StepAction,
     StepType,
     TemplateType,
     WorkflowType,
@@ -44,6 +46,7 @@ __all__ = [
     "DriftStatus",
     "ErrorClass",
     "FailureStrategy",
+    "GateKind",
     "JobDirection",
     "JobOrderField",
     "JobStatus",
@@ -67,6 +70,7 @@ __all__ = [
     "RollbackScope",
     "Stage",
     "StatusReason",
+    "StepAction",
     "StepStatus",
     "StepType",
     "TemplateType",
@@ -88,6 +92,8 @@ _DOMAIN: dict[type[StrEnum], str] = {
     Stage: "Coarse grouping of PlanStatus and JobStatus: filter dashboards on this, never on lists of statuses.",
     JobDirection: "Forward, or back.",
     FailureStrategy: "What follows when a step fails for good.",
+    GateKind: "What a gate waits for.",
+    StepAction: "What a person may decide about a failed step of a paused job.",
     RollbackScope: "How far a rollback goes.",
     CancelMode: "How running steps are treated when a job is cancelled.",
     CancelOutcome: "What happens to what was already done.",
@@ -115,6 +121,8 @@ class PlanAction(StrEnum):
     APPROVE = "APPROVE"
     REJECT = "REJECT"
     EXECUTE = "EXECUTE"
+    PAUSE = "PAUSE"
+    RESUME = "RESUME"
     CANCEL = "CANCEL"
     RETRY = "RETRY"
     ROLLBACK = "ROLLBACK"

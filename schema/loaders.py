@@ -137,6 +137,16 @@ class Loaders:
         return self._listed(steps.attempts_of)
 
     @property
+    def step_gate(self) -> DataLoader[int, models.Gate | None]:
+        """By step run."""
+        return self._optional(steps.gates_of)
+
+    @property
+    def queue_place(self) -> DataLoader[int, int | None]:
+        """By queued job: its place, from 1, among those that wait for its stack. None: nothing stands in its way."""
+        return self._optional(jobs.queue_places)
+
+    @property
     def resource(self) -> DataLoader[int, models.CloudResource | None]:
         return self._optional(resources.by_ids)
 

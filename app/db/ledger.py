@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import journal, transitions
+from app.db import journal, pausing, transitions
 from app.db.statements import Row
+from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
-from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import Phase
@@ -26,37 +27,15 @@ _PLAN_EVENTS: dict[str, str | None] = {
     "claimed_forward": "job_started",
     "claimed_rollback": "rollback_job_started",
     "force": "quiesced_keep",
+    "pause": None,
+    "quiesced": "pause_or_gate",
+    "gate_only": "pause_or_gate",
+    "resume": "resume_run",
+    "pause_timeout_halt": "pause_timeout",
 }
+_RESTING = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})
 _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
-
-
-@dataclass(slots=True)
-class StepRow:
-    """One step of the locked job, as the decision sees it."""
-
-    id: int
-    key: str
-    status: StepStatus
-    needs: tuple[str, ...]
-    phase: Phase
-    worker_id: int | None
-    touched: bool
-    attempt: int
-    strategy: FailureStrategy | None
-    ignore: bool
-
-    def view(self) -> StepView:
-        return StepView(
-            key=self.key,
-            status=self.status,
-            needs=self.needs,
-            phase=self.phase,
-            claimed=self.worker_id is not None,
-            touched=self.touched,
-            strategy=self.strategy,
-            ignore=self.ignore,
-        )
 
 
 @dataclass(slots=True)
@@ -69,6 +48,8 @@ class Ledger:
     plan_id: int
     steps: dict[str, StepRow] = field(default_factory=dict)
     due: list[StepDue] = field(default_factory=list)
+    # Set by whoever gives up a pause: what becomes of the job instead.
+    fallback: FailureStrategy | None = None
     _entries: list[journal.Entry] = field(default_factory=list)
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
@@ -97,7 +78,7 @@ class Ledger:
 
     def know(self, rows: Sequence[Row]) -> None:
         """Take the steps from rows of `transitions.STEP_COLUMNS`, read under this lock."""
-        self.steps = {row["step_key"]: _step_row(row) for row in rows}
+        self.steps = {row["step_key"]: step_row(row) for row in rows}
 
     def view(self) -> JobView:
         row = self.row
@@ -107,6 +88,7 @@ class Ledger:
             steps=in_dependency_order(step.view() for step in self.steps.values()),
             cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
             forced=row["cancel_mode"] == CancelMode.FORCE,
+            fallback=self.fallback,
         )
 
     def advance(self) -> None:
@@ -126,6 +108,18 @@ class Ledger:
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
         if move.status in _DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
+
+    def undecided(self) -> list[str]:
+        """The failed steps whose failure pauses the job until somebody decides about them."""
+        strategy = FailureStrategy(self.row["failure_strategy"])
+        return [
+            step.key
+            for step in self.steps.values()
+            if step.status is StepStatus.FAILED
+            and not step.ignore
+            and step.phase is Phase.APPLY
+            and (step.strategy or strategy) is FailureStrategy.PAUSE
+        ]
 
     def status_of(self, step_id: int) -> StepStatus | None:
         """The status of a step as collected so far; None where the steps were not read."""
@@ -239,6 +233,8 @@ class Ledger:
         if entries:
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.JOB, self.job_id))
         if job_moves:
+            if self.status in _RESTING:
+                await pausing.park(self.transaction, self.job_id)
             culprit = next((move.because for move in job_moves if move.because), None)
             if culprit is not None:
                 await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
@@ -270,6 +266,9 @@ class Ledger:
             "granted": JobStatus.DISPATCHED in entered,
             "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
             "closed": last.status in JOB.closed,
+            "pauses": last.status is JobStatus.PAUSED and last.reason is not StatusReason.GATE,
+            "patience": pausing.PATIENCE_SECONDS,
+            "resumes": any(move.event == "resume" for move in moves),
         }
 
 
@@ -314,18 +313,3 @@ def plan_event(
     if because:
         data["message"] = f"because of step {because}"
     return Event(EventKind.PLAN_STATUS_CHANGED, data)
-
-
-def _step_row(row: Row) -> StepRow:
-    return StepRow(
-        id=row["id"],
-        key=row["step_key"],
-        status=StepStatus(row["status"]),
-        needs=tuple(row["needs"]),
-        phase=Phase(row["phase"]),
-        worker_id=row["worker_id"],
-        touched=row["touched"],
-        attempt=row["attempt"],
-        strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
-        ignore=bool(row["ignore"]),
-    )

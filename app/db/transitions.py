@@ -19,7 +19,8 @@ _MOVE_STEPS = (
     " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
     " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
     " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
-    " completed_at = CASE WHEN m.ended THEN clock_timestamp() ELSE s.completed_at END"
+    " completed_at = CASE WHEN m.ended THEN clock_timestamp() WHEN m.status NOT IN ('PENDING', 'READY')"
+    "   THEN s.completed_at END"
     " FROM unnest(:moved_ids::bigint[], :moved_statuses::text[], :moved_reasons::text[],"
     " :moved_because::text[], :moved_due::boolean[], :moved_ended::boolean[])"
     " AS m(id, status, reason, because, due, ended)"
@@ -32,6 +33,10 @@ _MOVE_JOB = (
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :closed THEN"
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " pause_until = CASE WHEN :pauses THEN clock_timestamp() + make_interval(secs =>"
+    "   coalesce((configuration->'pause'->>'seconds')::float8, :patience)) END,"
+    " error = CASE WHEN :resumes THEN NULL ELSE error END,"
+    " error_message = CASE WHEN :resumes THEN NULL ELSE error_message END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"
 )
 _MOVE_PLAN = (
@@ -79,12 +84,15 @@ def write_job(*, steps: bool, job: bool, take: bool) -> Statement:
 WRITE_PLAN = journal.statement(Stream.PLAN, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
 LOCK_JOB = Statement(
-    "SELECT id, plan_id, status, failure_strategy, cancel_mode, cancel_outcome, stack, inputs, configuration,"
-    " direction, event_seq, started_at FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
+    "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs,"
+    " configuration, direction, event_seq, started_at,"
+    " coalesce(pause_until <= clock_timestamp(), false) AS overdue"
+    " FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
 STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.touched, s.attempt,"
-    " s.spec->>'strategy' AS strategy, (s.spec->>'ignore')::boolean AS ignore"
+    " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
+    "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate"
 )
 STEPS = Statement(
     f"SELECT {STEP_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job"  # noqa: S608

@@ -31,7 +31,10 @@ _UNDO_ENDED = frozenset({StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """What a decision needs to know of one step. `touched`: it may have acted on the world."""
+    """What a decision needs to know of one step.
+
+    `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
+    """
 
     key: str
     status: StepStatus
@@ -41,17 +44,22 @@ class StepView:
     touched: bool = False
     strategy: FailureStrategy | None = None
     ignore: bool = False
+    gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """What a decision needs to know of a job. `steps` in an order in which needs come first."""
+    """What a decision needs to know of a job. `steps` in an order in which needs come first.
+
+    `fallback`: a pause is given up, by a person or by its deadline; ROLLBACK undoes the job, HALT ends it as it is.
+    """
 
     status: JobStatus
     strategy: FailureStrategy
     steps: tuple[StepView, ...]
     cancel_outcome: CancelOutcome | None = None
     forced: bool = False
+    fallback: FailureStrategy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,10 @@ class _Decision:
             self._wind_down(StatusReason.USER, None)
             if self.status is JobStatus.CANCELLING:
                 self._end_cancellation()
+        elif self.status is JobStatus.PAUSING:
+            self._end_pausing()
+        elif self.status is JobStatus.PAUSED and self.job.fallback is not None:
+            self._give_up_pause(undo=self.job.fallback is FailureStrategy.ROLLBACK)
         if self.status is JobStatus.ROLLING_BACK:
             self._go_back()
         return tuple(self.made)
@@ -113,12 +125,21 @@ class _Decision:
         if FailureStrategy.ROLLBACK in strategies or FailureStrategy.HALT in strategies:
             self._stop(failed[0].key, undo=FailureStrategy.ROLLBACK in strategies)
             return
+        self._unblock({step.key for step in failed})
+        undecided = next((step.key for step in failed if self._strategy(step) is FailureStrategy.PAUSE), None)
+        if undecided is not None:
+            self._block({step.key for step in failed})
+            self._move_job("pause", StatusReason.STEP_FAILED, undecided)
+            self._end_pausing(StatusReason.STEP_FAILED, undecided)
+            return
         self._advance({step.key for step in failed})
         if not any(status in _OPEN for status in self.now.values()):
             if failed:
                 self._move_job("failed_continue", StatusReason.STEP_FAILED, failed[0].key)
             else:
                 self._move_job("all_ok")
+        else:
+            self._rest_at_gates()
 
     def _failures(self) -> list[StepView]:
         return [step for step in self.job.steps if self.now[step.key] is StepStatus.FAILED and not step.ignore]
@@ -127,8 +148,7 @@ class _Decision:
         # Once COMMIT has begun there is no way back: what can still be removed is removed.
         if step.phase is Phase.COMMIT:
             return FailureStrategy.CONTINUE
-        strategy = step.strategy or self.job.strategy
-        return FailureStrategy.HALT if strategy is FailureStrategy.PAUSE else strategy
+        return step.strategy or self.job.strategy
 
     def _stop(self, culprit: str, *, undo: bool) -> None:
         self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit)
@@ -138,18 +158,50 @@ class _Decision:
 
     def _advance(self, failed: set[str]) -> None:
         """Start what may start; block what never will."""
+        self._block(failed)
         committing = self._may_commit(failed)
-        apply_failed = next((key for key in failed if self.steps[key].phase is Phase.APPLY), None)
         for step in self.job.steps:
             if self.now[step.key] is not StepStatus.PENDING:
                 continue
-            culprit = self._culprit(step)
-            if culprit is None and step.phase is Phase.COMMIT:
-                culprit = apply_failed
-            if culprit is not None:
-                self._move(step, "upstream_failed", StatusReason.DEPENDENCY_FAILED, culprit)
-            elif all(self._satisfied(need) for need in step.needs) and (step.phase is Phase.APPLY or committing):
+            if all(self._satisfied(need) for need in step.needs) and (step.phase is Phase.APPLY or committing):
                 self._move(step, "deps_ok")
+
+    def _block(self, failed: set[str]) -> None:
+        """What waits for a failed step will not run, unless somebody decides otherwise about that one."""
+        for step in self.job.steps:
+            if self.now[step.key] is StepStatus.PENDING:
+                culprit = self._obstacle(step, failed)
+                if culprit is not None:
+                    self._move(step, "upstream_failed", StatusReason.DEPENDENCY_FAILED, culprit)
+
+    def _unblock(self, failed: set[str]) -> None:
+        """What was blocked by a step that is tried again, or was skipped, may hope again."""
+        for step in self.job.steps:
+            if self.now[step.key] is StepStatus.BLOCKED and self._obstacle(step, failed) is None:
+                self._move(step, "upstream_recovered")
+
+    def _obstacle(self, step: StepView, failed: set[str]) -> str | None:
+        """The step whose failure keeps this one from running: something it needs, or for COMMIT anything in APPLY."""
+        culprit = self._culprit(step)
+        if culprit is None and step.phase is Phase.COMMIT:
+            culprit = next((key for key in failed if self.steps[key].phase is Phase.APPLY), None)
+        return culprit
+
+    def _rest_at_gates(self) -> None:
+        """Pause when nothing can happen before somebody answers: what else is open waits behind a gate."""
+        gates = [step.key for step in self.job.steps if self._at_gate(step)]
+        moving = any(
+            step.claimed
+            or (
+                self.now[step.key] in _OPEN and self.now[step.key] is not StepStatus.PENDING and not self._at_gate(step)
+            )
+            for step in self.job.steps
+        )
+        if gates and not moving:
+            self._move_job("gate_only", StatusReason.GATE, gates[0])
+
+    def _at_gate(self, step: StepView) -> bool:
+        return step.gate and self.now[step.key] is StepStatus.WAITING
 
     def _may_commit(self, failed: set[str]) -> bool:
         """COMMIT begins when all of APPLY is over and none of it failed."""
@@ -204,6 +256,26 @@ class _Decision:
             return
         undo = self.job.cancel_outcome is CancelOutcome.ROLLBACK
         self._move_job("quiesced_rollback" if undo else "quiesced_keep", StatusReason.USER)
+
+    # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _end_pausing(self, reason: StatusReason = StatusReason.USER, culprit: str | None = None) -> None:
+        """Paused when what runs has finished, here and at providers. Retries and gates can wait for the resumption."""
+        waited_for = any(self.now[step.key] is StepStatus.WAITING and not step.gate for step in self.job.steps)
+        if self._is_quiet() and not waited_for:
+            failed = next(
+                (step.key for step in self._failures() if self._strategy(step) is FailureStrategy.PAUSE), None
+            )
+            if culprit is None and failed is not None:
+                self._block({step.key for step in self._failures()})
+                reason, culprit = StatusReason.STEP_FAILED, failed
+            self._move_job("quiesced", reason, culprit)
+
+    def _give_up_pause(self, *, undo: bool) -> None:
+        culprit = next((step.key for step in self._failures()), None)
+        self._wind_down(StatusReason.USER if culprit is None else StatusReason.DEPENDENCY_FAILED, culprit)
+        reason = StatusReason.USER if culprit is None else StatusReason.STEP_FAILED
+        self._move_job("rollback" if undo else "pause_timeout_halt", reason, culprit)
 
     # ── back ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

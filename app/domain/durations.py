@@ -23,3 +23,12 @@ def parse_duration(text: object, path: Path = ()) -> timedelta:
         message = "a duration is written like PT15M, P1DT12H or P2W"
         raise Invalid(message, path=path)
     return timedelta(**parts)
+
+
+def seconds_of(text: object, path: Path, *, most: float) -> float:
+    """The seconds of a duration. Raises Invalid, at `path`, for what is none, is zero, or is longer than `most`."""
+    seconds = parse_duration(text, path).total_seconds()
+    if not 0 < seconds <= most:
+        message = f"this duration must be longer than nothing and at most {most / 86400:g} days"
+        raise Invalid(message, path=path)
+    return seconds

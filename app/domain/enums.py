@@ -95,6 +95,22 @@ class FailureStrategy(StrEnum):
     PAUSE = "PAUSE"
 
 
+class GateKind(StrEnum):
+    """What a gate waits for: a yes, a form, a word from outside, or only the time."""
+
+    APPROVAL = "APPROVAL"
+    INPUT = "INPUT"
+    SIGNAL = "SIGNAL"
+    TIMER = "TIMER"
+
+
+class StepAction(StrEnum):
+    """What a person may decide about a failed step of a paused job."""
+
+    RETRY = "RETRY"
+    SKIP = "SKIP"
+
+
 class RollbackScope(StrEnum):
     JOB = "JOB"
     FAILED_BRANCH = "FAILED_BRANCH"

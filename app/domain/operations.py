@@ -10,6 +10,7 @@ class OperationKind(StrEnum):
 
     APPLY brings a resource to its declared properties, by creating, updating or replacing it. DELETE removes one.
     RETIRE removes the predecessor of a replaced one. ACT runs an action of a resource type. RUN runs a task.
+    GATE asks, and does nothing else.
     """
 
     APPLY = "APPLY"
@@ -17,6 +18,7 @@ class OperationKind(StrEnum):
     RETIRE = "RETIRE"
     ACT = "ACT"
     RUN = "RUN"
+    GATE = "GATE"
 
 
 class Phase(StrEnum):

@@ -13,7 +13,7 @@ from app.db.uow import Transaction
 _WAITING = Statement(
     "SELECT DISTINCT ON (j.tenant_id, j.stack) j.tenant_id, j.id FROM orchestration_job j"
     " WHERE j.status = 'QUEUED' AND NOT EXISTS (SELECT 1 FROM resource_lock l WHERE l.tenant_id = j.tenant_id"
-    "   AND l.lock_key = 'stack/' || j.stack)"
+    "   AND l.lock_key = 'stack/' || j.stack AND l.job_id <> j.id)"
     " ORDER BY j.tenant_id, j.stack, j.priority DESC, j.id LIMIT 50"
 )
 

@@ -20,7 +20,7 @@ from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
 from app.domain.statuses import RESOURCE, STEP, JobStatus, StepStatus
 from app.domain.values import Value, reveal
-from app.engine import resources
+from app.engine import gates, resources
 from app.engine.scope import read_scope
 from app.engine.states import pack, unpack
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
@@ -29,7 +29,9 @@ from app.providers.registry import Registry
 MAX_CRASHES = 3
 UNDO_ATTEMPTS = 5
 
-_CLAIMABLE = frozenset({JobStatus.DISPATCHED, JobStatus.RUNNING, JobStatus.CANCELLING, JobStatus.ROLLING_BACK})
+_CLAIMABLE = frozenset(
+    {JobStatus.DISPATCHED, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING, JobStatus.ROLLING_BACK}
+)
 _MODES = {
     StepStatus.READY: Mode.RUN,
     StepStatus.RETRY_WAIT: Mode.RUN,
@@ -100,6 +102,8 @@ class Claimer:
         if row is None or status not in _MODES:
             return None
         mode = _MODES[status]
+        if ledger.status is JobStatus.PAUSING and mode not in (Mode.POLL, Mode.OBSERVE):
+            return None
         if ledger.status is JobStatus.DISPATCHED:
             ledger.apply("claimed_forward")
         work = self._work(ledger, row, mode, status)
@@ -191,6 +195,8 @@ class Claimer:
             if row["crashes"] >= MAX_CRASHES:
                 message = f"the worker died {row['crashes']} times while it ran this step"
                 return work, Failed(ErrorClass.WORKER_LOST, "POISON", message)
+            if work.operation is OperationKind.GATE:
+                return work, await gates.look(ledger, work, scope, self.sealer)
             return self._resolve(work, scope)
         except DomainError as error:
             return work, Failed(ErrorClass.PERMANENT, error.code, error.message)
@@ -232,6 +238,9 @@ class Claimer:
                 )
                 _refuse(faults)
                 return replace(work, inputs=inputs, action=ChangeAction.RUN), None
+            case OperationKind.GATE:
+                message = f"the gate '{work.key}' has nothing to resolve"
+                raise AssertionError(message)
 
     def _resolve_application(self, work: Work, scope: Mapping[str, Value]) -> tuple[Work, Outcome | None]:
         spec = work.spec

@@ -83,6 +83,9 @@ class Executor:
             case OperationKind.RUN:
                 outputs = await self.registry.task(work.spec["task"]).run(context, reveal(dict(work.inputs)))
                 return Succeeded(outputs=outputs)
+            case OperationKind.GATE:
+                message = "a gate is asked and answered without a worker's help"
+                raise AssertionError(message)
 
     async def _apply(self, work: Work, context: StepContext) -> Outcome:
         kind = self.registry.resource(work.spec["type"])

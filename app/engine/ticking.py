@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, plan_timers, recovery
+from app.engine import admission, plan_timers, recovery, timers
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -44,7 +44,7 @@ class Ticked:
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
-    """One round: lost workers, waiting jobs, plans whose time is over, due steps."""
+    """One round: lost workers, waiting jobs, plans whose time is over, due steps, passed deadlines."""
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:
@@ -54,7 +54,11 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         expired = await plan_timers.expire(transaction)
         due_plans = await plan_timers.due(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
-        return Ticked(True, reaped, admitted, expired, rung, due_plans)
+        overdue = await timers.overdue(transaction)
+    # After the commit: each is acted on in its own tenant, and must not wait for a lock of this transaction.
+    for timer in overdue:
+        await timers.fire(database, timer)
+    return Ticked(True, reaped, admitted, expired, rung, due_plans)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 from app.domain.enums import ChangeAction, ErrorClass, StatusReason
 from app.domain.statuses import STEP, StepStatus
-from app.engine.work import Absent, Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
+from app.engine.work import (
+    Absent,
+    Asking,
+    Failed,
+    Mode,
+    NotUndoable,
+    Outcome,
+    Succeeded,
+    Unclear,
+    Undone,
+    Waiting,
+    Work,
+)
 
 # An outcome that cannot be observed is asked for again this often before a person has to look.
 OBSERVATIONS = 8
@@ -45,6 +57,8 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
         case Waiting():
             status = STEP.after(StepStatus.RUNNING, "external_wait")
             return Verdict(status, message=outcome.message or None, again=True)
+        case Asking():
+            return Verdict(STEP.after(StepStatus.RUNNING, "external_wait"), StatusReason.GATE, outcome.prompt)
         case Failed(error_class=ErrorClass.CANCELLED) if outcome.partial is None:
             return Verdict(STEP.after(StepStatus.RUNNING, "interrupted_clean"), StatusReason.USER, outcome.message)
         case Failed():

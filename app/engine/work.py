@@ -106,6 +106,13 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A question was put; whoever answers it, or its deadline, brings the step back."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt failed. Whether it is tried again depends on `error_class` and the step's policy."""
 
@@ -152,4 +159,4 @@ class NotUndoable:
     message: str
 
 
-Outcome = Succeeded | Waiting | Failed | Unclear | Absent | Undone | NotUndoable
+Outcome = Succeeded | Waiting | Asking | Failed | Unclear | Absent | Undone | NotUndoable

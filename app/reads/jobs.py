@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, exists
+from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from app.db.models import OrchestrationJob, StepRun
+from app.db.models import OrchestrationJob, ResourceLock, StepRun
 from app.db.pages import Order
-from app.domain.statuses import JOB_STAGES
+from app.domain.statuses import JOB_STAGES, JobStatus
 from app.reads import rows
 from app.reads.filters import JobFilter
 
@@ -64,3 +64,22 @@ def of_parent(tenant_id: int, wanted: JobFilter) -> rows.Relation[OrchestrationJ
     """The jobs that retried or rolled back a job, newest first."""
     key = ("jobs", "parent", wanted)
     return rows.Relation(key, listed(tenant_id, wanted), OrchestrationJob.parent_job_id, order())
+
+
+async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, int]:
+    """The place, from 1, of each queued job among those that wait for its stack, while another job holds that."""
+    job, other = aliased(OrchestrationJob), aliased(OrchestrationJob)
+    held = exists().where(
+        ResourceLock.tenant_id == tenant_id,
+        ResourceLock.lock_key == func.concat("stack/", job.stack),
+        ResourceLock.job_id != job.id,
+    )
+    before = and_(other.priority == job.priority, other.id <= job.id)
+    query = (
+        select(job.id, func.count(other.id))
+        .join(other, and_(other.tenant_id == job.tenant_id, other.stack == job.stack))
+        .where(job.tenant_id == tenant_id, job.id.in_(ids), job.status == JobStatus.QUEUED, held)
+        .where(other.status == JobStatus.QUEUED, or_(other.priority > job.priority, before))
+        .group_by(job.id)
+    )
+    return dict((await session.execute(query)).tuples().all())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.models import OrchestrationJob, StepAttempt, StepRun
+from app.db.models import Gate, OrchestrationJob, StepAttempt, StepRun
 from app.domain.statuses import StepStatus
 from app.reads import rows
 
@@ -43,3 +43,9 @@ async def statuses_of(session: AsyncSession, tenant_id: int, ids: Sequence[int])
     for job_id, status, number in await session.execute(query):
         found[job_id][status] = number
     return found
+
+
+async def gates_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, Gate]:
+    """The gates of step runs, by step run."""
+    found = await session.execute(rows.of_tenant(Gate, tenant_id).where(Gate.step_run_id.in_(ids)))
+    return {gate.step_run_id: gate for gate in found.scalars()}

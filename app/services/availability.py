@@ -28,6 +28,8 @@ _PLAN_ACTIONS = (
     ("EDIT", ("edit",), Permission.WRITE),
     ("SUBMIT", ("submit",), Permission.WRITE),
     ("EXECUTE", ("execute",), Permission.EXECUTE),
+    ("PAUSE", ("pause_or_gate", "pause"), Permission.EXECUTE),
+    ("RESUME", ("resume_run", "resume_waiting"), Permission.EXECUTE),
     ("CANCEL", ("cancel",), Permission.CANCEL),
     ("RETRY", ("retry_resume", "retry_restart"), Permission.EXECUTE),
     ("ROLLBACK", ("rollback",), Permission.ROLLBACK),
@@ -35,33 +37,59 @@ _PLAN_ACTIONS = (
 )
 
 
-def _never(_plan: DeploymentPlan) -> str | None:
+def _never(_plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
     return None
 
 
-def _refuses_edit(plan: DeploymentPlan) -> str | None:
-    return None if plan.parent_plan_id is None else "it is one run of a recurring plan: edit that one"
+def _refuses_edit(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
+    if plan.parent_plan_id is None:
+        return None
+    return StatusReason.NONE, "it is one run of a recurring plan: edit that one"
 
 
-def _refuses_execution(plan: DeploymentPlan) -> str | None:
-    recurs = plan.schedule is not None and plan.schedule.get("recurrence") is not None
-    return "each of its runs is a plan of its own, made when it is time" if recurs else None
+def _refuses_execution(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
+    if plan.schedule is None or plan.schedule.get("recurrence") is None:
+        return None
+    return StatusReason.NONE, "each of its runs is a plan of its own, made when it is time"
 
 
+def _refuses_pause(_plan: DeploymentPlan, job: OrchestrationJob | None) -> Refusal | None:
+    pausing = job is not None and job.status is JobStatus.PAUSING
+    return (StatusReason.NONE, "not while it is PAUSING") if pausing else None
+
+
+def _refuses_resumption(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
+    reason = plan.status_reason
+    return (reason, _UNDECIDED[reason]) if reason in _UNDECIDED else None
+
+
+# Why a paused plan cannot simply be resumed.
+_UNDECIDED = {
+    StatusReason.GATE: "goes on by itself when its gate is answered",
+    StatusReason.STEP_FAILED: "somebody has to decide first about each failed step",
+}
+Refusal = tuple[StatusReason, str]
 # What stands against an action although the plan's status permits it.
-_REFUSALS = {"EDIT": _refuses_edit, "EXECUTE": _refuses_execution}
+_REFUSALS = {
+    "EDIT": _refuses_edit,
+    "EXECUTE": _refuses_execution,
+    "PAUSE": _refuses_pause,
+    "RESUME": _refuses_resumption,
+}
 
 
-def plan_actions(plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> list[Availability]:
-    """Every action on the plan; `reviews` are what has been said of it."""
+def plan_actions(
+    plan: DeploymentPlan, principal: Principal, reviews: list[Approval], job: OrchestrationJob | None = None
+) -> list[Availability]:
+    """Every action on the plan; `reviews` are what has been said of it, `job` is its active one."""
     found = []
     for action, events, permission in _PLAN_ACTIONS:
         possible = any(PLAN.permits(plan.status, event) for event in events)
         if action == "EDIT":
             possible = possible or plan.status is PlanStatus.DRAFT
         judged = _judge(action, possible, plan.status, principal, permission)
-        if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan)):
-            judged = Availability(action, allowed=False, message=refusal)
+        if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan, job)):
+            judged = Availability(action, allowed=False, reason=refusal[0], message=refusal[1])
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
             judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
         found.append(judged)

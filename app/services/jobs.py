@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
-from app.db.ledger import Ledger, StepRow
+from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.statements import Statement
+from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain.enums import CancelMode, CancelOutcome, Permission, StatusReason
 from app.domain.errors import IllegalState, Invalid, NotFound

@@ -17,6 +17,7 @@ from app.db.uow import Transaction
 from app.domain.enums import ChangeAction, JobDirection, JobType, StatusReason, WorkflowType
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import OperationKind
+from app.domain.pausing import patience_of
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.planning.steps import references
 from app.domain.statuses import PLAN, RESOURCE, ResourceStatus, StepStatus
@@ -84,6 +85,7 @@ async def launch(
         configuration={
             "plan": {"name": plan.plan_name, "stack": plan.stack},
             "tenant": {"slug": context.tenant_slug},
+            "pause": patience_of(plan.configuration).document(),
             "outputs": dict(context.outputs),
             "outputReferences": references({"inputs": context.outputs}),
         },

@@ -8,6 +8,7 @@ from schema.mutations.connections import ConnectionMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
 from schema.mutations.resources import ResourceMutations
+from schema.mutations.steps import StepMutations
 from schema.mutations.templates import TemplateMutations
 from schema.mutations.tenants import TenantMutations
 from schema.mutations.workflows import WorkflowMutations
@@ -17,6 +18,7 @@ from schema.mutations.workflows import WorkflowMutations
 class Mutation(
     PlanMutations,
     JobMutations,
+    StepMutations,
     TemplateMutations,
     WorkflowMutations,
     ResourceMutations,

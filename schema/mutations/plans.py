@@ -196,6 +196,24 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "cancelPlan", input, verb)
 
+    @described("What runs finishes, nothing new starts, the stack stays locked; ends by resumePlan or at its deadline.")
+    async def pause_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.pause(transaction, context.principal, input.command(), context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "pausePlan", input, verb)
+
+    @described("Lets a paused plan go on.")
+    async def resume_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.resume(transaction, context.principal, input.command(), context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "resumePlan", input, verb)
+
     @described(
         "Runs a plan again in a new job: RESUME keeps what succeeded, RESTART begins anew, with approval if needed."
     )
@@ -207,7 +225,7 @@ class PlanMutations:
 
         return await mutate(info, JobPayload, "retryPlan", input, verb)
 
-    @described("Undoes the last job of a plan that failed, in a new job.")
+    @described("Undoes the last job of a plan that failed, in a new job, or that of a paused plan, in the same one.")
     async def rollback_plan(self, info: Info, input: RollbackPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = plans.RollbackPlan(number_in(input.plan_id, _PLAN), input.scope)

@@ -8,6 +8,7 @@ import strawberry
 
 from app.db import models
 from app.domain.enums import StatusReason
+from app.domain.statuses import JobStatus
 from app.services import availability
 from schema.context import Info
 from schema.enums import PlanAction
@@ -23,6 +24,13 @@ _HELD_UP = (
 )
 
 
+_WAITS_FOR = {
+    StatusReason.USER: "paused until somebody resumes it",
+    StatusReason.STEP_FAILED: "paused until somebody decides about its failed steps",
+    StatusReason.GATE: "waits for an answer",
+}
+
+
 @strawberry.type(description="Something to be done with a plan or a job, and if not now, why.")
 class AvailableAction:
     action: PlanAction
@@ -36,13 +44,18 @@ class Blocker:
     reason: StatusReason
     message: str
     since: datetime
+    queue_position: int | None = strawberry.field(
+        default=None, description="From 1, among the jobs that wait for the same stack."
+    )
 
 
 async def actions_of(info: Info, row: models.DeploymentPlan | models.OrchestrationJob) -> list[AvailableAction]:
     """What the viewer can do with a plan or a job now."""
     principal = info.context.principal
+    active = row.active_job_id if isinstance(row, models.DeploymentPlan) else None
+    job = None if active is None else await info.context.loaders.job.load(active)
     found = (
-        availability.plan_actions(row, principal, await info.context.loaders.plan_reviews.load(row.id))
+        availability.plan_actions(row, principal, await info.context.loaders.plan_reviews.load(row.id), job)
         if isinstance(row, models.DeploymentPlan)
         else availability.job_actions(row, principal)
     )
@@ -52,9 +65,16 @@ async def actions_of(info: Info, row: models.DeploymentPlan | models.Orchestrati
     ]
 
 
-def blockers_of(row: models.OrchestrationJob | models.DeploymentPlan) -> list[Blocker]:
+async def blockers_of(info: Info, row: models.OrchestrationJob | models.DeploymentPlan) -> list[Blocker]:
     """Why a job or plan does not go on, when it is held up by something else than itself."""
-    if row.status_reason not in _HELD_UP:
+    job_id = row.id if isinstance(row, models.OrchestrationJob) else row.active_job_id
+    if row.status == JobStatus.QUEUED and job_id is not None:
+        place = await info.context.loaders.queue_place.load(job_id)
+        if place is not None:
+            message = "another job holds the stack"
+            since = row.updated_at
+            return [Blocker(reason=StatusReason.LOCK_HELD, message=message, since=since, queue_position=place)]
+    if row.status_reason not in _HELD_UP and row.status != JobStatus.PAUSED:
         return []
-    message = row.status_message or row.status_reason.value
+    message = row.status_message or _WAITS_FOR.get(row.status_reason, row.status_reason.value)
     return [Blocker(reason=row.status_reason, message=message, since=row.updated_at)]

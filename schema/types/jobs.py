@@ -197,8 +197,8 @@ class OrchestrationJob(Entity):
         return await actions_of(info, self.row)
 
     @strawberry.field
-    def blocked_by(self) -> list[Blocker]:
-        return blockers_of(self.row)
+    async def blocked_by(self, info: Info) -> list[Blocker]:
+        return await blockers_of(info, self.row)
 
     @described("Oldest first. `after` may also be a cursor from `jobLogs`.")
     async def logs(

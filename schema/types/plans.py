@@ -159,8 +159,8 @@ class DeploymentPlan(Entity):
         return Approvals.of(self.row, await info.context.loaders.plan_reviews.load(self.row.id))
 
     @strawberry.field
-    def blocked_by(self) -> list[Blocker]:
-        return blockers_of(self.row)
+    async def blocked_by(self, info: Info) -> list[Blocker]:
+        return await blockers_of(info, self.row)
 
     @described("Its executions, newest first.")
     async def jobs(

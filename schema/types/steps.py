@@ -20,6 +20,7 @@ from schema.enums import RollbackResolution
 from schema.fields import described
 from schema.nodes import Node, load
 from schema.scalars import json_of
+from schema.types.gates import Gate
 from schema.types.previews import ResourceChange
 from schema.types.references import JobRef, ResourceRef, WorkflowStepRef
 
@@ -171,6 +172,11 @@ class StepRun(Node):
     async def not_run_because(self, info: Info) -> StepRun | None:
         key = self.row.not_run_because
         return None if key is None else await step_of(info, self.row.job_id, key)
+
+    @described("What the step asks, if it is a gate that has come to asking.")
+    async def gate(self, info: Info) -> Gate | None:
+        row = await info.context.loaders.step_gate.load(self.row.id)
+        return None if row is None else Gate(row=row)
 
     @strawberry.field
     def started_at(self) -> datetime | None:

@@ -26,9 +26,11 @@ SEALED = {
     "deployment_plan": {"parameters", "preview"},
     "step_run": {"inputs", "outputs"},
     "orchestration_job": {"outputs"},
+    # Of a gate the scheduler sees when it is due, and not what is asked or answered.
+    "gate": {"prompt", "input_schema", "answer", "comment"},
     "cloud_resource": {"desired", "applied", "observed", "outputs", "private"},
 }
-SECRET_TABLES = {"provider_connection", "step_effect", "resource_revision", "template_revision", "api_token", "gate"}
+SECRET_TABLES = {"provider_connection", "step_effect", "resource_revision", "template_revision", "api_token"}
 
 
 async def _readable(url: str, role: str) -> dict[str, set[str]]:

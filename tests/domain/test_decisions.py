@@ -26,12 +26,14 @@ class World:
     strategy: FailureStrategy
     status: JobStatus = JobStatus.DISPATCHED
     cancel_outcome: CancelOutcome | None = None
+    fallback: FailureStrategy | None = None
     # Keys in the order in which their effects appeared, and in which they were taken back.
     done: list[str] = field(default_factory=list)
     undone: list[str] = field(default_factory=list)
 
     def view(self) -> JobView:
-        return JobView(self.status, self.strategy, in_dependency_order(self.steps.values()), self.cancel_outcome)
+        return JobView(self.status, self.strategy, in_dependency_order(self.steps.values()), self.cancel_outcome,
+                       fallback=self.fallback)  # fmt: skip
 
     def settle(self) -> None:
         """Carry out what follows, and see that asking again adds nothing."""
@@ -78,8 +80,9 @@ def worlds(draw: st.DrawFn) -> World:
             needs,
             Phase.COMMIT if commit else Phase.APPLY,
             ignore=draw(st.integers(0, 19)) == 0,
+            gate=not commit and draw(st.integers(0, 9)) == 0,
         )
-    strategy = draw(st.sampled_from([FailureStrategy.ROLLBACK, FailureStrategy.HALT, FailureStrategy.CONTINUE]))
+    strategy = draw(st.sampled_from(FailureStrategy))
     return World(steps, strategy)
 
 
@@ -96,11 +99,22 @@ def play(world: World, data: st.DataObject) -> None:
             world.status = JOB.after(world.status, "cancel")
             world.settle()
             continue
-        due = [key for key, step in world.steps.items() if step.status in _DUE and not step.claimed]
+        if world.status is JobStatus.RUNNING and data.draw(st.integers(0, 30)) == 0:
+            world.status = JOB.after(world.status, "pause")
+            world.settle()
+            continue
+        if world.status is JobStatus.PAUSED:
+            end_pause(world, data)
+            continue
+        due = [key for key, step in world.steps.items() if _may_be_claimed(world, step)]
+        due += [key for key, step in world.steps.items() if step.gate and step.status is StepStatus.WAITING]
         held = [key for key, step in world.steps.items() if step.claimed]
         assert due or held, f"stuck in {world.status}: {world.steps}"
         key = data.draw(st.sampled_from(sorted(due + held)))
-        if world.steps[key].claimed:
+        if world.steps[key].status is StepStatus.WAITING:
+            answer_gate(world, key, data)
+            world.settle()
+        elif world.steps[key].claimed:
             answer(world, key, data)
             world.settle()
         else:
@@ -111,8 +125,57 @@ def play(world: World, data: st.DataObject) -> None:
 _DUE = (StepStatus.READY, StepStatus.RETRY_WAIT, StepStatus.UNKNOWN, StepStatus.COMPENSATING)
 
 
+def _may_be_claimed(world: World, step: StepView) -> bool:
+    if world.status is JobStatus.PAUSING and step.status is not StepStatus.UNKNOWN:
+        return False
+    return step.status in _DUE and not step.claimed
+
+
+def answer_gate(world: World, key: str, data: st.DataObject) -> None:
+    """Somebody answers or rejects, or nobody does; the answer is taken over by a worker at once."""
+    event = data.draw(st.sampled_from(["signal_or_poll", "signal_or_poll", "rejected", "timeout"]))
+    status = STEP.after(StepStatus.WAITING, event)
+    world.give(key, StepStatus.SUCCEEDED if status is StepStatus.READY else status)
+
+
+def end_pause(world: World, data: st.DataObject) -> None:
+    """Nothing moves by itself; then somebody answers, decides, resumes, cancels, or gives the pause up."""
+    assert not any(step.claimed or step.status is StepStatus.UNKNOWN for step in world.steps.values())
+    assert decide(world.view()) == ()
+    choice = data.draw(st.sampled_from(["go on"] * 8 + ["cancel", "ROLLBACK", "HALT"]))
+    if choice == "cancel":
+        world.cancel_outcome = data.draw(st.sampled_from(CancelOutcome))
+        world.status = JOB.after(world.status, "cancel")
+        world.settle()
+        return
+    if choice != "go on":
+        world.fallback = FailureStrategy(choice)
+        world.settle()
+        assert world.status in (JobStatus.ROLLING_BACK, JobStatus.FAILED, JobStatus.ROLLED_BACK)
+        return
+    for key, step in list(world.steps.items()):
+        strategy = FailureStrategy.CONTINUE if step.phase is Phase.COMMIT else world.strategy
+        if step.status is StepStatus.FAILED and strategy is FailureStrategy.PAUSE and not step.ignore:
+            event = data.draw(st.sampled_from(["operator_retry", "operator_skip"]))
+            world.give(key, STEP.after(step.status, event))
+            # What a skipped step may have left is nobody's to undo.
+            if event == "operator_skip":
+                world.steps[key] = replace(world.steps[key], touched=False)
+        elif step.gate and step.status is StepStatus.WAITING:
+            answer_gate(world, key, data)
+    world.status = JOB.after(JOB.after(world.status, "resume"), "granted")
+    world.settle()
+    if world.status is JobStatus.DISPATCHED:
+        world.status = JOB.after(world.status, "claimed_forward")
+
+
 def claim(world: World, key: str) -> None:
     status = world.steps[key].status
+    if world.steps[key].gate and status is StepStatus.READY:
+        # Asked and let go of in one transaction, which ends with asking what follows.
+        world.give(key, StepStatus.WAITING)
+        world.settle()
+        return
     running = StepStatus.RUNNING if status in (StepStatus.READY, StepStatus.RETRY_WAIT) else status
     world.give(key, running, touched=running is StepStatus.RUNNING, claimed=True)
 
@@ -206,6 +269,31 @@ def test_commit_waits_for_all_of_apply() -> None:
         StepView("gone", StepStatus.PENDING, (), Phase.COMMIT),
     )
     assert decide(view) == ()
+
+
+def test_a_failure_pauses_a_job_and_names_what_waits_for_the_decision() -> None:
+    view = job(
+        StepView("a", StepStatus.FAILED, touched=True),
+        StepView("b", StepStatus.PENDING, ("a",)),
+        StepView("c", StepStatus.READY),
+        strategy=FailureStrategy.PAUSE,
+    )
+    assert decide(view) == (
+        StepMove("b", "upstream_failed", StepStatus.BLOCKED, StatusReason.DEPENDENCY_FAILED, "a"),
+        JobMove("pause", JobStatus.PAUSING, StatusReason.STEP_FAILED, "a"),
+        JobMove("quiesced", JobStatus.PAUSED, StatusReason.STEP_FAILED, "a"),
+    )
+
+
+def test_what_a_provider_is_doing_is_waited_for_and_a_gate_is_not() -> None:
+    working = StepView("a", StepStatus.WAITING, touched=True)
+    asking = StepView("b", StepStatus.WAITING, gate=True)
+    assert decide(replace(job(working, asking), status=JobStatus.PAUSING)) == ()
+    (move,) = decide(replace(job(asking), status=JobStatus.PAUSING))
+    assert isinstance(move, JobMove)
+    assert move.status is JobStatus.PAUSED
+    assert decide(job(working, asking)) == ()
+    assert decide(job(asking)) == (JobMove("gate_only", JobStatus.PAUSED, StatusReason.GATE, "b"),)
 
 
 def test_running_steps_are_waited_for_before_anything_is_undone() -> None:

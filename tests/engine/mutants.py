@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app.db import journal
-from app.db.ledger import Ledger, StepRow
+from app.db.ledger import Ledger
 from app.db.statements import Statement
+from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain import decisions
 from app.domain.decisions import JobMove, Move, StepView

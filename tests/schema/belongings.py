@@ -27,6 +27,7 @@ KIND_OF = {
     "templateRevisionId": "TemplateRevision",
     "resourceId": "CloudResource",
     "userId": "User",
+    "stepRunId": "StepRun",
 }
 
 

@@ -208,8 +208,8 @@ REQUIRED: dict[Permission, set[str]] = {
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
     },
-    Permission.APPROVE: {"reviewPlan"},
-    Permission.EXECUTE: {"executePlan", "retryPlan"},
+    Permission.APPROVE: {"reviewPlan", "answerGate"},
+    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
     Permission.DELETE: {

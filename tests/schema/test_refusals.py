@@ -112,9 +112,16 @@ async def test_a_plan_without_a_parameter_it_needs_is_refused(api: Api) -> None:
 
 
 async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
-    given = {"idempotencyKey": key(), "name": " ", "type": "CONDITIONAL", "failureStrategy": "PAUSE"}
+    given = {"idempotencyKey": key(), "name": " ", "type": "CONDITIONAL", "rollbackScope": "TO_CHECKPOINT",
+             "configuration": {"pause": {"deadline": "soon"}}}  # fmt: skip
     errors = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]["userErrors"]
-    assert [e["path"] for e in errors] == [["name"], ["templateRevisionId"], ["type"], ["failureStrategy"]]
+    assert [e["path"] for e in errors] == [
+        ["name"],
+        ["templateRevisionId"],
+        ["type"],
+        ["configuration", "pause", "deadline"],
+        ["rollbackScope"],
+    ]
 
 
 async def test_a_stale_version_and_a_wrong_status_are_refused(api: Api) -> None:

@@ -37,6 +37,7 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         Index("idx_orchestration_job_page", "tenant_id", "created_at", "id"),
         Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "id"),
         Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "id"),
+        Index("idx_orchestration_job_pause", "pause_until", postgresql_where=text("pause_until IS NOT NULL")),
     )
 
     id: Mapped[int] = identity()
@@ -66,6 +67,8 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     cancel_mode: Mapped[CancelMode | None] = one_of(CancelMode, "cancel_mode")
     cancel_outcome: Mapped[CancelOutcome | None] = one_of(CancelOutcome, "cancel_outcome")
     cancel_requested_at: Mapped[datetime | None]
+    # The timer of a pause: then the tick ends it.
+    pause_until: Mapped[datetime | None]
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # How many times a lost worker's work was taken over.

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base, identity, one_of, owned_by_tenant, within_tenant
-from app.domain.enums import ChangeAction, JobDirection, StatusReason, StepType
+from app.domain.enums import ChangeAction, FailureStrategy, GateKind, JobDirection, StatusReason, StepType
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.statuses import StepStatus
 
@@ -146,14 +146,27 @@ class Gate(Base):
     __table_args__ = (
         within_tenant("step_run_id", "step_run"),
         UniqueConstraint("tenant_id", "step_run_id"),
+        Index(
+            "idx_gate_deadline",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND closed_at IS NULL"),
+        ),
     )
 
     id: Mapped[int] = identity()
     tenant_id: Mapped[int] = owned_by_tenant()
     step_run_id: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[GateKind] = one_of(GateKind, "kind", default=GateKind.APPROVAL)
     prompt: Mapped[str] = mapped_column(Text)
     input_schema: Mapped[dict[str, Any] | None]
+    # E-mail addresses of those who alone may answer; empty, whoever has APPROVE may.
+    approvers: Mapped[list[str]] = mapped_column(ARRAY(String(320)), server_default=text("'{}'"), default=list)
+    on_timeout: Mapped[FailureStrategy] = one_of(FailureStrategy, "on_timeout", default=FailureStrategy.HALT)
     deadline_at: Mapped[datetime | None]
+    approved: Mapped[bool | None] = mapped_column(Boolean)
     answer: Mapped[Any | None]
+    comment: Mapped[str | None] = mapped_column(Text)
     answered_by: Mapped[str | None] = mapped_column(String(120))
     answered_at: Mapped[datetime | None]
+    # When the question was over, by an answer or without one.
+    closed_at: Mapped[datetime | None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.definitions.catalogue import Catalogue
+from app.domain.definitions.gates import GateDefinition, read_gate
 from app.domain.definitions.reading import Findings, Section, check_key
 from app.domain.definitions.references import ReferenceChecker
 from app.domain.definitions.template import check_type
@@ -37,6 +38,7 @@ _STEP = (
     "retry",
     "errorHandling",
     "checkpoint",
+    "gate",
 )
 _CONFIGURATION = ("resource", "type", "connection", "task")
 _RETRY = ("maxAttempts", "initialSeconds", "multiplier", "maxSeconds", "jitter", "retryOn")
@@ -45,7 +47,7 @@ _LONGEST_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """One step. It names a resource of the template, declares one itself (`resource_type`), or runs a `task`.
+    """One step. It names a resource of the template, declares one itself (`resource_type`), runs a `task`, or asks.
 
     `inputs`, `when` and the inputs of `compensate` ({"task", "inputs"}) have their expressions unevaluated.
     `order`: steps of equal order run side by side, steps of the next order after all of them; unless they declare what
@@ -72,6 +74,7 @@ class StepDefinition:
     compensate: Mapping[str, Value] | None = None
     ignore: bool = False
     checkpoint: bool = False
+    gate: GateDefinition | None = None
 
 
 class StepReader:
@@ -117,6 +120,9 @@ class StepReader:
             compensate=self._compensation(handling),
             ignore=handling.flag("ignore"),
             checkpoint=section.flag("checkpoint"),
+            gate=None
+            if section.value.get("gate") is None
+            else read_gate(self.findings, section.value["gate"], (*here, "gate")),
         )
         if section.value.get("type") in list(StepType):
             self._check_target(step, here)
@@ -160,6 +166,9 @@ class StepReader:
             allowed = ["resource", "type"]
         else:
             allowed = ["resource"]
+        if step.gate is not None:
+            self._check_gate(step, given, here)
+            return
         if len(given) != 1 or given[0] not in allowed:
             wanted = " or ".join(f"'{name}'" for name in allowed)
             message = f"a step of type {step.type} needs {wanted} in its configuration, and nothing else to act on"
@@ -186,6 +195,17 @@ class StepReader:
         if step.task is not None:
             self._check_task(step.task, step.inputs, (*place, "task"), (*here, "inputs"))
 
+    def _check_gate(self, step: StepDefinition, given: list[str], here: Path) -> None:
+        """A gate asks, and does nothing else."""
+        if step.type is not StepType.CUSTOM:
+            self.findings.add("INVALID", "only a step of type CUSTOM can be a gate", (*here, "gate"))
+        for name in given:
+            message = f"a gate does nothing, so it has no '{name}' to act on"
+            self.findings.add("INVALID", message, (*here, "configuration", name))
+        for name, present in (("inputs", bool(step.inputs)), ("errorHandling", step.compensate is not None)):
+            if present:
+                self.findings.add("INVALID", "a gate has nothing to run or to undo", (*here, name))
+
     def _check_task(self, task: str, inputs: Mapping[str, Value], here: Path, inputs_at: Path) -> None:
         if self.catalogue is None or not task:
             return
@@ -206,4 +226,5 @@ def survey_step(checker: ReferenceChecker, step: StepDefinition, here: Path) -> 
     yield from checker.survey(step.inputs, (*here, "inputs"))
     yield from checker.survey(step.when, (*here, "when"))
     yield from checker.survey(step.outputs, (*here, "outputs"))
+    yield from checker.survey(step.gate.prompt if step.gate else None, (*here, "gate", "prompt"))
     yield from checker.survey(dict(step.compensate or {}), (*here, "errorHandling", "compensate"))

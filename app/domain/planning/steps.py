@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from app.domain.definitions.gates import GateDefinition
 from app.domain.definitions.workflow import StepDefinition
 from app.domain.enums import ChangeAction, Reversibility, StepType
 from app.domain.errors import Diagnostic, Severity
@@ -87,7 +88,7 @@ class StepPlanner:
     def workflow_step(self, step: StepDefinition) -> Iterator[Draft]:
         """The planned steps of one workflow step; several where it names a resource with forEach."""
         if step.type is StepType.CUSTOM:
-            yield self._task(step)
+            yield self._task(step) if step.gate is None else self._gate(step, step.gate)
             return
         if step.type in (StepType.RESOURCE_CREATE, StepType.RESOURCE_UPDATE):
             if step.resource is None:
@@ -263,6 +264,17 @@ class StepPlanner:
             reversibility=Reversibility.REVERSIBLE if undoable else Reversibility.IRREVERSIBLE,
         )
 
+    def _gate(self, step: StepDefinition, gate: GateDefinition) -> Draft:
+        return self._draft(
+            step.key,
+            step,
+            OperationKind.GATE,
+            {"gate": gate.document(), "when": step.when},
+            ChangeAction.RUN,
+            type_name=f"gate.{gate.kind.value.lower()}",
+            reversibility=Reversibility.REVERSIBLE,
+        )
+
     def _draft(
         self,
         key: str,
@@ -336,7 +348,9 @@ class StepPlanner:
                     yield Edge(source, target, edge.explicit, edge.path, edge.expression)
 
     def _uses_of_resources(self, step: StepDefinition) -> Iterator[Edge]:
-        for found in embedded.find({"inputs": step.inputs, "when": step.when}):
+        for found in embedded.find(
+            {"inputs": step.inputs, "when": step.when, "prompt": step.gate.prompt if step.gate else None}
+        ):
             for reference in found.expression.references:
                 if reference.root != "resources" or not reference.path:
                     continue
@@ -351,6 +365,7 @@ def references(spec: Mapping[str, Value]) -> dict[str, list[str]]:
     """The names of resources and steps that the spec's expressions read when they are evaluated."""
     named: dict[str, set[str]] = {"resources": set(), "steps": set()}
     read = {name: spec.get(name) for name in ("properties", "overlay", "inputs", "when", "compensate")}
+    read["prompt"] = (spec.get("gate") or {}).get("prompt")
     for found in embedded.find(read):
         for reference in found.expression.references:
             if reference.root in named and reference.path:

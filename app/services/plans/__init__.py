@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, create, delete, submit, update
 from app.services.plans.execution import ExecutePlan, RetryPlan, RollbackPlan, cancel, execute, retry, rollback
+from app.services.plans.pausing import pause, resume
 from app.services.plans.reviewing import ReviewPlan, review, send_back
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "create",
     "delete",
     "execute",
+    "pause",
+    "resume",
     "retry",
     "review",
     "rollback",

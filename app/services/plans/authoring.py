@@ -19,6 +19,7 @@ from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
+from app.domain.pausing import patience_of
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
@@ -155,8 +156,8 @@ async def update(
 def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
     faults = [
         _name_fault(command.name) if command.name is not None else None,
-        _strategy_fault(command.failure_strategy) if command.failure_strategy is not None else None,
         _approvals_fault(command.configuration),
+        _pause_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
     if command.schedule is not None:
@@ -204,19 +205,17 @@ async def delete(
 
 
 async def find(
-    transaction: Transaction, plan_id: int, expected_version: int | None, field: str = "planId"
+    transaction: Transaction, plan_id: int, expected_version: int | None, field: str = "planId", *, lock: bool = True
 ) -> DeploymentPlan:
     """The plan, locked against others who would change it. Raises NotFound, whose path is `field`, StaleVersion."""
+    query = select(DeploymentPlan).where(
+        DeploymentPlan.tenant_id == transaction.tenant_id,
+        DeploymentPlan.id == plan_id,
+        ~DeploymentPlan.is_deleted,
+    )
+    # Whoever waited for the lock may have read the plan before.
     found = await transaction.session.execute(
-        select(DeploymentPlan)
-        .where(
-            DeploymentPlan.tenant_id == transaction.tenant_id,
-            DeploymentPlan.id == plan_id,
-            ~DeploymentPlan.is_deleted,
-        )
-        .with_for_update()
-        # Whoever waited for the lock may have read the plan before.
-        .execution_options(populate_existing=True)
+        (query.with_for_update() if lock else query).execution_options(populate_existing=True)
     )
     plan = found.scalar_one_or_none()
     if plan is None:
@@ -259,7 +258,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         message = f"plans of type {command.type} are not available yet: use IMMEDIATE, MANUAL or SCHEDULED"
         faults.append(Invalid(message, path=("type",)))
     faults.extend(_schedule_faults(command.type, command.schedule))
-    later = (_strategy_fault(command.failure_strategy), _approvals_fault(command.configuration))
+    later = (_approvals_fault(command.configuration), _pause_fault(command.configuration))
     faults.extend(fault for fault in later if fault is not None)
     if command.rollback_scope is not RollbackScope.JOB:
         message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
@@ -277,10 +276,11 @@ def _name_fault(name: str) -> DomainError | None:
     return None
 
 
-def _strategy_fault(strategy: FailureStrategy) -> DomainError | None:
-    if strategy is FailureStrategy.PAUSE:
-        message = "failure strategy PAUSE is not available yet: use ROLLBACK, HALT or CONTINUE"
-        return Invalid(message, path=("failureStrategy",))
+def _pause_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        patience_of(configuration)
+    except Invalid as fault:
+        return fault
     return None
 
 

@@ -23,13 +23,14 @@ from app.domain.enums import (
 )
 from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
 from app.domain.operations import OperationKind
-from app.domain.statuses import StepStatus
+from app.domain.statuses import PlanStatus, StepStatus
 from app.services import jobs, launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.plans import passage
 from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.passage import job_context, keep_preview, start, work_out
+from app.services.plans.pausing import give_up
 from app.services.records import same_version
 
 
@@ -145,13 +146,19 @@ async def retry(
 async def rollback(
     transaction: Transaction, principal: Principal, command: RollbackPlan, dependencies: Dependencies
 ) -> OrchestrationJob:
-    """Undo, in a new job, what the last forward job of a failed plan has left."""
+    """Undo what the last forward job of a failed plan has left, in a new job; a paused job undoes its own work."""
     del dependencies
     authorize(transaction, principal, Permission.ROLLBACK)
     if command.scope is not RollbackScope.JOB:
         message = f"rollback scope {command.scope} is not available yet: use JOB"
         raise Invalid(message, path=("scope",))
+    if (await find_unlocked(transaction, command.plan_id)).status is PlanStatus.PAUSED:
+        return await job_of(transaction, await give_up(transaction, principal, PlanAction(command.plan_id)))
     plan = await find(transaction, command.plan_id, None)
+    if plan.status is PlanStatus.PAUSED:
+        # Its job must be locked before the plan is, and that is too late now.
+        message = "the plan has just been paused; roll it back again"
+        raise Conflict(message, path=("planId",))
     require(plan, "rollback")
     parent = await job_of(transaction, plan.last_job_id)
     if parent.direction is JobDirection.ROLLBACK:
@@ -198,7 +205,7 @@ async def _kept_results(transaction: Transaction, parent: OrchestrationJob) -> d
             StepRun.tenant_id == transaction.tenant_id,
             StepRun.job_id == parent.id,
             StepRun.status == StepStatus.SUCCEEDED,
-            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT]),
+            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT, OperationKind.GATE]),
         )
     )
     return {step.step_key: step for step in found.scalars()}

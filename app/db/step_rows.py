@@ -1,0 +1,58 @@
+"""A step of a locked job, as decisions about it need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.db.statements import Row
+from app.domain.decisions import StepView
+from app.domain.enums import FailureStrategy
+from app.domain.operations import Phase
+from app.domain.statuses import StepStatus
+
+
+@dataclass(slots=True)
+class StepRow:
+    """One step of the locked job, as the decision sees it."""
+
+    id: int
+    key: str
+    status: StepStatus
+    needs: tuple[str, ...]
+    phase: Phase
+    worker_id: int | None
+    touched: bool
+    attempt: int
+    strategy: FailureStrategy | None
+    ignore: bool
+    gate: bool = False
+
+    def view(self) -> StepView:
+        return StepView(
+            key=self.key,
+            status=self.status,
+            needs=self.needs,
+            phase=self.phase,
+            claimed=self.worker_id is not None,
+            touched=self.touched,
+            strategy=self.strategy,
+            ignore=self.ignore,
+            gate=self.gate,
+        )
+
+
+def step_row(row: Row) -> StepRow:
+    """From what the ledger reads of a step run."""
+    return StepRow(
+        id=row["id"],
+        key=row["step_key"],
+        status=StepStatus(row["status"]),
+        needs=tuple(row["needs"]),
+        phase=Phase(row["phase"]),
+        worker_id=row["worker_id"],
+        touched=row["touched"],
+        attempt=row["attempt"],
+        strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
+        ignore=bool(row["ignore"]),
+        gate=row["gate"],
+    )

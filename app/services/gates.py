@@ -1,0 +1,117 @@
+"""Answers to gates: who may give one, what it must look like, and that there is only one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from app.auth.principal import Principal
+from app.db import jobs
+from app.db.ledger import Ledger
+from app.db.models import Gate, OrchestrationJob
+from app.db.statements import Statement, dumps
+from app.db.step_rows import StepRow
+from app.db.uow import Transaction
+from app.domain.decisions import StepMove
+from app.domain.enums import GateKind, Permission, StatusReason
+from app.domain.errors import Forbidden, IllegalState, Invalid, Required
+from app.domain.schemas import apply_schema
+from app.domain.statuses import STEP, StepStatus
+from app.domain.values import Value
+from app.services.authorizing import authorize
+from app.services.dependencies import Dependencies
+from app.services.steps import job_of, locked_step
+
+_LONGEST_COMMENT = 2000
+_BLAME = Statement(
+    "UPDATE step_run SET error = :error::jsonb, status_message = :message WHERE tenant_id = :tenant AND id = :step"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGate:
+    """A yes or no, and what the gate's form asks for."""
+
+    step_run_id: int
+    approve: bool | None = None
+    answer: Mapping[str, Value] | None = None
+    comment: str | None = None
+
+
+async def answer(
+    transaction: Transaction, principal: Principal, command: AnswerGate, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Answer a step that waits; its job goes on if that was all it waited for."""
+    gate = await _gate(transaction, command.step_run_id)
+    _authorize(transaction, principal, gate)
+    row, ledger = await locked_step(transaction, command.step_run_id)
+    gate = await _gate(transaction, command.step_run_id)
+    await ledger.read_steps()
+    step = ledger.steps[row.step_key]
+    if gate is None or gate.closed_at is not None or step.status is not StepStatus.WAITING:
+        message = f"a step that is {step.status} asks nothing"
+        raise IllegalState(message, status=step.status, path=("stepRunId",))
+    value = _checked(gate, command)
+    gate.approved = command.approve is not False
+    gate.comment = command.comment
+    gate.answered_by = transaction.actor
+    gate.answered_at = gate.closed_at = func.clock_timestamp()
+    if gate.approved:
+        gate.answer = dependencies.sealer.seal(value, transaction.tenant_id)
+        ledger.move_step(StepMove(step.key, "signal_or_poll", STEP.after(step.status, "signal_or_poll")))
+    else:
+        await _reject(ledger, step, command.comment)
+    await transaction.session.flush()
+    await jobs.go_on(ledger)
+    return await job_of(transaction, ledger.job_id)
+
+
+def _authorize(transaction: Transaction, principal: Principal, gate: Gate | None) -> None:
+    """Whoever the gate names, and nobody else; where it names nobody, who has APPROVE."""
+    if gate is None or not gate.approvers:
+        authorize(transaction, principal, Permission.APPROVE)
+        return
+    if principal.actor not in gate.approvers:
+        message = "only those whom the gate names as approvers may answer it"
+        raise Forbidden(message, required=Permission.APPROVE.value)
+    authorize(transaction, principal, Permission.READ, f"gate {gate.id} as a named approver")
+
+
+async def _gate(transaction: Transaction, step_run_id: int) -> Gate | None:
+    query = select(Gate).where(Gate.tenant_id == transaction.tenant_id, Gate.step_run_id == step_run_id)
+    found = await transaction.session.execute(query.execution_options(populate_existing=True))
+    return found.scalar_one_or_none()
+
+
+def _checked(gate: Gate, command: AnswerGate) -> dict[str, Any]:
+    """What becomes the step's outputs. Raises Required or Invalid, with the path within the input."""
+    if gate.kind is GateKind.TIMER:
+        message = "nobody answers a timer"
+        raise Invalid(message, path=("stepRunId",))
+    if command.comment is not None and len(command.comment) > _LONGEST_COMMENT:
+        message = f"a comment has at most {_LONGEST_COMMENT} characters"
+        raise Invalid(message, path=("comment",))
+    if gate.kind is GateKind.APPROVAL and command.approve is None:
+        message = "an approval is answered with approve: true or false"
+        raise Required(message, path=("approve",))
+    if command.approve is False:
+        return {}
+    if gate.input_schema is None:
+        if gate.kind is GateKind.APPROVAL and command.answer is None:
+            return {"approved": True}
+        return dict(command.answer or {})
+    value, faults = apply_schema(gate.input_schema, dict(command.answer or {}), ("answer",))
+    if faults:
+        raise Invalid(faults[0].message, path=faults[0].path, diagnostics=faults)
+    return dict(value)
+
+
+async def _reject(ledger: Ledger, step: StepRow, comment: str | None) -> None:
+    message = f"rejected: {comment}" if comment else "rejected"
+    error = {"class": "POLICY", "code": "REJECTED", "message": message, "retryable": False}
+    key = {"tenant": ledger.transaction.tenant_id, "step": step.id}
+    await ledger.transaction.fetch(_BLAME, {**key, "error": dumps(error), "message": message})
+    ledger.move_step(StepMove(step.key, "rejected", STEP.after(step.status, "rejected"), StatusReason.USER))
