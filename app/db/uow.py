@@ -205,8 +205,7 @@ class Database:
     async def system(self, role: SystemRole) -> AsyncIterator[Transaction]:
         """A transaction for no tenant, under a role that may do little but for all of them."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            await session.execute(_ENTER, {"tenant": "", "role": role.value, "timeout": WRITE_TIMEOUT})
-            await session.execute(_HURRY, {"idle": _IDLE_TIMEOUT})
+            await session.execute(_ENTER_SYSTEM, {"role": role.value, "timeout": WRITE_TIMEOUT, "idle": _IDLE_TIMEOUT})
             transaction = Transaction(session, 0, f"system:{role.name.lower()}", role.name.lower())
             transaction.authorize(role.value)
             yield transaction
@@ -273,8 +272,12 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 # The machinery has statements of its own; whoever asks its transactions for a session has come to the wrong place.
 _NO_SESSION: Any = None
-_HURRY: Any = text("SELECT set_config('idle_in_transaction_session_timeout', :idle, true)")
 _ENTER: Any = text(
     "SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true),"
     " set_config('statement_timeout', :timeout, true)"
+)
+_ENTER_SYSTEM: Any = text(
+    "SELECT set_config('role', :role, true), set_config('app.tenant_id', '', true),"
+    " set_config('statement_timeout', :timeout, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )

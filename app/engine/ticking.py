@@ -16,10 +16,11 @@ from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
 # Round robin over tenants, the longest waiting first within each; a step that was rung for in vain is rung for again.
+# An index can be asked for what was before the statement began, but not for what is before a clock that goes on.
 _DUE = Statement(
     "WITH ranked AS (SELECT id, tenant_id, due_at,"
     "  row_number() OVER (PARTITION BY tenant_id ORDER BY due_at, id) AS turn"
-    "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= clock_timestamp() AND worker_id IS NULL"
+    "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= statement_timestamp() AND worker_id IS NULL"
     "    AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp()"
     "      - make_interval(secs => :again * least(power(2, greatest(dispatches - 1, 0)), 16)))"
     "    ORDER BY due_at, id LIMIT 2000) waiting),"

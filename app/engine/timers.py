@@ -18,9 +18,9 @@ from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
 
 _OVERDUE = Statement(
     "(SELECT g.tenant_id, s.job_id, g.step_run_id FROM gate g JOIN step_run s ON s.tenant_id = g.tenant_id"
-    " AND s.id = g.step_run_id WHERE g.deadline_at <= clock_timestamp() AND g.closed_at IS NULL"
+    " AND s.id = g.step_run_id WHERE g.deadline_at <= statement_timestamp() AND g.closed_at IS NULL"
     " ORDER BY g.deadline_at LIMIT 100)"
-    " UNION ALL (SELECT tenant_id, id, NULL FROM orchestration_job WHERE pause_until <= clock_timestamp()"
+    " UNION ALL (SELECT tenant_id, id, NULL FROM orchestration_job WHERE pause_until <= statement_timestamp()"
     " ORDER BY pause_until LIMIT 100)"
 )
 _CLOSE = Statement(

@@ -34,7 +34,7 @@ _Decision = decisions._Decision
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One planted bug. `caught_by`: the crash points, or the games, that are known to catch it."""
+    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or the tests of stacks."""
 
     name: str
     what: str
@@ -266,7 +266,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),
-        Mutant("closed-resource-kept", "a waiting plan works on a deleted resource", _closed_resource_kept, "random"),
+        Mutant("closed-resource-kept", "a waiting plan works on a deleted resource", _closed_resource_kept, "stacks"),
         Mutant("no-second-ring", "a doorbell is rung once only", _no_second_ring, "random"),
         Mutant("undo-forward", "effects are undone in forward order", _undo_forward, "crash"),
         Mutant("undo-only-succeeded", "a failed step is not undone", _undo_only_succeeded, "random"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from app.domain.enums import CancelMode, CancelOutcome
 from app.domain.statuses import JobStatus
 from app.providers.faults import Fault, FaultKind
 from app.services import jobs
 from tests.engine.conftest import Open
 from tests.engine.harness import Workshop, note
+from tests.engine.mutants import planted
 from tests.engine.test_rollback import ALL, FAILING
 
 
@@ -53,6 +56,11 @@ async def test_a_plan_that_waited_knows_what_it_makes_after_a_cancelled_one(work
     assert (await workshop.settle(second)).status is JobStatus.SUCCEEDED
     rows = await workshop.rows("SELECT resource_key, status FROM cloud_resource WHERE NOT is_deleted ORDER BY 1")
     assert [tuple(row) for row in rows] == [("a", "ACTIVE"), ("b", "ACTIVE")]
+
+
+async def test_a_plan_that_works_on_what_is_deleted_would_be_noticed(workshop: Workshop) -> None:
+    with planted("closed-resource-kept"), pytest.raises(AssertionError):
+        await test_a_plan_that_waited_knows_what_it_makes_after_a_cancelled_one(workshop)
 
 
 async def test_a_job_that_nobody_had_begun_leaves_no_step_due(workshop: Workshop) -> None:
