@@ -184,10 +184,17 @@ def _show(rows: list[dict[str, Any]], output: str, columns: tuple[str, ...]) -> 
     # An id that is cut off is of no use: it is what the other commands take.
     table = Table(box=None)
     for column in columns:
-        table.add_column(column, no_wrap=column == "id", overflow="fold")
+        table.add_column(column, no_wrap=column == "id" or column.endswith("At"), overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if row[column] is None else str(row[column])) for column in columns))
+        table.add_row(*(Text(_cell(column, row[column])) for column in columns))
     console.print(table, soft_wrap=not console.is_terminal, crop=console.is_terminal)
+
+
+def _cell(column: str, value: Any) -> str:
+    """What the table shows of a value; of times, which are in UTC, no more than the second."""
+    if value is None:
+        return ""
+    return str(value)[:19].replace("T", " ") if column.endswith("At") else str(value)
 
 
 def _say(text: str) -> None:
