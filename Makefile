@@ -28,7 +28,7 @@ sync: python
 up: sync
 	@exec $(RUN) windlass up $(ARGS)
 
-## make test     all tests, against real servers (ARGS="tests/domain -x")
+## make test     all tests, against real servers (ARGS="tests/domain -x"; ARGS="-m long" for those that take long)
 test: sync
 	@$(RUN) pytest $(ARGS)
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whatever_is_killed_every_job_ends_as_it_has_to() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--seed", "1", "--jobs", "6", "--settle", "30"],
