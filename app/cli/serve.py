@@ -10,7 +10,7 @@ import socket
 import sys
 from importlib import import_module
 
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 
 # A client that never reads is gone after eight seconds and costs little until then: the kernel's own buffers would keep
 # megabytes for it, and no server above can evict it.
@@ -42,13 +42,15 @@ def serve_api() -> int:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="on",
     )
+    # Settings that are missing are told before a port that is taken.
+    config.load()
     listening = listen(settings.host, settings.port)
     uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The listening socket; connections inherit its options."""
+    """The listening socket; connections inherit its options. Raises SettingsError when the address is not to be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,7 +60,12 @@ def listen(host: str, port: int) -> socket.socket:
         if option is not None:
             with contextlib.suppress(OSError):
                 listening.setsockopt(socket.IPPROTO_TCP, option, value)
-    listening.bind((host, port))
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        message = f"WINDLASS_HOST, WINDLASS_PORT: cannot listen on {host} port {port}: {error.strerror}"
+        raise SettingsError(message) from error
     listening.listen(2048)
     listening.set_inheritable(True)
     return listening

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.cli.serve import listen
 from app.settings import Settings, SettingsError
 
 
@@ -63,3 +65,10 @@ def test_a_command_without_its_settings_says_so_in_one_line(command: str) -> Non
     assert done.returncode == 2
     assert done.stderr.startswith("windlass: WINDLASS_")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_address_that_is_taken_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"):
+            listen("127.0.0.1", port)
