@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from app import clock
-from app.cli.serve import seeded
+from app.cli.serve import listen, seeded
 from app.cli.supervisor import Child, Supervisor
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.processes import ServerFailed, free_port, kept_secret
@@ -50,8 +50,13 @@ class Everything:
 
     def __init__(self, folder: Path, port: int, workers: int) -> None:
         self._given = Settings.from_environment(os.environ)
+        if workers < 1:
+            message = f"--workers: at least one is needed, not {workers}"
+            raise SettingsError(message)
         self._folder = folder
         self._port = free_port(port or None) if port == 0 else port
+        # Whoever answers there would be taken for ours.
+        listen(self._given.host, self._port).close()
         self._workers = workers
         self._supervisor = Supervisor(sys.stdout)
         self._servers: dict[str, EmbeddedPostgres | EmbeddedValkey] = {}

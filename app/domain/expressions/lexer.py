@@ -110,6 +110,9 @@ def _read_escape(text: str, position: int) -> tuple[str, int]:
     digits = text[position + 2 : position + 6]
     if following == "u" and re.fullmatch(r"[0-9a-fA-F]{4}", digits):
         code = int(digits, 16)
+        if code == 0:
+            message = f"the character U+0000 at {position} can be kept nowhere"
+            raise ExpressionError(message, position=position)
         if not 0xD800 <= code <= 0xDFFF:  # half of a surrogate pair is no character
             return chr(code), position + 6
     message = f"unknown escape at {position}; known are \\n \\t \\r \\\\ \\' \\\" \\uXXXX"

@@ -14,6 +14,10 @@ from app.domain.planning.deployment import Origin, PlanningCatalogue, RecordedRe
 from app.domain.rendering import ResourceInstance, instances
 from app.domain.values import UNKNOWN, Value
 
+MAX_RESOURCES = 5_000
+# A forEach over n that depends on another over n makes n² of them.
+MAX_DEPENDENCIES = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class RenderedResource:
@@ -41,6 +45,8 @@ def render_template(
     scope["resources"] = resources
     rendered: dict[str, RenderedResource] = {}
     replaced: set[str] = set()
+    counts: dict[str, int] = {}
+    dependencies = 0
     for key in template.graph.order():
         definition = template.resources[key]
         here = ("content", "resources", key)
@@ -50,6 +56,13 @@ def render_template(
             diagnostics.extend(_as_diagnostics(error, here))
             resources[key] = UNKNOWN
             continue
+        counts[key] = len(found)
+        dependencies += len(found) * sum(counts.get(need, 0) for need in template.graph.needs(key))
+        # Counted before they are made.
+        if len(rendered) + len(found) > MAX_RESOURCES or dependencies > MAX_DEPENDENCIES:
+            message = f"a plan has at most {MAX_RESOURCES} resources and {MAX_DEPENDENCIES} dependencies between them"
+            diagnostics.append(Diagnostic(Severity.ERROR, "LIMIT_EXCEEDED", message, here))
+            return rendered
         for instance in found:
             resource = _render(instance, scope, recorded, catalogue, diagnostics, replaced)
             if resource is None:
@@ -58,7 +71,9 @@ def render_template(
             rendered[resource.key] = resource
             if resource.difference.action is ChangeAction.REPLACE:
                 replaced.add(key)
-            _expose(resources, resource)
+            # What one faulty instance has made unknown stays so.
+            if resources.get(key) is not UNKNOWN:
+                _expose(resources, resource)
         if definition.for_each is not None:
             resources.setdefault(key, {})
     return rendered

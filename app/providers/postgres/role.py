@@ -17,6 +17,8 @@ from app.providers.postgres.server import Server, identifier, literal
 
 # pg_ is PostgreSQL's own; windlass_ is for what we keep beside a resource for a while.
 NAME: Schema = {"type": "string", "pattern": "^(?!pg_|windlass_)[A-Za-z_][A-Za-z0-9_.-]{0,62}$"}
+# Membership in a role of the server or of Windlass itself would be a way to everything that role may do.
+GROUP: Schema = {"type": "string", "minLength": 1, "pattern": "^(?!pg_|windlass(?:_|$))"}
 FLAGS = {"login": "LOGIN", "createdb": "CREATEDB", "inherit": "INHERIT"}
 
 _FIND = """
@@ -53,7 +55,7 @@ class RoleType(ResourceType):
             "createdb": {"type": "boolean", "default": False},
             "inherit": {"type": "boolean", "default": True},
             "validUntil": {"type": "string", "format": "date-time", "description": "when the password expires"},
-            "memberOf": {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "default": []},
+            "memberOf": {"type": "array", "items": GROUP, "uniqueItems": True, "default": []},
         },
     }
     outputs_schema: ClassVar[Schema] = {
