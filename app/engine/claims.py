@@ -230,7 +230,9 @@ class Claimer:
                 if work.prior is None:
                     message = f"'{work.resource_key}' does not exist, so there is nothing to {spec['action']}"
                     return work, Failed(ErrorClass.PERMANENT, "NOT_FOUND", message)
-                inputs = embedded.render(spec.get("inputs") or {}, scope)
+                rendered = embedded.render(spec.get("inputs") or {}, scope)
+                inputs, faults = self.registry.check_action(spec["type"], spec["action"], rendered)
+                _refuse(faults)
                 return replace(work, inputs=inputs, action=ChangeAction.RUN), None
             case OperationKind.RUN:
                 inputs, faults = self.registry.check_task(

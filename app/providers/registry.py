@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from app.domain.diffing import Difference
 from app.domain.enums import Reversibility
 from app.domain.errors import Diagnostic, UnknownReference
+from app.domain.schemas import apply_schema
 from app.domain.values import Value
 from app.providers.base import Provider, ResourceType, TaskType
 from app.providers.core.provider import CoreProvider
@@ -158,6 +159,14 @@ class Registry:
     def check_task(self, name: str, inputs: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
         """The inputs of a task with defaults filled in, and their faults."""
         return self.task(name).check(inputs)
+
+    def check_action(self, type_name: str, action: str, inputs: Mapping[str, Any]) -> tuple[Value, list[Diagnostic]]:
+        """The inputs of a resource's action with defaults filled in, and their faults.
+
+        More than is asked for is no fault: all that a backup gives may be handed to the restoration.
+        """
+        value, faults = apply_schema(self.resource(type_name).actions[action].input_schema, dict(inputs))
+        return value, [fault for fault in faults if fault.code != "UNKNOWN_PROPERTY"]
 
 
 def installed(allowed: Sequence[str]) -> list[Provider]:

@@ -181,3 +181,11 @@ async def test_a_session_that_cannot_be_opened_is_not_kept() -> None:
             async with sessions.session("a", "counting", "main", {"name": "bad"}):
                 pass
     assert len(sessions) == 0
+
+
+def test_the_inputs_of_an_action_are_checked_but_may_be_more_than_it_needs() -> None:
+    registry = Registry.default()
+    _, faults = registry.check_action("postgres.database", "migrate", {"nope": 1})
+    assert [(fault.code, fault.path) for fault in faults] == [("REQUIRED", ("connection",))]
+    given = {"uri": "file:///x", "sha256": "0" * 64, "size": 7}
+    assert registry.check_action("postgres.database", "restore", given) == (given, [])

@@ -131,7 +131,8 @@ def _content(properties: JsonObject, mark: JsonObject) -> JsonObject:
     return {
         "name": properties["name"],
         "text": properties.get("text", ""),
-        "size": properties.get("size", 1),
+        # JSON knows no difference between 1 and 1.0.
+        "size": int(properties.get("size", 1)),
         "mark": mark,
     }
 
