@@ -25,10 +25,13 @@ def statement(stream: Stream, *, before: str = "", assignments: str = "", return
     """
     # An event fills one number, a batch of lines one for each line; `span` says how many.
     return Statement(
-        f"WITH {before} head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total{assignments}"  # noqa: S608
-        " WHERE tenant_id = :tenant AND id = :id RETURNING event_seq - :total AS start),"
-        " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, kind, actor, correlation_id, data)"
-        f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, e.kind, :actor, :correlation, e.data::jsonb"
+        f"WITH {before} head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total,"  # noqa: S608
+        # The place in the tenant's feed (app.db.feed): never below what this stream has had.
+        f" feed = greatest(feed, pg_current_xact_id()::text::bigint){assignments}"
+        " WHERE tenant_id = :tenant AND id = :id RETURNING event_seq - :total AS start, feed),"
+        " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
+        f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, head.feed, e.kind, :actor, :correlation,"
+        " e.data::jsonb"
         " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data)),"
         " lines AS (INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
         " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"

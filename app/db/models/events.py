@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, String, func
+from sqlalchemy import BigInteger, Index, Integer, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base, one_of, within_tenant
@@ -16,12 +16,17 @@ class EventLog(Base):
     """One fact, written in the transaction that made it true. Gapless per stream together with `JobLog`."""
 
     __tablename__ = "event_log"
-    __table_args__ = (Index("idx_event_log_at", "tenant_id", "at"),)
+    __table_args__ = (
+        Index("idx_event_log_feed", "tenant_id", "feed", "stream", "stream_id", "seq"),
+        Index("idx_event_log_at", "at", postgresql_using="brin"),
+    )
 
     tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     stream: Mapped[Stream] = one_of(Stream, "stream", primary_key=True)
     stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # The place in the tenant's feed: app.db.feed.
+    feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     kind: Mapped[str] = mapped_column(String(60))
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     actor: Mapped[str | None] = mapped_column(String(120))

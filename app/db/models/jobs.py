@@ -71,6 +71,7 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     pause_until: Mapped[datetime | None]
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # How many times a lost worker's work was taken over.
     recoveries: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     retry_count: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))

@@ -125,6 +125,7 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     active_job_id: Mapped[int | None] = mapped_column(BigInteger)
     last_job_id: Mapped[int | None] = mapped_column(BigInteger)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # When its schedule says; `fire_at` is when the tick looks, which jitter makes later.
     scheduled_at: Mapped[datetime | None]
     fire_at: Mapped[datetime | None]
