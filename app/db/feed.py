@@ -26,7 +26,7 @@ _LAST = 2**63 - 1
 _VERSION = "f1"
 
 _READ = Statement(
-    "SELECT feed, stream, stream_id, seq, kind, at, actor, correlation_id, data FROM event_log"
+    "SELECT feed, stream, stream_id, seq, kind, at, actor, correlation_id, data FROM event_log"  # noqa: S608
     " WHERE tenant_id = :tenant AND (feed, stream, stream_id, seq) > (:feed, :stream, :stream_id, :seq)"
     f" AND feed < {HORIZON} ORDER BY feed, stream, stream_id, seq LIMIT :limit"
 )

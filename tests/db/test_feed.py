@@ -84,7 +84,7 @@ async def test_whoever_begins_at_the_head_gets_what_was_being_written_then(acme:
 
 async def test_pages_of_a_moving_feed_add_up_to_what_was_written(acme: Access) -> None:
     jobs = await _jobs(acme, 3)
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     seen: list[FedEvent] = []
 
     async def write(name: int) -> None:
