@@ -27,6 +27,7 @@ class StepRow:
     strategy: FailureStrategy | None
     ignore: bool
     gate: bool = False
+    checkpoint: str | None = None
 
     def view(self) -> StepView:
         return StepView(
@@ -39,6 +40,7 @@ class StepRow:
             strategy=self.strategy,
             ignore=self.ignore,
             gate=self.gate,
+            checkpoint=self.checkpoint,
         )
 
 
@@ -57,4 +59,5 @@ def step_row(row: Row) -> StepRow:
         strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
         ignore=bool(row["ignore"]),
         gate=row["gate"],
+        checkpoint=row["checkpoint"],
     )

@@ -132,6 +132,18 @@ class Deployment:
         """Whether carrying it out would change nothing and run nothing."""
         return all(change.action is ChangeAction.NO_CHANGE for change in self.changes)
 
+    @property
+    def indivisible(self) -> tuple[str, ...]:
+        """The steps that keep something until the job has succeeded: a rollback of a part would leave that."""
+        replaced = {
+            change.key for change in self.changes if change.action is ChangeAction.REPLACE and not change.downtime
+        }
+        return tuple(
+            step.key
+            for step in self.steps
+            if step.key in replaced or step.type in (StepType.RESOURCE_RESTORE, StepType.RESOURCE_MIGRATE)
+        )
+
     def preview(self) -> dict[str, Any]:
         """The preview as stored and shown: no secret and no unknown in it, only marks for them."""
         changes = [_change_document(change) for change in self.changes]

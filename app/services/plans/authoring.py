@@ -260,9 +260,6 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     faults.extend(_schedule_faults(command.type, command.schedule))
     later = (_approvals_fault(command.configuration), _pause_fault(command.configuration))
     faults.extend(fault for fault in later if fault is not None)
-    if command.rollback_scope is not RollbackScope.JOB:
-        message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
-        faults.append(Invalid(message, path=("rollbackScope",)))
     if command.valid_until is not None and command.valid_until <= clock.utc_now():
         faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
     return faults
