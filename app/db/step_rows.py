@@ -28,6 +28,7 @@ class StepRow:
     ignore: bool
     gate: bool = False
     checkpoint: str | None = None
+    verifies: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -41,6 +42,7 @@ class StepRow:
             ignore=self.ignore,
             gate=self.gate,
             checkpoint=self.checkpoint,
+            verifies=self.verifies,
         )
 
 
@@ -60,4 +62,5 @@ def step_row(row: Row) -> StepRow:
         ignore=bool(row["ignore"]),
         gate=row["gate"],
         checkpoint=row["checkpoint"],
+        verifies=row["verifies"],
     )

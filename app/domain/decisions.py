@@ -34,7 +34,8 @@ class StepView:
     """What a decision needs to know of one step.
 
     `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
-    `checkpoint`: the workflow step that is a checkpoint and that this step is of.
+    `checkpoint`: the workflow step that is a checkpoint and that this step is of. `verifies`: it changes nothing, and
+    looks whether what was changed holds.
     """
 
     key: str
@@ -47,6 +48,7 @@ class StepView:
     ignore: bool = False
     gate: bool = False
     checkpoint: str | None = None
+    verifies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class _Decision:
         failed = self._failures()
         strategies = {self._strategy(step) for step in failed}
         if FailureStrategy.ROLLBACK in strategies or FailureStrategy.HALT in strategies:
-            self._stop(failed[0].key, undo=FailureStrategy.ROLLBACK in strategies)
+            self._stop(failed[0], undo=FailureStrategy.ROLLBACK in strategies)
             return
         self._unblock({step.key for step in failed})
         undecided = next((step.key for step in failed if self._strategy(step) is FailureStrategy.PAUSE), None)
@@ -156,11 +158,14 @@ class _Decision:
             return FailureStrategy.CONTINUE
         return step.strategy or self.job.strategy
 
-    def _stop(self, culprit: str, *, undo: bool) -> None:
-        self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit)
-        if self._is_quiet():
-            event = "failed_rollback" if undo else "failed_halt"
-            self._move_job(event, StatusReason.STEP_FAILED, culprit)
+    def _stop(self, culprit: StepView, *, undo: bool) -> None:
+        self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit.key)
+        if not self._is_quiet():
+            return
+        if undo and culprit.verifies:
+            self._move_job("verification_failed", StatusReason.VERIFICATION_FAILED, culprit.key)
+        else:
+            self._move_job("failed_rollback" if undo else "failed_halt", StatusReason.STEP_FAILED, culprit.key)
 
     def _advance(self, failed: set[str]) -> None:
         """Start what may start; block what never will."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.domain.definitions.workflow import WorkflowDefinition
     from app.domain.diffing import Difference, PropertyChange
     from app.domain.graph import DependencyGraph
+    from app.domain.verification import Verification
 
 
 class PlanningCatalogue(Catalogue, Protocol):
@@ -71,6 +72,7 @@ class PlanningInput:
     workflow: WorkflowDefinition | None = None
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recorded: tuple[RecordedResource, ...] = ()
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.domain.errors import ApprovalRequired, DomainError, Invalid
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
+from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
@@ -42,6 +43,7 @@ async def work_out(
             workflow_id=plan.workflow_id,
             template_revision_id=plan.template_revision_id,
             parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
+            verification=verification_of(plan.configuration),
         ),
         dependencies,
     )
