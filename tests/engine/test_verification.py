@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.enums import FailureStrategy, PlanType
-from app.domain.errors import Several
+from app.domain.errors import DomainError, Several
 from app.domain.statuses import JobStatus, PlanStatus
 from app.services import plans
 from app.services.plans import CreatePlan
@@ -107,7 +107,7 @@ async def test_what_makes_no_sense_is_refused(
     workshop: Workshop, verification: Any, path: tuple[str, ...], message: str
 ) -> None:
     template = await workshop.template({"resources": {"a": note("a")}})
-    with pytest.raises(Exception, match=message) as refused:
+    with pytest.raises(DomainError, match=message) as refused:
         await _submit(workshop, template, verification)
     faults = refused.value.errors if isinstance(refused.value, Several) else [refused.value]
     assert [fault.path for fault in faults] == [("configuration", "verification", *path)]
