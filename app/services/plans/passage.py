@@ -44,6 +44,7 @@ async def work_out(
             template_revision_id=plan.template_revision_id,
             parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
             verification=verification_of(plan.configuration),
+            target=None if plan.target is None else dependencies.sealer.open(plan.target, transaction.tenant_id),
         ),
         dependencies,
     )
