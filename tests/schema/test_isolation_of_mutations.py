@@ -26,6 +26,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "cancelPlan": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),
     "rollbackPlan": (None, {}),
+    "createRollbackPlan": (None, {}),
     "deletePlan": (None, {}),
     "cancelJob": (None, {"mode": "FORCE"}),
     "continueRollback": (None, {"resolutions": []}),

@@ -211,7 +211,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.APPROVE: {"reviewPlan", "answerGate"},
     Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
-    Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
+    Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback"},
     Permission.DELETE: {
         "deletePlan", "deleteResourceTemplate", "deleteWorkflow", "deleteWorkflowStep", "deleteOrchestrationJob",
         "detachCloudResource",
