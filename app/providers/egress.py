@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from app.domain.addresses import Address, Allowed, refusal
+from app.settings import Settings, SettingsError
 
 DEADLINE_SECONDS = 10.0
 URL_LIMIT = 2000
@@ -55,7 +56,7 @@ class Reply:
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """All addresses of a name. Raises OSError when it has none."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ipaddress.ip_address(entry[4][0].partition("%")[0]) for entry in found))
+    return list(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class Egress:
     """The rule: https on its own port to public addresses; what `allowed` names may be anything."""
 
     allowed: Allowed = field(default_factory=Allowed)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Egress:
+        """The rule with what the installation allows beside it. Raises SettingsError."""
+        try:
+            return cls(Allowed.parse(settings.webhook_allowed_targets))
+        except ValueError as error:
+            message = f"WINDLASS_WEBHOOK_ALLOWED_TARGETS: {error}"
+            raise SettingsError(message) from error
 
     def check(self, url: str) -> None:
         """Raises EgressRefused for a URL that may not be reached, as far as can be said without its addresses."""

@@ -20,7 +20,7 @@ from app.db.uow import Transaction
 from app.db.webhooks import ASKED_LIMIT
 from app.domain.enums import Permission
 from app.domain.errors import Conflict, DomainError, IllegalState, Invalid, NotFound, QuotaExceeded, UnknownReference
-from app.domain.events import EventKind
+from app.domain.events import EventKind, Stream
 from app.domain.values import Secret
 from app.domain.webhooks import (
     PING,
@@ -206,6 +206,9 @@ async def replay(transaction: Transaction, principal: Principal, command: Replay
         raise Invalid(message, path=("after",))
     if command.after is not None:
         place = Position.decode(command.after)
+        if place.stream not in ("", *Stream):
+            message = "this is no cursor of a tenant's feed"
+            raise Invalid(message, path=("after",))
     else:
         place = await feed.since(transaction, command.start or clock.utc_now())
     _place(endpoint, place)
