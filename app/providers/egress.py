@@ -28,6 +28,7 @@ EXCERPT_CHARACTERS = 1000
 _EXCERPT_BYTES = 4096
 # A receiver that has said yes is not waited for much longer.
 _BODY_SECONDS = 2.0
+_LEAVE_SECONDS = 0.1
 _KEPT_SECONDS = 5.0
 _ADDRESSES = 4
 _CONNECT_SECONDS = 3.0
@@ -157,7 +158,8 @@ class Poster:
         self._egress.check(url)
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._post(_parse(url), headers, body)
+                ends = asyncio.get_running_loop().time() + self._deadline
+                return await self._post(_parse(url), headers, body, ends)
         except TimeoutError as error:
             message = f"no answer within {self._deadline:g} s"
             raise Unreachable(message) from error
@@ -166,7 +168,7 @@ class Poster:
             message = f"{type(error).__name__}: {error}"[:300]
             raise Unreachable(message) from error
 
-    async def _post(self, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _post(self, url: httpx.URL, headers: Mapping[str, str], body: bytes, ends: float) -> Reply:
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         listed = [
             (b"host", url.netloc),
@@ -176,15 +178,16 @@ class Poster:
             *((name.encode(), value.encode()) for name, value in headers.items()),
         ]
         async with self._pool.stream("POST", target, headers=listed, content=body) as response:
-            excerpt = await _excerpt(response)
+            excerpt = await _excerpt(response, ends)
             return Reply(response.status, excerpt, _retry_after(response.headers))
 
 
-async def _excerpt(response: httpcore.Response) -> str:
+async def _excerpt(response: httpcore.Response, ends: float) -> str:
     """The beginning of the body. One that does not come is no reason to say that nothing was answered."""
     found = b""
+    until = min(asyncio.get_running_loop().time() + _BODY_SECONDS, ends - _LEAVE_SECONDS)
     with contextlib.suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout_at(until):
             async for chunk in response.aiter_stream():
                 found += chunk
                 if len(found) >= _EXCERPT_BYTES:
