@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 import typing
@@ -32,6 +33,8 @@ _LEAVE_SECONDS = 0.1
 _KEPT_SECONDS = 5.0
 _ADDRESSES = 4
 _CONNECT_SECONDS = 3.0
+# A name or an address; what else a parser makes of a text is no server.
+_HOST = re.compile(rb"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+")
 _PORTS = {"https": 443, "http": 80}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
@@ -211,7 +214,7 @@ def _parse(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError) as error:
         message = "this is no URL"
         raise EgressRefused(message) from error
-    if parts.scheme not in _PORTS or not parts.host:
+    if parts.scheme not in _PORTS or not _HOST.fullmatch(parts.raw_host):
         message = "this is no URL of a web server"
         raise EgressRefused(message)
     if parts.userinfo or parts.fragment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -97,13 +97,6 @@ class Desk:
 
     async def leases_run_out(self) -> None:
         await run(self.url, "UPDATE webhook_endpoint SET lease_until = now()")
-
-    async def once(self, action: Callable[[], Awaitable[bool]], condition: Callable[[], bool]) -> None:
-        """Try until `condition` holds."""
-        async with asyncio.timeout(_PATIENCE):
-            while not condition():
-                await action()
-                await asyncio.sleep(0.005)
 
 
 @dataclass(frozen=True, slots=True)

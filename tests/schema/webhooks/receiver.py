@@ -60,6 +60,7 @@ class Receiver:
     port: int = 0
     script: deque[Answer] = field(default_factory=deque)
     received: list[Received] = field(default_factory=list)
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
@@ -69,6 +70,13 @@ class Receiver:
     def seqs(self) -> list[int]:
         """The numbers of the events that came, in the order in which they came."""
         return [each.message["seq"] for each in self.received]
+
+    async def came(self, count: int, seconds: float = 30) -> None:
+        """Wait for so many requests in all."""
+        async with asyncio.timeout(seconds):
+            while len(self.received) < count:
+                self._bell.clear()
+                await self._bell.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -83,6 +91,7 @@ class Receiver:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.received.append(Received(head[0].split()[1], headers, body))
+        self._bell.set()
         answer = self.script.popleft() if self.script else OK
         if answer.hangs:
             await asyncio.Event().wait()

@@ -268,7 +268,7 @@ async def test_a_replay_while_something_is_being_sent_stands(desk: Desk) -> None
     deliverer = desk.deliverer()
     desk.receiver.script.extend([Answer(), Answer(after=answer)])
     turn = asyncio.create_task(desk.settle(deliverer, lambda: len(desk.receiver.received) >= 5))
-    await desk.once(lambda: asyncio.sleep(0, True), lambda: len(desk.receiver.received) == 2)
+    await desk.receiver.came(2)
     await done(desk.api, "replayWebhook", id=hook.id, after=start)
     answer.set()
     await turn
