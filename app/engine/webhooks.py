@@ -130,7 +130,7 @@ class Deliverer:
         stop = asyncio.create_task(stopping.wait())
         under_way: set[asyncio.Task[None]] = set()
         while not stop.done():
-            held = await self._lease() if len(under_way) < self.turns else None
+            held = await self._lease_patiently() if len(under_way) < self.turns else None
             if held is not None:
                 under_way.add(asyncio.create_task(self._take_turn(held)))
                 continue
@@ -143,8 +143,7 @@ class Deliverer:
 
     async def deliver_next(self) -> bool:
         """Give one endpoint its turn. Returns False when none has anything to be told."""
-        async with self.database.system(SystemRole.TICK) as transaction:
-            held = await webhooks.lease(transaction, self.lease_seconds)
+        held = await self._lease()
         if held is not None:
             await Turn(self, held).take()
         return held is not None
@@ -156,9 +155,12 @@ class Deliverer:
         )
 
     async def _lease(self) -> Lease | None:
+        async with self.database.system(SystemRole.TICK) as transaction:
+            return await webhooks.lease(transaction, self.lease_seconds)
+
+    async def _lease_patiently(self) -> Lease | None:
         try:
-            async with self.database.system(SystemRole.TICK) as transaction:
-                return await webhooks.lease(transaction, self.lease_seconds)
+            return await self._lease()
         except Exception:  # asked again in a moment
             _logger.warning("webhooks wait for the database", exc_info=True)
             return None

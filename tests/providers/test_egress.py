@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpcore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -80,7 +81,7 @@ async def test_no_dress_of_an_inner_address_is_reached(host: str, monkeypatch: p
 
     async with poster() as sender:
         # A stub that cannot leave: were the guard to fail, nothing would be dialled.
-        monkeypatch.setattr(sender._pool._network_backend._inner, "connect_tcp", dial)
+        monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", dial)
         with pytest.raises((EgressRefused, Unreachable)) as refused:
             await sender.post(f"https://{host}/", {}, b"")
     assert "a connection was made" not in str(refused.value)
