@@ -47,7 +47,7 @@ _ASKED = Statement(
     " WHERE tenant_id = :tenant AND endpoint_id = :id AND status = 'PENDING' ORDER BY id LIMIT :limit"
 )
 _LOCK = Statement(
-    "SELECT status, failures, feed, feed_stream, feed_stream_id, feed_seq, version, fence, is_deleted,"
+    "SELECT status, failures, feed, feed_stream, feed_stream_id, feed_seq, version, fence,"
     " extract(epoch FROM clock_timestamp() - coalesce(failing_since, clock_timestamp()))::float8 AS failing_seconds"
     " FROM webhook_endpoint WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
@@ -185,7 +185,7 @@ async def record(
             "attempt": standing.failures + 1,
         },
     )
-    if row["fence"] != held.fence or row["is_deleted"] or _position(row) != told.since:
+    if row["fence"] != held.fence or _position(row) != told.since:
         return False
     verdict = judge(standing, outcome, random)
     place = told.position if outcome.delivered else told.since

@@ -140,6 +140,25 @@ async def test_a_deleted_webhook_is_told_nothing_more(desk: Desk) -> None:
     assert desk.receiver.seqs == [1]
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["event", "ping"])
+async def test_a_url_that_is_changed_meanwhile_is_where_the_next_goes(desk: Desk, asked: bool) -> None:
+    job, hook, moved = await desk.job(), await desk.create(), await desk.another_receiver()
+    if asked:
+        await done(desk.api, "testWebhook", id=hook.id)
+    await desk.happen(job, 3)
+    answer = asyncio.Event()
+    desk.receiver.script.append(Answer(after=answer))
+    deliverer = desk.deliverer()
+    turn = asyncio.create_task(desk.settle(deliverer, lambda: len(moved.received) >= (3 if asked else 2)))
+    await desk.receiver.came(1)
+    seen = await desk.look(hook)
+    await done(desk.api, "updateWebhook", id=hook.id, expectedVersion=seen["version"], url=moved.url)
+    answer.set()
+    await turn
+    assert len(desk.receiver.received) == 1
+    assert moved.seqs == ([1, 2, 3] if asked else [2, 3])
+
+
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """`windlass webhooks`, as it is."""
