@@ -10,6 +10,7 @@ import base64
 import os
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -57,6 +58,8 @@ async def _run(services: Services) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    # Names are looked up in threads, and one that takes long keeps its thread: no other sender shall wait for it.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * TURNS))
     # Made now, and not while the first event waits for it.
     event_schema()
     poster = Poster(services.egress, connections=TURNS)

@@ -92,6 +92,29 @@ async def test_many_senders_send_each_event_once_and_in_order(desk: Desk) -> Non
     assert row["attempts"] == 180
 
 
+async def test_who_hangs_keeps_nobody_else_waiting(desk: Desk) -> None:
+    job, other = await desk.job(), await desk.another_receiver()
+    await desk.create()
+    await desk.create(receiver=other)
+    never, stopping = asyncio.Event(), asyncio.Event()
+    desk.receiver.script.append(Answer(after=never))
+    patient = desk.deliverer()
+    patient.sender.poster._deadline = 30.0
+    running = asyncio.create_task(patient.run(stopping))
+    await desk.happen(job, 5)
+    await asyncio.gather(other.came(5), desk.receiver.came(1))
+    await desk.happen(job, 5)
+    await other.came(10)
+    assert (desk.receiver.seqs, other.seqs) == ([1], list(range(1, 11)))
+    # What is under way when it is told to stop is finished.
+    stopping.set()
+    never.set()
+    await running
+    assert desk.receiver.seqs == list(range(1, len(desk.receiver.seqs) + 1))
+    (row,) = await fetch(desk.url, "SELECT count(*) AS failed FROM webhook_delivery WHERE status <> 'DELIVERED'")
+    assert row["failed"] == 0
+
+
 async def test_a_sender_that_was_held_still_moves_nothing_back(desk: Desk) -> None:
     job, hook = await desk.job(), await desk.create()
     await desk.happen(job, 3)
