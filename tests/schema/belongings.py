@@ -80,18 +80,10 @@ async def belongings(access: Access, word: str) -> Owned:
             tenant_id=access.tenant_id, name=f"{word}-connection", provider="postgres", config=told
         )
     )
-    webhook = await rows.add(
-        models.WebhookEndpoint(
-            tenant_id=access.tenant_id, name=f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told,
-            selection=word, last_error=word, feed=0, feed_stream="", feed_stream_id=0, feed_seq=0,
-        )
-    )  # fmt: skip
-    delivery = await rows.add(
-        models.WebhookDelivery(
-            tenant_id=access.tenant_id, endpoint_id=webhook.id, source="PING", type=word, message_id=word,
-            status="FAILED", error=word, answer=word,
-        )
-    )  # fmt: skip
+    webhook = await rows.webhook(
+        f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told, selection=word, last_error=word
+    )
+    delivery = await rows.delivery(webhook, type=word, message_id=word, error=word, answer=word)
     async with rows.write() as transaction:
         session = transaction.session
         stored = await session.get_one(models.DeploymentPlan, plan.id)
