@@ -173,7 +173,7 @@ class Recorder:
             await ledger.read_steps()
 
     async def _record_resource(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
-        if work.resource_id is None or work.operation is OperationKind.RETIRE:
+        if work.resource_id is None or work.operation in (OperationKind.RETIRE, OperationKind.VERIFY):
             return
         if isinstance(outcome, Succeeded | Undone):
             await self._record_aim(ledger, work, outcome)

@@ -17,6 +17,7 @@ from app.domain.errors import IllegalState, NotFound
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import Value
+from app.domain.verification import Verification
 from app.services.dependencies import Dependencies
 
 _SETTLED = frozenset({ResourceStatus.ACTIVE})
@@ -33,6 +34,7 @@ class Intention:
     workflow_id: int | None
     template_revision_id: int | None
     parameters: Mapping[str, Value]
+    verification: Verification | None = None
 
 
 async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
@@ -129,5 +131,6 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             workflow=workflow,
             parameters=intention.parameters,
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
+            verification=intention.verification,
         )
     )

@@ -118,6 +118,10 @@ class RollbackPlanInput:
     idempotency_key: str
     plan_id: strawberry.ID
     scope: RollbackScope = RollbackScope.JOB
+    to_checkpoint: str | None = strawberry.field(
+        default=None,
+        description="With TO_CHECKPOINT: the key of the step to go back to; the last one passed otherwise.",
+    )
 
 
 @strawberry.type
@@ -228,7 +232,7 @@ class PlanMutations:
     @described("Undoes the last job of a plan that failed, in a new job, or that of a paused plan, in the same one.")
     async def rollback_plan(self, info: Info, input: RollbackPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            command = plans.RollbackPlan(number_in(input.plan_id, _PLAN), input.scope)
+            command = plans.RollbackPlan(number_in(input.plan_id, _PLAN), input.scope, input.to_checkpoint)
             job = await plans.rollback(transaction, info.context.principal, command, info.context.dependencies)
             return {"job": job.id, "plan": job.plan_id}
 
