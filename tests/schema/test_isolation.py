@@ -33,6 +33,7 @@ ONE = {
     "deploymentPlan": "DeploymentPlan",
     "orchestrationJob": "OrchestrationJob",
     "cloudResource": "CloudResource",
+    "webhook": "Webhook",
 }
 LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args)
 # Characters of a document: about half of what its limit on tokens leaves room for.
