@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ class Intention:
     verification: Verification | None = None
     # Stored and opened; app.domain.planning.restoring gives its shape.
     target: Mapping[str, Any] | None = None
+    # The content of a template that no revision has yet.
+    content: Mapping[str, Any] | None = None
 
 
 async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
@@ -121,10 +124,14 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
     if intention.template_revision_id is not None:
         revision = await revision_of(session, tenant_id, intention.template_revision_id)
         template = parse_template(revision.content, dependencies.catalogue)
+    elif intention.content is not None:
+        template = parse_template(intention.content, dependencies.catalogue, path=("content",))
     if intention.workflow_id is not None:
         row = await workflow_of(session, tenant_id, intention.workflow_id)
         workflow = parse_workflow(row.definition, dependencies.catalogue)
-    return plan(
+    # A large plan takes its time, and others shall have theirs meanwhile.
+    return await asyncio.to_thread(
+        plan,
         PlanningInput(
             catalogue=dependencies.catalogue,
             stack=intention.stack,
@@ -136,5 +143,5 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
             target=None if intention.target is None else Target.of(intention.target),
-        )
+        ),
     )
