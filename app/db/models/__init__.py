@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.db.models.base import Base
+from app.db.models.conditions import ConditionEvaluation
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -18,6 +19,7 @@ __all__ = [
     "Approval",
     "Base",
     "CloudResource",
+    "ConditionEvaluation",
     "DeploymentPlan",
     "EventLog",
     "Gate",
