@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.db.models.base import Base
-from app.db.models.conditions import ConditionEvaluation
+from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -29,6 +29,8 @@ __all__ = [
     "Outbox",
     "PlanFiring",
     "PlanResource",
+    "PlanSignal",
+    "PlanWatch",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
@@ -39,6 +41,7 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "User",
+    "WatchCursor",
     "Worker",
     "Workflow",
     "WorkflowStep",
