@@ -28,7 +28,8 @@ async def keep_ticking(
 ) -> None:
     """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out.
 
-    What the tick finds due on a schedule or a condition is seen to here: the engine carries jobs, and making one is a service.
+    What the tick finds due on a schedule, or a condition, is seen to here: the engine carries jobs, and making one is a
+    service.
     """
     while True:
         try:

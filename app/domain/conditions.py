@@ -23,7 +23,7 @@ import orjson
 
 from app.domain.durations import parse_duration
 from app.domain.errors import DomainError, Invalid, LimitExceeded, Required, Several, TypeMismatch, UnknownReference
-from app.domain.expressions import Expression, ExpressionError, Reference, embedded, evaluate
+from app.domain.expressions import Expression, ExpressionError, Reference, embedded, evaluate, parse
 from app.domain.naming import hint, nearest
 from app.domain.values import Value
 
@@ -261,7 +261,7 @@ class _Reader:
 
     def when(self) -> Expression:
         text, path = self.document.get("when"), (*_PATH, "when")
-        nothing = embedded.parse("false")
+        nothing = parse("false")
         if text is None:
             self.faults.append(Required("a condition says 'when' it is true", path=path))
             return nothing

@@ -124,7 +124,7 @@ async def proceed(
     """What a READY plan does by itself: begin, or wait for its time or its condition; a MANUAL one stays."""
     if plan.plan_type is PlanType.IMMEDIATE:
         await start(transaction, asker, plan, deployment, dependencies)
-    else:
+    elif plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         await _arm(transaction, plan)
 
 
@@ -133,8 +133,6 @@ async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
     if plan.plan_type is PlanType.CONDITIONAL:
         await launching.move_plan(transaction, plan, "arm_condition")
         await watches.begin(transaction, plan.id, Condition.of(plan.condition).subjects(plan.stack))
-        return
-    if plan.plan_type is not PlanType.SCHEDULED:
         return
     schedule = Schedule.of(plan.schedule or {})
     set_clock(plan, schedule, schedule.at or schedule.after(clock.utc_now()))

@@ -53,8 +53,19 @@ class DueWatch:
 async def notice(database: Database, tenant_id: int) -> bool:
     """Mark the plans that read what the tenant's feed has to tell. Returns whether there was something new.
 
-    The marks and the place up to which the feed was read are one transaction: nothing is told twice or never.
+    The marks and the place up to which the feed was read are one transaction: nothing is passed over. A fault of ours
+    is logged; it keeps no other tenant from its news.
     """
+    try:
+        return await _notice(database, tenant_id)
+    except DATABASE_AWAY:
+        raise
+    except Exception:
+        _logger.exception("a tenant's news could not be gone through", tenant_id=tenant_id)
+        return False
+
+
+async def _notice(database: Database, tenant_id: int) -> bool:
     async with database.write(tenant_id, actor=_ACTOR, correlation_id=f"feed-{tenant_id}") as transaction:
         transaction.authorize("the clock tells who waits that something has happened")
         place = await watches.take_cursor(transaction)
@@ -86,7 +97,7 @@ async def _mark(transaction: Transaction, news: Iterable[FedEvent]) -> None:
         for plan_id, name, parent in found:
             if plan_id in plans:
                 subjects.add(conditions.subject(Root.PLANS, name))
-                parents |= {parent} - {None}
+                parents |= set() if parent is None else {parent}
             # The plan takes what its job goes through in the same transaction, and names its last job.
             subjects.add(conditions.subject(Root.JOBS, name))
     if changed:
@@ -180,8 +191,8 @@ async def _evaluate(
             decision = replace(decision, due=now)
             ran = child.id
     elif decision.act is Act.FIRE:
-        await _run(transaction, clockwork, plan, dependencies)
-        ran = plan.id
+        reason = await _run(transaction, clockwork, plan, dependencies)
+        ran = plan.id if reason is None else None
     await record_evaluation(
         transaction,
         plan.id,
@@ -192,7 +203,7 @@ async def _evaluate(
         ran,
         message=message,
     )
-    if ran == plan.id:
+    if decision.act is Act.FIRE and condition.fire is FireMode.ONCE:
         # It may wait again already, when it had to be worked out anew; then its watch has begun anew, too.
         await _is_waiting(transaction, plan)
         return
@@ -217,24 +228,25 @@ def _said(decision: Decision, verdict: Verdict) -> str | None:
 
 async def _run(
     transaction: Transaction, clockwork: Clockwork, plan: DeploymentPlan, dependencies: Dependencies
-) -> None:
-    """Run the plan itself, unless it has to be looked at again first, or there is nothing left to do."""
+) -> StatusReason | None:
+    """Run the plan itself. Returns why it did not, where it has to be looked at again first, or has nothing to do."""
     try:
         deployment = await passage.work_out(transaction, clockwork, plan, dependencies)
     except DomainError:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
-        return
+        return StatusReason.PREVIEW_STALE
     if deployment.is_empty:
         passage.keep_preview(plan, deployment)
         await launching.move_plan(transaction, plan, "preview_stale", StatusReason.PREVIEW_STALE)
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
-        return
+        return StatusReason.NO_CHANGES
     if not await councils.is_agreed_to(transaction, plan, deployment.preview()["hash"]):
         await passage.revalidate(transaction, clockwork, plan, dependencies)
-        return
+        return StatusReason.APPROVAL_PENDING
     passage.keep_preview(plan, deployment)
     await passage.start(transaction, clockwork, plan, deployment, dependencies, "condition_met")
+    return None
 
 
 async def _is_busy(transaction: Transaction, plan: DeploymentPlan) -> bool:
