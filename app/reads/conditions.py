@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, String, func, literal, select, true, tuple_
+from sqlalchemy import ARRAY, String, column, func, literal, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -56,12 +56,13 @@ async def _newest_plans(
     """By name: the newest plan that has it, and its last job. Runs of a recurring plan have its name, too."""
     if not names:
         return {}
-    asked = func.unnest(literal(list(dict.fromkeys(names)), ARRAY(String)), type_=String).column_valued("asked_name")
+    given = literal(list(dict.fromkeys(names)), ARRAY(String))
+    asked = func.unnest(given).table_valued(column("name", String), name="asked")
     newest = (
         select(DeploymentPlan)
         .where(
             DeploymentPlan.tenant_id == tenant_id,
-            DeploymentPlan.plan_name == asked,
+            DeploymentPlan.plan_name == asked.c.name,
             DeploymentPlan.id != own,
             ~DeploymentPlan.is_deleted,
         )
@@ -71,7 +72,7 @@ async def _newest_plans(
     )
     plan = aliased(DeploymentPlan, newest)
     query = (
-        select(plan, OrchestrationJob)
+        select(asked.c.name, plan, OrchestrationJob)
         .select_from(asked)
         .join(plan, true())
         .outerjoin(
@@ -80,7 +81,7 @@ async def _newest_plans(
         )
         .execution_options(populate_existing=True)
     )
-    return {found.plan_name: (found, job) for found, job in await session.execute(query)}
+    return {name: (found, job) for name, found, job in await session.execute(query)}
 
 
 async def _signals(
