@@ -21,11 +21,14 @@ class StepRow:
     needs: tuple[str, ...]
     phase: Phase
     worker_id: int | None
+    fence: int
     touched: bool
     attempt: int
     strategy: FailureStrategy | None
     ignore: bool
     gate: bool = False
+    checkpoint: str | None = None
+    verifies: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -38,6 +41,8 @@ class StepRow:
             strategy=self.strategy,
             ignore=self.ignore,
             gate=self.gate,
+            checkpoint=self.checkpoint,
+            verifies=self.verifies,
         )
 
 
@@ -50,9 +55,12 @@ def step_row(row: Row) -> StepRow:
         needs=tuple(row["needs"]),
         phase=Phase(row["phase"]),
         worker_id=row["worker_id"],
+        fence=row["fence"],
         touched=row["touched"],
         attempt=row["attempt"],
         strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
         ignore=bool(row["ignore"]),
         gate=row["gate"],
+        checkpoint=row["checkpoint"],
+        verifies=row["verifies"],
     )

@@ -18,11 +18,11 @@ from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
-from app.domain.statuses import RESOURCE, STEP, JobStatus, StepStatus
+from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
 from app.engine import gates, resources
 from app.engine.scope import read_scope
-from app.engine.states import pack, unpack
+from app.engine.states import Hidden, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
 from app.providers.registry import Registry
 
@@ -56,8 +56,10 @@ _STEP = Statement(
     " LEFT JOIN LATERAL (SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id LIMIT 1) r"
     "   ON true"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND (:inline OR s.due_at <= clock_timestamp())"
-    " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
-    "   AND w.lease_until > clock_timestamp())"
+)
+# What is so of a step that nobody has tried and that has no resource.
+_UNTRIED: Row = dict.fromkeys(
+    ("outputs", "handle", "resource_id", "effect_action", "resource_status", "external_id", "applied")
 )
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
@@ -86,15 +88,19 @@ class Claimer:
     sealer: Sealer
 
     async def claim(self, ledger: Ledger, step_id: int, *, inline: bool = False) -> Claim | None:
-        """Look at the step, under the job's lock. None when it is not to be had: another has it, or it is not due.
+        """Look at the step. None when it is not to be had: another has it, or it is not due.
 
-        `inline`: the step became due in this very transaction, and its row does not say so yet.
+        `inline`: the step became due by what the ledger has collected, and its row does not say so yet.
         """
         if ledger.status not in _CLAIMABLE:
             return None
         transaction = ledger.transaction
-        key = {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id, "inline": inline}
-        row = await transaction.fetch_one(_STEP, key)
+        key = {"tenant": transaction.tenant_id, "id": step_id, "inline": inline}
+        row = _remembered(ledger, step_id, inline=inline)
+        if row is None:
+            # What has just been collected is in the row then.
+            await ledger.flush()
+            row = await transaction.fetch_one(_STEP, key)
         if row is not None and _is_stale(row):
             await resources.renew(ledger, row["resource_id"])
             row = await transaction.fetch_one(_STEP, key)
@@ -155,7 +161,12 @@ class Claimer:
             resource_id=row["resource_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
+            words=self._words(row, tenant_id),
         )
+
+    def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
+        recorded = ("applied", "resource_outputs", "before", "after")
+        return words_in(*(self.sealer.open(row[name], tenant_id) for name in recorded if row.get(name)))
 
     def _effect(self, row: Row, tenant_id: int) -> Effect | None:
         if row["effect_action"] is None:
@@ -226,6 +237,8 @@ class Claimer:
                 return replace(work, action=ChangeAction.DELETE), None
             case OperationKind.RETIRE:
                 return work, None
+            case OperationKind.VERIFY:
+                return work, _nothing_to_verify(work)
             case OperationKind.ACT:
                 if work.prior is None:
                     message = f"'{work.resource_key}' does not exist, so there is nothing to {spec['action']}"
@@ -275,14 +288,15 @@ class Claimer:
     async def _begin(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> dict[str, Any]:
         """Collect what the taking of the step means; returns what `Ledger.take` needs."""
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
-        secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
-        meant = acts and work.mode is Mode.RUN
-        before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
+        looks = work.operation is OperationKind.VERIFY
+        meant = acts and work.mode is Mode.RUN and not looks
+        hidden = Hidden.of(work, self.registry)
+        before = pack(work.prior, hidden, self.sealer, work.tenant_id) if meant else None
         ledger.overtake(work.step_id)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
-        if work.resource_id is not None and (acts or work.mode is Mode.UNDO):
+        if work.resource_id is not None and not looks and (acts or work.mode is Mode.UNDO):
             await resources.begin(ledger, work)
         return {
             "step": work.step_id,
@@ -302,6 +316,25 @@ class Claimer:
             "before": dumps(before) if before is not None else None,
             "intended": dumps(inputs) if meant else None,
         }
+
+
+def _nothing_to_verify(work: Work) -> Outcome | None:
+    """What comes of a check whose resource there is not; None where there is one to look at."""
+    if work.prior is not None:
+        return None
+    if work.resource_status == ResourceStatus.PLANNED:
+        # Its step was skipped: it was not wanted.
+        return Succeeded()
+    message = f"'{work.resource_key}' does not exist, so it cannot be verified"
+    return Failed(ErrorClass.PERMANENT, "VERIFICATION_FAILED", message)
+
+
+def _remembered(ledger: Ledger, step_id: int, *, inline: bool) -> Row | None:
+    """What a claim needs to know of the step, where the ledger knows it and the step is due."""
+    row = ledger.untried.get(step_id)
+    if row is None or not (inline or row["is_due"]):
+        return None
+    return {**_UNTRIED, **row, "effect_of": step_id}
 
 
 def _is_stale(row: Row) -> bool:
