@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, plan_timers, recovery, timers
+from app.engine import admission, plan_timers, recovery, timers, watches
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -22,7 +22,7 @@ _DUE = Statement(
     "  row_number() OVER (PARTITION BY tenant_id ORDER BY due_at, id) AS turn"
     "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= statement_timestamp() AND worker_id IS NULL"
     "    AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp()"
-    "      - make_interval(secs => :again * least(power(2, greatest(dispatches - 1, 0)), 16)))"
+    "      - make_interval(secs => :again * power(2, least(greatest(dispatches - 1, 0), 4))))"
     "    ORDER BY due_at, id LIMIT 2000) waiting),"
     " picked AS (SELECT s.id FROM step_run s JOIN ranked r ON r.id = s.id ORDER BY r.turn, r.due_at LIMIT :limit"
     "  FOR UPDATE OF s SKIP LOCKED)"
@@ -42,6 +42,9 @@ class Ticked:
     rung: int = 0
     # (tenant, plan) of schedules to be fired, each in a transaction of its own.
     due_plans: Sequence[tuple[int, int]] = ()
+    # Tenants with news for conditions, and (tenant, plan) of conditions to be looked at.
+    stirred: Sequence[int] = ()
+    due_watches: Sequence[tuple[int, int]] = ()
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
@@ -54,12 +57,13 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         admitted = await admission.admit(transaction)
         expired = await plan_timers.expire(transaction)
         due_plans = await plan_timers.due(transaction)
+        stirred, due_watches = await watches.stirred(transaction), await watches.due(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
         overdue = await timers.overdue(transaction)
     # After the commit: each is acted on in its own tenant, and must not wait for a lock of this transaction.
     for timer in overdue:
         await timers.fire(database, timer)
-    return Ticked(True, reaped, admitted, expired, rung, due_plans)
+    return Ticked(True, reaped, admitted, expired, rung, due_plans, stirred, due_watches)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

@@ -210,7 +210,7 @@ REQUIRED: dict[Permission, set[str]] = {
         "replayWebhook", "redeliverWebhook",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
+    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback"},
     Permission.DELETE: {

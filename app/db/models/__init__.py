@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.db.models.base import Base
+from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -19,6 +20,7 @@ __all__ = [
     "Approval",
     "Base",
     "CloudResource",
+    "ConditionEvaluation",
     "DeploymentPlan",
     "EventLog",
     "Gate",
@@ -28,6 +30,8 @@ __all__ = [
     "Outbox",
     "PlanFiring",
     "PlanResource",
+    "PlanSignal",
+    "PlanWatch",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
@@ -38,6 +42,7 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "User",
+    "WatchCursor",
     "WebhookDelivery",
     "WebhookEndpoint",
     "Worker",
