@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
@@ -16,6 +17,7 @@ from app.db.models.workflows import Workflow, WorkflowStep
 __all__ = [
     "ApiToken",
     "Approval",
+    "AutomationFeed",
     "Base",
     "CloudResource",
     "DeploymentPlan",
@@ -25,8 +27,11 @@ __all__ = [
     "JobLog",
     "OrchestrationJob",
     "Outbox",
+    "PlanAutomation",
     "PlanFiring",
+    "PlanHook",
     "PlanResource",
+    "PlanTrigger",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
