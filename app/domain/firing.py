@@ -3,7 +3,8 @@
     Spawn   make the child now
     Wait    later: a run is not over
     Skip    not at all, and why
-    Trip    too many runs in a row have failed: stop firing until somebody has looked
+
+Before that, `trip` says whether so many runs in a row have failed that nothing fires until somebody has looked.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Trip:
     message: str
 
 
-Decision = Spawn | Wait | Skip | Trip
+Decision = Spawn | Wait | Skip
 
 
 def decide(standing: Standing, automation: Automation, chain: Collection[int]) -> Decision:
@@ -110,9 +111,6 @@ def decide(standing: Standing, automation: Automation, chain: Collection[int]) -
     loop = _loop(standing.plan_id, chain)
     if loop is not None:
         return loop
-    tripped = trip(standing, automation)
-    if tripped is not None:
-        return tripped
     if automation.rate is not None and standing.recent >= automation.rate.count:
         seconds = automation.rate.per.total_seconds()
         return Skip(StatusReason.QUOTA, f"its rate is {automation.rate.count} runs in {seconds:g} seconds")

@@ -117,7 +117,9 @@ def create_plan_trigger() -> None:
         sa.Column("concurrency_key", sa.String(length=240), nullable=True),
         sa.Column("child_plan_id", sa.BigInteger(), nullable=True),
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column(
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=True),
         _within("plan_trigger", "plan_id"),
         _within("plan_trigger", "child_plan_id"),

@@ -13,6 +13,7 @@ from app.domain.statuses import JOB, JobStatus
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
+from app.services.plans import automation
 from app.services.plans.authoring import PlanAction, find, require
 
 
@@ -47,6 +48,7 @@ async def resume(
     if ledger is None:
         require(plan, "resume_waiting")
         await launching.move_plan(transaction, plan, "resume_waiting", StatusReason.USER, command.comment)
+        await automation.close_circuit(transaction, plan)
         return plan
     if not JOB.permits(ledger.status, "resume"):
         raise _refusal(plan, ledger, "resumed")

@@ -1,0 +1,120 @@
+"""Standing plans, and what they hear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from app.db import journal
+from app.db.models import DeploymentPlan
+from app.domain.enums import PlanType
+from app.domain.events import Event, EventKind, Stream
+from app.engine.ticking import tick
+from app.services import plans
+from app.services.plans import CreatePlan, PlanAction, triggering
+from app.services.plans.firing import DuePlan
+from tests.engine.harness import Workshop
+from tests.engine.schedules import WAIT, children, found
+
+HOUR = {"count": 2, "per": "PT1H"}
+
+
+async def standing(
+    workshop: Workshop,
+    *triggers: dict[str, Any],
+    name: str = "standing",
+    workflow: int | None = None,
+    template: int | None = None,
+    parameters: dict[str, Any] | None = None,
+    approvals: dict[str, Any] | None = None,
+    **more: Any,
+) -> int:
+    """A plan that waits for its triggers; its id. Its runs wait a moment, each on the stack of its name."""
+    if workflow is None and template is None:
+        workflow = await workshop.workflow(WAIT, name=f"flow of {name}")
+    configuration: dict[str, Any] = {"automation": {"triggers": list(triggers), **more}}
+    if approvals is not None:
+        configuration["approvals"] = approvals
+    async with workshop.database.write(
+        workshop.tenant_id, actor=workshop.principal.actor, correlation_id="test"
+    ) as transaction:
+        command = CreatePlan(
+            name=name,
+            type=PlanType.AUTOMATED,
+            workflow_id=workflow,
+            template_revision_id=template,
+            parameters=parameters,
+            stack=name,
+            configuration=configuration,
+        )
+        return (await plans.create(transaction, workshop.principal, command, workshop.dependencies)).id
+
+
+async def hear(workshop: Workshop) -> int:
+    """What a scheduler process does until nothing is left to hear; how many plans had to be looked at."""
+    looked = 0
+    while True:
+        ticked = await tick(workshop.database, ring_again_seconds=0)
+        for tenant_id, plan_id in ticked.heard_plans:
+            looked += await triggering.fire(workshop.database, DuePlan(tenant_id, plan_id), workshop.dependencies)
+        again = await tick(workshop.database, ring_again_seconds=0)
+        if not again.heard_plans:
+            return looked
+
+
+async def triggers(workshop: Workshop, plan_id: int) -> list[tuple[str, str, str]]:
+    """(kind, outcome, reason) of everything the plan has heard, the oldest first."""
+    rows = await workshop.rows(
+        "SELECT kind, outcome, reason FROM plan_trigger WHERE plan_id = :id ORDER BY id", id=plan_id
+    )
+    return [tuple(row) for row in rows]
+
+
+async def drift(workshop: Workshop, stack: str, *, status: str = "MODIFIED", stream: Stream = Stream.PLAN) -> None:
+    """Somebody changed a resource of the stack behind our back, and it was found out."""
+    (row,) = await workshop.rows(
+        "SELECT r.id, r.owner_plan_id, p.last_job_id FROM cloud_resource r JOIN deployment_plan p"
+        " ON p.id = r.owner_plan_id WHERE r.stack = :stack LIMIT 1",
+        stack=stack,
+    )
+    event = Event(
+        EventKind.RESOURCE_CHANGED,
+        {
+            "resourceId": row.id,
+            "key": "a",
+            "previous": "ACTIVE",
+            "status": "ACTIVE",
+            "drift": status,
+        },
+    )
+    owner = row.owner_plan_id if stream is Stream.PLAN else row.last_job_id
+    async with workshop.database.write(workshop.tenant_id, actor="system:drift", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await journal.append(transaction, stream, owner, [event])
+
+
+async def call(workshop: Workshop, plan_id: int, key: str, payload: Any = None) -> None:
+    """What the address of the plan's hook leaves when it is called."""
+    async with workshop.database.write(workshop.tenant_id, actor="system:hook", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(
+            text(
+                "INSERT INTO plan_trigger (tenant_id, plan_id, kind, key, cause, payload)"
+                " VALUES (:tenant, :plan, 'WEBHOOK', :key, '{}', CAST(:payload AS jsonb)) ON CONFLICT DO NOTHING"
+            ),
+            {"tenant": workshop.tenant_id, "plan": plan_id, "key": key, "payload": payload},
+        )
+
+
+async def act(workshop: Workshop, verb: Any, plan_id: int) -> DeploymentPlan:
+    """One of the verbs of `plans` that need no more than the plan."""
+    async with workshop.database.write(
+        workshop.tenant_id, actor=workshop.principal.actor, correlation_id="test"
+    ) as transaction:
+        await verb(transaction, workshop.principal, PlanAction(plan_id), workshop.dependencies)
+    return await found(workshop, plan_id)
+
+
+async def newest(workshop: Workshop, plan_id: int) -> DeploymentPlan:
+    return (await children(workshop, plan_id))[-1]
