@@ -24,6 +24,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "pausePlan": (None, {}),
     "resumePlan": (None, {}),
     "cancelPlan": (None, {}),
+    "rotatePlanHook": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),
     "rollbackPlan": (None, {}),
     "deletePlan": (None, {}),

@@ -209,7 +209,7 @@ REQUIRED: dict[Permission, set[str]] = {
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
+    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction", "rotatePlanHook"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
     Permission.DELETE: {

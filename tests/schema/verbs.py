@@ -43,6 +43,8 @@ OBJECTS = {
     "apiToken": "id name scopes revokedAt user { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
     "text": "",
+    "path": "",
+    "signingSecret": "",
     "deletedId": "",
 }
 _COMMON = {"userErrors", "replayed", "requestId"}

@@ -87,9 +87,7 @@ class PlanTrigger(Base):
         UniqueConstraint("tenant_id", "plan_id", "kind", "key"),
         within_tenant("plan_id", "deployment_plan"),
         within_tenant("child_plan_id", "deployment_plan"),
-        Index(
-            "idx_plan_trigger_pending", "tenant_id", "plan_id", "id", postgresql_where=text("outcome = 'PENDING'")
-        ),
+        Index("idx_plan_trigger_pending", "tenant_id", "plan_id", "id", postgresql_where=text("outcome = 'PENDING'")),
         Index(
             "idx_plan_trigger_child", "tenant_id", "child_plan_id", postgresql_where=text("child_plan_id IS NOT NULL")
         ),

@@ -254,9 +254,7 @@ async def _trip(case: _Case, standing: Standing, tripped: Trip) -> Standing:
     return replace(standing, paused=reason)
 
 
-async def _spawn(
-    case: _Case, trigger: PlanTrigger, pending: Sequence[PlanTrigger], dependencies: Dependencies
-) -> bool:
+async def _spawn(case: _Case, trigger: PlanTrigger, pending: Sequence[PlanTrigger], dependencies: Dependencies) -> bool:
     """Make the run of a trigger, unless its parameters cannot be had. Others that say the same are answered with it."""
     plan, transaction = case.plan, case.transaction
     try:
