@@ -7,7 +7,6 @@ each the HMAC-SHA-256 of `<webhook-id>.<webhook-timestamp>.<body>` under a secre
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -62,7 +61,7 @@ def signature_of(secret: str, call_id: str, timestamp: str, body: bytes) -> str:
     """What `webhook-signature` has to hold. Raises ValueError for what is no secret."""
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         message = "this is no signing secret"
         raise ValueError(message) from error
     signed = f"{call_id}.{timestamp}.".encode() + body

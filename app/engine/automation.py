@@ -54,8 +54,8 @@ _SWEEP = Statement(
     "WITH gone AS (DELETE FROM plan_automation a USING deployment_plan p WHERE a.tenant_id = :tenant"
     "  AND p.tenant_id = a.tenant_id AND p.id = a.plan_id"
     "  AND (p.is_deleted OR p.status NOT IN ('WAITING', 'PAUSED')) RETURNING a.plan_id)"
-    " UPDATE plan_trigger t SET outcome = 'SKIPPED', message = 'the plan waits no more', payload = NULL,"
-    " decided_at = clock_timestamp() FROM gone WHERE t.tenant_id = :tenant AND t.plan_id = gone.plan_id"
+    " UPDATE plan_trigger t SET outcome = 'SKIPPED', reason = 'NONE', message = 'the plan waits no more',"
+    " payload = NULL, decided_at = clock_timestamp() FROM gone WHERE t.tenant_id = :tenant AND t.plan_id = gone.plan_id"
     " AND t.outcome = 'PENDING'"
 )
 _LISTENERS = Statement(

@@ -33,7 +33,14 @@ SEALED = {
     "plan_automation": {"automation"},
     "cloud_resource": {"desired", "applied", "observed", "outputs", "private"},
 }
-SECRET_TABLES = {"provider_connection", "step_effect", "resource_revision", "template_revision", "api_token", "plan_hook"}
+SECRET_TABLES = {
+    "provider_connection",
+    "step_effect",
+    "resource_revision",
+    "template_revision",
+    "api_token",
+    "plan_hook",
+}
 
 
 async def _readable(url: str, role: str) -> dict[str, set[str]]:

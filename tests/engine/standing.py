@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.db import journal
-from app.db.models import DeploymentPlan
+from app.db.models import DeploymentPlan, ResourceTemplate
 from app.domain.enums import PlanType
 from app.domain.events import Event, EventKind, Stream
 from app.engine.ticking import tick
-from app.services import plans
+from app.services import plans, templates
 from app.services.plans import CreatePlan, PlanAction, triggering
 from app.services.plans.firing import DuePlan
 from tests.engine.harness import Workshop
 from tests.engine.schedules import WAIT, children, found
-
-HOUR = {"count": 2, "per": "PT1H"}
 
 
 async def standing(
@@ -27,13 +26,18 @@ async def standing(
     workflow: int | None = None,
     template: int | None = None,
     parameters: dict[str, Any] | None = None,
+    given: dict[str, Any] | None = None,
     approvals: dict[str, Any] | None = None,
     **more: Any,
 ) -> int:
-    """A plan that waits for its triggers; its id. Its runs wait a moment, each on the stack of its name."""
+    """A plan that waits for its triggers; its id. Its runs wait a moment, each on the stack of its name.
+
+    `given` are the parameters that triggers give its runs.
+    """
     if workflow is None and template is None:
         workflow = await workshop.workflow(WAIT, name=f"flow of {name}")
-    configuration: dict[str, Any] = {"automation": {"triggers": list(triggers), **more}}
+    said = more if given is None else {**more, "parameters": given}
+    configuration: dict[str, Any] = {"automation": {"triggers": list(triggers), **said} if triggers else said}
     if approvals is not None:
         configuration["approvals"] = approvals
     async with workshop.database.write(
@@ -105,6 +109,35 @@ async def call(workshop: Workshop, plan_id: int, key: str, payload: Any = None) 
             ),
             {"tenant": workshop.tenant_id, "plan": plan_id, "key": key, "payload": payload},
         )
+
+
+async def change(workshop: Workshop, statement: str, **values: Any) -> None:
+    """Let something have been otherwise."""
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text(statement), values)
+
+
+async def set_times(workshop: Workshop, time: datetime) -> None:
+    """Let the next time of every recurrence have been at `time`."""
+    await change(workshop, "UPDATE plan_automation SET fire_at = :time", time=time)
+
+
+async def publish(workshop: Workshop, content: dict[str, Any], name: str = "template") -> int:
+    """The next revision of a template; its id."""
+    async with workshop.database.write(
+        workshop.tenant_id, actor=workshop.principal.actor, correlation_id="test"
+    ) as transaction:
+        transaction.authorize("test")
+        template = await transaction.session.scalar(
+            select(ResourceTemplate).where(ResourceTemplate.template_name == name)
+        )
+        assert template is not None
+        template.template_content = content
+        await transaction.session.flush()
+        command = templates.TemplateAction(template.id)
+        _, revision = await templates.publish(transaction, workshop.principal, command, workshop.dependencies)
+        return revision.id
 
 
 async def act(workshop: Workshop, verb: Any, plan_id: int) -> DeploymentPlan:

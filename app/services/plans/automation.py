@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app import clock
@@ -14,7 +14,7 @@ from app.db.models import AutomationFeed, DeploymentPlan, PlanAutomation, PlanTr
 from app.db.uow import Transaction
 from app.domain import automation as documents
 from app.domain.automation import Automation, TriggerKind
-from app.domain.enums import PlanType
+from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import DomainError, Invalid
 from app.domain.firing import TriggerOutcome
 
@@ -89,8 +89,9 @@ async def forget(transaction: Transaction, plan_id: int) -> None:
         )
         .values(
             outcome=TriggerOutcome.SKIPPED,
+            reason=StatusReason.NONE,
             message="the plan waits no more",
-            payload=None,
+            payload=null(),
             decided_at=func.clock_timestamp(),
         )
     )

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.models import DeploymentPlan, PlanAutomation, PlanTrigger, ResourceTemplate, Tenant
@@ -296,7 +296,7 @@ async def _settle(
     trigger.outcome, trigger.reason, trigger.message = outcome, reason, message
     trigger.decided_at, trigger.retry_at = case.now, None
     # What was sent may be anything, and is needed no more.
-    trigger.payload = None
+    trigger.payload = null()
 
 
 async def _postpone(database: Database, due: DuePlan, correlation: str) -> None:
