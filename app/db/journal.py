@@ -17,30 +17,43 @@ from app.domain.events import Event, Stream
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
 
 
-def statement(stream: Stream, *, before: str = "", assignments: str = "", returning: str = "") -> Statement:
-    """The statement that appends to a journal; what `parameters` gives are its values.
+def statement(
+    stream: Stream,
+    *,
+    lines: bool = True,
+    condition: str = "",
+    also: str = "",
+    assignments: str = "",
+    returning: str = "",
+) -> Statement:
+    """The statement that appends to a journal; what `parameters` gives are its values. Without `lines`, events only.
 
-    It may do more in the same round trip: `before` is common table expressions, each ended by a comma; `assignments`
-    are further columns of the row that the stream belongs to, and `returning` further results, each begun by one.
+    It may do more in the same round trip: `also` is common table expressions, each begun by a comma, which do nothing
+    unless there is a `head`; `assignments` are further columns of the row that the stream belongs to, and `returning`
+    further results, each begun by one. Where the `condition`, begun by AND, does not hold there is no head and no
+    result.
     """
     # An event fills one number, a batch of lines one for each line; `span` says how many.
     return Statement(
-        f"WITH {before} head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total,"  # noqa: S608
+        f"WITH head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total,"  # noqa: S608
         # The place in the tenant's feed (app.db.feed): never below what this stream has had.
         f" feed = greatest(feed, pg_current_xact_id()::text::bigint){assignments}"
-        " WHERE tenant_id = :tenant AND id = :id RETURNING event_seq - :total AS start, feed),"
+        f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq - :total AS start, feed),"
         " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
         f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, head.feed, e.kind, :actor, :correlation,"
         " e.data::jsonb"
-        " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data)),"
-        " lines AS (INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
-        " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"
-        " l.lines::jsonb FROM head, unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[],"
-        " :attempts::int[], :lines::text[]) AS l(place, span, step, key, attempt, lines))"
+        " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data))"
+        f"{_LINES if lines else ''}{also}"
         f" SELECT start + :total AS last{returning} FROM head"
     )
 
 
+_LINES = (
+    ", lines AS (INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
+    " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"
+    " l.lines::jsonb FROM head, unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[],"
+    " :attempts::int[], :lines::text[]) AS l(place, span, step, key, attempt, lines))"
+)
 _APPEND = {stream: statement(stream) for stream in _COUNTERS}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import journal, pausing, transitions
+from app.db import following, journal, pausing, transitions
 from app.db.statements import Row
 from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
@@ -18,29 +18,31 @@ from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependen
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import Phase
-from app.domain.statuses import JOB, PLAN, STEP, JobStatus, PlanStatus, StepStatus
+from app.domain.statuses import JOB, STEP, JobStatus, PlanStatus, StepStatus
+from app.domain.values import Value
 from app.messages import StepDue
 
-# What a job's event means to its plan, where the names differ or the plan does not care.
-_PLAN_EVENTS: dict[str, str | None] = {
-    "granted": None,
-    "claimed_forward": "job_started",
-    "claimed_rollback": "rollback_job_started",
-    "force": "quiesced_keep",
-    "pause": None,
-    "quiesced": "pause_or_gate",
-    "gate_only": "pause_or_gate",
-    "resume": "resume_run",
-    "pause_timeout_halt": "pause_timeout",
-}
 _RESTING = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})
 _DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
 
 
+# Of a job with more steps, a worker remembers only what it reads for each outcome.
+_REMEMBERED = 100
+# In these, whatever is done to a job is an event as well, so that the number of events tells whether anything was.
+_REMEMBERABLE = frozenset({JobStatus.RUNNING, JobStatus.ROLLING_BACK})
+
+
+class Overtaken(Exception):
+    """Nothing was written: somebody has written about the job in between, or the worker has lost its lease."""
+
+
 @dataclass(slots=True)
 class Ledger:
-    """The locked job. Moves are collected by `apply`, `step_event` and `advance`, and written by `write`."""
+    """The locked job. Moves are collected by `apply`, `step_event` and `advance`, and written by `write`.
+
+    What is known of the job outlives the transaction: `recall` goes on with it in another one, without lock or reading.
+    """
 
     transaction: Transaction
     row: Row
@@ -48,12 +50,21 @@ class Ledger:
     plan_id: int
     steps: dict[str, StepRow] = field(default_factory=dict)
     due: list[StepDue] = field(default_factory=list)
+    # By id: what a claim has to know of steps that nobody has tried yet, as long as that is so.
+    untried: dict[int, Row] = field(default_factory=dict)
+    # What steps of this job have given while it was remembered, by key.
+    outputs: dict[str, Mapping[str, Value]] = field(default_factory=dict)
     # Set by whoever gives up a pause: what becomes of the job instead.
     fallback: FailureStrategy | None = None
     _entries: list[journal.Entry] = field(default_factory=list)
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
+    _finish: Mapping[str, Any] | None = None
     _closes: bool = False
+    # The number of the job's last event, where this is all that stands for its lock.
+    _expected: int | None = None
+    _last: int = 0
+    _plan_status: PlanStatus = PlanStatus.QUEUED
 
     @classmethod
     async def open(cls, transaction: Transaction, job_id: int) -> Ledger | None:
@@ -61,7 +72,22 @@ class Ledger:
         row = await transaction.fetch_one(transitions.LOCK_JOB, {"tenant": transaction.tenant_id, "id": job_id})
         if row is None:
             return None
-        return cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
+        ledger = cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
+        ledger._last, ledger._plan_status = row["event_seq"], PlanStatus(row["plan_status"])
+        return ledger
+
+    @property
+    def is_memorable(self) -> bool:
+        """Whether `recall` makes sense once this transaction is over."""
+        return bool(self.steps) and len(self.steps) <= _REMEMBERED and self.status in _REMEMBERABLE
+
+    def recall(self, transaction: Transaction) -> None:
+        """Go on in another transaction with what is known, as if nobody had touched the job since.
+
+        The first thing that is written finds out: it raises Overtaken where somebody has.
+        """
+        self.transaction = transaction
+        self._expected = self._last
 
     @property
     def job_id(self) -> int:
@@ -69,15 +95,24 @@ class Ledger:
 
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
-        if self._moved or self._job_moves:
+        if self._finish or self._moved or self._job_moves:
             await self._flush()
         rows = await self.transaction.fetch(
             transitions.STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
         )
-        self.know(rows)
+        self._know(rows)
 
-    def know(self, rows: Sequence[Row]) -> None:
-        """Take the steps from rows of `transitions.STEP_COLUMNS`, read under this lock."""
+    async def read_untried(self) -> None:
+        """Read all steps, and what a claim has to know of the untried ones; neither where there are too many."""
+        rows = await self.transaction.fetch(
+            transitions.STEPS_TO_CLAIM,
+            {"tenant": self.transaction.tenant_id, "job": self.job_id, "limit": _REMEMBERED + 1},
+        )
+        if len(rows) <= _REMEMBERED:
+            self._know(rows)
+            self.untried = {row["id"]: row for row in rows if row["untried"]}
+
+    def _know(self, rows: Sequence[Row]) -> None:
         self.steps = {row["step_key"]: step_row(row) for row in rows}
 
     def view(self) -> JobView:
@@ -125,8 +160,18 @@ class Ledger:
         """The status of a step as collected so far; None where the steps were not read."""
         return next((step.status for step in self.steps.values() if step.id == step_id), None)
 
+    def is_held(self, key: str, fence: int, worker_id: int) -> bool:
+        """Whether the step is still that worker's, by that fence; the steps were read before."""
+        step = self.steps.get(key)
+        return step is not None and step.fence == fence and step.worker_id == worker_id
+
+    def finish(self, key: str, outcome: Mapping[str, Any], attempt: int | None = None) -> None:
+        """Collect the outcome of a step (`transitions._FINISH` names the values); nobody holds the step any more."""
+        self._finish = outcome
+        self.ended(key, StepStatus(outcome["f_status"]), attempt)
+
     def ended(self, key: str, status: StepStatus, attempt: int | None = None) -> None:
-        """The caller has written the step's row itself, and nobody holds the step any more."""
+        """The step's row is written apart, and nobody holds the step any more."""
         step = self.steps.get(key)
         if step is not None:
             step.status, step.worker_id = status, None
@@ -198,13 +243,31 @@ class Ledger:
         """What the job took from its plan, tenant and template."""
         return self.row["configuration"] or {}
 
-    async def take(self, claim: Mapping[str, Any]) -> int:
-        """Take a step for a worker, and write what was collected so far; returns the fence. `write` has to follow."""
-        return await self._flush(claim)
+    async def take(self, key: str, claim: Mapping[str, Any], *, last: bool) -> int:
+        """Take a step for a worker, and write what was collected so far; returns the fence. `write` has to follow.
+
+        `last`: nothing more will be written in this transaction.
+        """
+        if self._finish is not None and self._finish["f_id"] == claim["step"]:
+            await self._flush()
+        fence = await self._flush(claim, last=last)
+        self.untried.pop(claim["step"], None)
+        step = self.steps.get(key)
+        if step is not None:
+            step.status, step.worker_id, step.fence = StepStatus(claim["held"]), claim["worker"], fence
+            step.attempt, step.touched = claim["attempt"], step.touched or claim["acts"]
+        return fence
+
+    async def flush(self) -> None:
+        """Write what was collected so far, so that it can be read; `write` has to follow. Raises Overtaken."""
+        await self._flush()
 
     async def write(self) -> None:
-        """Write every collected move and event; steps that became due are rung for after the commit."""
-        await self._flush()
+        """Write every collected move and event; steps that became due are rung for after the commit.
+
+        Raises Overtaken.
+        """
+        await self._flush(last=True)
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
@@ -216,31 +279,66 @@ class Ledger:
     def _key(self) -> dict[str, Any]:
         return {"tenant": self.transaction.tenant_id, "id": self.job_id}
 
-    async def _flush(self, take: Mapping[str, Any] | None = None) -> int:
-        """Everything collected so far, in one statement; then the plan follows."""
+    async def _flush(self, take: Mapping[str, Any] | None = None, *, last: bool = False) -> int:
+        """Everything collected so far, in one statement; then the plan follows. The fence of what was taken, or 0."""
+        if self._finish is not None and self._finish["f_id"] in self._moved:
+            # Two changes of one row cannot go out in one statement. Its events come with the second.
+            held = self._entries, self._moved, self._job_moves
+            self._entries, self._moved, self._job_moves = [], {}, []
+            await self._flush()
+            self._entries, self._moved, self._job_moves = held
         entries, self._entries = self._entries, []
         moved, self._moved = self._moved, {}
         job_moves, self._job_moves = self._job_moves, []
-        if not (entries or moved or job_moves or take):
+        finish, self._finish = self._finish, None
+        if not (entries or moved or job_moves or take or finish):
             return 0
-        statement = transitions.write_job(steps=bool(moved), job=bool(job_moves), take=take is not None)
-        values = journal.parameters(self.transaction, self.job_id, entries)
-        values |= self._step_values(moved) | self._job_values(job_moves) | dict(take or {})
-        row = await self.transaction.fetch_one(statement, values)
-        if row is None or (take is not None and row["fence"] is None):
-            message = f"the job {self.job_id}, or the step that was to be taken, has no row"
-            raise LookupError(message)
+        follow = self._plan_move(job_moves)
+        statement = transitions.write_job(
+            lines=any(isinstance(entry, journal.Lines) for entry in entries),
+            steps=bool(moved),
+            job=bool(job_moves),
+            plan=bool(follow),
+            take=take is not None,
+            finish=finish is not None,
+            expects=self._expected is not None,
+        )
+        values = journal.parameters(self.transaction, self.job_id, entries) | {"expected": self._expected}
+        values |= (
+            self._step_values(moved) | self._job_values(job_moves) | follow | dict(take or {}) | dict(finish or {})
+        )
+        fetch = self.transaction.fetch_last if last and not job_moves else self.transaction.fetch_one
+        row = await fetch(statement, values)
+        if row is None:
+            raise Overtaken
+        self._expected, self._last = None, row["last"]
         if entries:
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.JOB, self.job_id))
         if job_moves:
-            if self.status in _RESTING:
-                await pausing.park(self.transaction, self.job_id)
-            culprit = next((move.because for move in job_moves if move.because), None)
-            if culprit is not None:
-                await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
-            self._closes = self._closes or self.status in JOB.closed
-            await follow(self.transaction, self.plan_id, self.job_id, job_moves)
+            await self._follow(job_moves, follow, told=bool(follow) and row["followed"])
         return row["fence"] if take is not None else 0
+
+    async def _follow(self, moves: Sequence[JobMove], follow: Mapping[str, Any], *, told: bool) -> None:
+        """What else a move of the job brings with it."""
+        if self.status in _RESTING:
+            await pausing.park(self.transaction, self.job_id)
+        culprit = next((move.because for move in moves if move.because), None)
+        if culprit is not None:
+            await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
+        self._closes = self._closes or self.status in JOB.closed
+        if told:
+            self._plan_status = PlanStatus(follow["p_status"])
+            self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.PLAN, self.plan_id))
+        else:
+            self._plan_status = await following.follow(self.transaction, self.plan_id, self.job_id, moves)
+
+    def _plan_move(self, moves: Sequence[JobMove]) -> dict[str, Any]:
+        """What the plan takes from the job's moves, for the same statement; nothing where it has to be asked first."""
+        if not moves or any(move.because for move in moves):
+            return {}
+        if self.status in JOB.closed and self.status is not JobStatus.SUCCEEDED:
+            return {}
+        return following.values(self.transaction, self.plan_id, self._plan_status, moves)
 
     def _step_values(self, moved: Mapping[int, StepMove]) -> dict[str, Any]:
         moves = moved.values()
@@ -270,46 +368,3 @@ class Ledger:
             "patience": pausing.PATIENCE_SECONDS,
             "resumes": any(move.event == "resume" for move in moves),
         }
-
-
-async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Sequence[JobMove]) -> None:
-    """Let the plan take what its job went through."""
-    key = {"tenant": transaction.tenant_id, "id": plan_id}
-    status = PlanStatus((await transaction.fetch(transitions.LOCK_PLAN, key))[0]["status"])
-    events: list[Event] = []
-    entered: set[PlanStatus] = set()
-    for move in moves:
-        event = _PLAN_EVENTS.get(move.event, move.event)
-        if event is None or not PLAN.permits(status, event):
-            continue
-        previous, status = status, PLAN.after(status, event)
-        entered.add(status)
-        events.append(plan_event(plan_id, previous, status, move.reason, move.because))
-    if not events:
-        return
-    values = journal.parameters(transaction, plan_id, events)
-    values |= {
-        "job": job_id,
-        "status": status.value,
-        "reason": moves[-1].reason.value,
-        "message": f"because of step {moves[-1].because}" if moves[-1].because else None,
-        "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
-        "closed": status in PLAN.closed | PLAN.settled,
-    }
-    await transaction.fetch(transitions.WRITE_PLAN, values)
-    transaction.rings.streams.add((transaction.tenant_id, Stream.PLAN, plan_id))
-
-
-def plan_event(
-    plan_id: int, previous: PlanStatus, status: PlanStatus, reason: StatusReason, because: str | None = None
-) -> Event:
-    """The event of a plan's move."""
-    data: dict[str, Any] = {
-        "planId": plan_id,
-        "previous": previous.value,
-        "status": status.value,
-        "reason": reason.value,
-    }
-    if because:
-        data["message"] = f"because of step {because}"
-    return Event(EventKind.PLAN_STATUS_CHANGED, data)

@@ -21,6 +21,7 @@ class StepRow:
     needs: tuple[str, ...]
     phase: Phase
     worker_id: int | None
+    fence: int
     touched: bool
     attempt: int
     strategy: FailureStrategy | None
@@ -50,6 +51,7 @@ def step_row(row: Row) -> StepRow:
         needs=tuple(row["needs"]),
         phase=Phase(row["phase"]),
         worker_id=row["worker_id"],
+        fence=row["fence"],
         touched=row["touched"],
         attempt=row["attempt"],
         strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,

@@ -38,10 +38,10 @@ DATABASE_AWAY = (
 )
 APP_ROLE = "windlass_app"
 _SETTINGS = {"role": APP_ROLE, "jit": "off"}
-# The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
-_MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
+# The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
+_MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
 _IDLE_TIMEOUT = "5s"
 
@@ -77,6 +77,8 @@ class Transaction:
     rings_workers: bool = False
     rings: Rings = field(default_factory=Rings)
     receipt: str | None = None
+    # Of the machinery: the connection; its transaction begins with the first statement.
+    _machine: _Machine | None = None
     _driver: Any = None
 
     def authorize(self, receipt: str) -> None:
@@ -89,10 +91,6 @@ class Transaction:
             message = "a write transaction ended without an authorisation receipt"
             raise NoReceipt(message)
 
-    def use(self, driver: Any) -> None:
-        """Run statements on this connection of the driver instead of the session's."""
-        self._driver = driver
-
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """Run a statement of the machinery; all its rows."""
         rows: list[Row] = await (await self._connection()).fetch(statement.sql, *statement.bind(parameters))
@@ -103,8 +101,21 @@ class Transaction:
         row: Row | None = await (await self._connection()).fetchrow(statement.sql, *statement.bind(parameters))
         return row
 
+    async def fetch_last(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
+        """Run a statement after which nothing comes; its first row.
+
+        Where it is the first as well it needs no transaction around it, and is committed with its answer.
+        """
+        if self._driver is not None or self._machine is None:
+            return await self.fetch_one(statement, parameters)
+        connection = await self._machine.alone(self)
+        row: Row | None = await connection.fetchrow(statement.sql, *statement.bind(parameters))
+        return row
+
     async def _connection(self) -> Any:
-        if self._driver is None:
+        if self._driver is None and self._machine is not None:
+            self._driver = await self._machine.begin(self.tenant_id)
+        elif self._driver is None:
             pooled = await (await self.session.connection()).get_raw_connection()
             self._driver = pooled.driver_connection
         return self._driver
@@ -216,30 +227,32 @@ class Database:
     async def machine(self, tenant_id: int, *, actor: str, correlation_id: str) -> AsyncIterator[Transaction]:
         """A read-write transaction of one tenant for the machinery: statements only, no session.
 
-        It begins and enters the tenant in one round trip, which for the engine's many small transactions is a tenth of
-        all they cost. Raises NoReceipt as `write` does.
+        It begins with its first statement, and does without a transaction where that is the only one. Raises NoReceipt
+        as `write` does.
         """
         pool = await self._machine_pool()
         async with pool.acquire() as connection:
-            # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
-            await connection.execute(
-                f"BEGIN; SELECT set_config('role', '{APP_ROLE}', true),"
-                f" set_config('app.tenant_id', '{int(tenant_id)}', true),"
-                f" set_config('statement_timeout', '{WRITE_TIMEOUT}', true),"
-                f" set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT}', true)"
+            machine = _Machine(connection, self._committing)
+            transaction = Transaction(
+                _NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine
             )
             try:
-                transaction = Transaction(_NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers)
-                transaction.use(connection)
                 yield transaction
-                transaction.require_receipt()
+                if not machine.is_over:
+                    self._committing(transaction)
             except BaseException:
                 # Where this cannot be sent any more, the pool ends the transaction or the connection.
-                with suppress(*DATABASE_AWAY):
-                    await connection.execute("ROLLBACK")
+                if machine.has_begun:
+                    with suppress(*DATABASE_AWAY):
+                        await connection.execute("ROLLBACK")
                 raise
-            await connection.execute("COMMIT")
+            if machine.has_begun:
+                await connection.execute("COMMIT")
         self._tell(transaction.rings)
+
+    def _committing(self, transaction: Transaction) -> None:
+        """The last moment before what a transaction of the machinery did is made true."""
+        transaction.require_receipt()
 
     async def _machine_pool(self) -> asyncpg.Pool:
         async with self._opening:
@@ -253,10 +266,53 @@ class Database:
 
 
 class _MachineConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver is untyped
-    """A connection that is given back without being asked to forget: all it was told was for one transaction."""
+    """A connection that is given back without being asked to forget.
+
+    What it was told is for one transaction, or is the tenant of its last statement without one; whoever has it next
+    says whose it is before anything else.
+    """
+
+    _tenant_id: int | None = None
 
     def get_reset_query(self) -> str:
         return ""
+
+    async def enter(self, tenant_id: int) -> None:
+        """Be of this tenant until another is named; a transaction may still be another's."""
+        if self._tenant_id != tenant_id:
+            await self.execute(f"SELECT set_config('app.tenant_id', '{int(tenant_id)}', false)")
+            self._tenant_id = tenant_id
+
+
+@dataclass(slots=True)
+class _Machine:
+    """The connection of one transaction of the machinery, and how far it is."""
+
+    connection: Any
+    committing: Callable[[Transaction], None]
+    has_begun: bool = False
+    # A statement was run by itself, and nothing may follow.
+    is_over: bool = False
+
+    async def begin(self, tenant_id: int) -> Any:
+        """The connection, in a transaction of the tenant."""
+        if self.is_over:
+            message = "a statement after the last one would be a transaction of its own"
+            raise RuntimeError(message)
+        # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
+        await self.connection.execute(
+            f"BEGIN; SELECT set_config('app.tenant_id', '{int(tenant_id)}', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT}', true)"
+        )
+        self.has_begun = True
+        return self.connection
+
+    async def alone(self, transaction: Transaction) -> Any:
+        """The connection, for one statement that is a transaction by itself."""
+        await self.connection.enter(transaction.tenant_id)
+        self.committing(transaction)
+        self.is_over = True
+        return self.connection
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

@@ -56,8 +56,10 @@ _STEP = Statement(
     " LEFT JOIN LATERAL (SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id LIMIT 1) r"
     "   ON true"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND (:inline OR s.due_at <= clock_timestamp())"
-    " AND EXISTS (SELECT 1 FROM worker w WHERE w.id = :worker AND w.dead_at IS NULL"
-    "   AND w.lease_until > clock_timestamp())"
+)
+# What is so of a step that nobody has tried and that has no resource.
+_UNTRIED: Row = dict.fromkeys(
+    ("outputs", "handle", "resource_id", "effect_action", "resource_status", "external_id", "applied")
 )
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
@@ -86,15 +88,19 @@ class Claimer:
     sealer: Sealer
 
     async def claim(self, ledger: Ledger, step_id: int, *, inline: bool = False) -> Claim | None:
-        """Look at the step, under the job's lock. None when it is not to be had: another has it, or it is not due.
+        """Look at the step. None when it is not to be had: another has it, or it is not due.
 
-        `inline`: the step became due in this very transaction, and its row does not say so yet.
+        `inline`: the step became due by what the ledger has collected, and its row does not say so yet.
         """
         if ledger.status not in _CLAIMABLE:
             return None
         transaction = ledger.transaction
-        key = {"tenant": transaction.tenant_id, "id": step_id, "worker": self.worker_id, "inline": inline}
-        row = await transaction.fetch_one(_STEP, key)
+        key = {"tenant": transaction.tenant_id, "id": step_id, "inline": inline}
+        row = _remembered(ledger, step_id, inline=inline)
+        if row is None:
+            # What has just been collected is in the row then.
+            await ledger.flush()
+            row = await transaction.fetch_one(_STEP, key)
         if row is not None and _is_stale(row):
             await resources.renew(ledger, row["resource_id"])
             row = await transaction.fetch_one(_STEP, key)
@@ -302,6 +308,14 @@ class Claimer:
             "before": dumps(before) if before is not None else None,
             "intended": dumps(inputs) if meant else None,
         }
+
+
+def _remembered(ledger: Ledger, step_id: int, *, inline: bool) -> Row | None:
+    """What a claim needs to know of the step, where the ledger knows it and the step is due."""
+    row = ledger.untried.get(step_id)
+    if row is None or not (inline or row["is_due"]):
+        return None
+    return {**_UNTRIED, **row, "effect_of": step_id}
 
 
 def _is_stale(row: Row) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.db import journal
-from app.db.ledger import plan_event
+from app.db.following import plan_event
 from app.db.statements import Row, Statement
 from app.db.uow import Transaction
 from app.domain.enums import StatusReason

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from app.db import journal, transitions
+from app.db import journal
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement, dumps
@@ -23,30 +23,6 @@ from app.messages import StepDue
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
 
-# One statement: the outcome of the step, the end of its try, and what became of its effect; nothing without the fence.
-# The rows are found by what the caller knows, not by joins: those were planned as walks over all of the tenant's rows.
-_FINISH = Statement(
-    "WITH finished AS (UPDATE step_run SET status = :status, status_reason = :reason, status_message = :message,"  # noqa: S608
-    " worker_id = NULL, due_at = CASE WHEN :wait::float8 IS NULL THEN NULL"
-    "   ELSE clock_timestamp() + make_interval(secs => :wait::float8) END,"
-    " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :handle::jsonb,"
-    " outputs = coalesce(:outputs::jsonb, outputs), "
-    " error = CASE WHEN :keeps_error THEN coalesce(:error::jsonb, error) ELSE :error::jsonb END,"
-    " percent = coalesce(:percent::float8, percent),"
-    " completed_at = CASE WHEN :ended THEN clock_timestamp() END"
-    " WHERE tenant_id = :tenant AND id = :id AND fence = :fence AND worker_id = :worker"
-    " RETURNING id),"
-    " tried AS (UPDATE step_attempt SET ended_at = clock_timestamp(), error = :error::jsonb"
-    " WHERE :tried AND tenant_id = :tenant AND step_run_id = :id AND direction = :direction AND number = :number"
-    " AND EXISTS (SELECT FROM finished)),"
-    " became AS (UPDATE step_effect SET state = :effect, after = coalesce(:after::jsonb, after),"
-    " undo = coalesce(:undo::jsonb, undo), completed_at = clock_timestamp()"
-    " WHERE :effect::text IS NOT NULL AND tenant_id = :tenant AND step_run_id = :effect_of AND direction = 'FORWARD'"
-    " AND EXISTS (SELECT FROM finished))"
-    # The steps as they are, but for this one: so far nothing else was written in this transaction.
-    " SELECT " + transitions.STEP_COLUMNS + " FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job"
-    " AND EXISTS (SELECT FROM finished) AND (:reads OR s.id = :id) ORDER BY s.wave, s.id"
-)
 _ARTIFACT = Statement(
     "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || :artifact::jsonb"
     " WHERE tenant_id = :tenant AND id = :job"
@@ -74,19 +50,19 @@ class Recorder:
     random: Callable[[], float]
 
     async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
-        """Write the outcome under the job's lock. False, and nothing written, when the step is no longer ours."""
+        """Collect the outcome for the ledger to write. False, and nothing is, when the step is no longer ours."""
+        if not ledger.steps:
+            await ledger.read_steps()
+        if not ledger.is_held(work.key, work.fence, work.worker_id):
+            return False
         verdict = judge(work, outcome)
         error = self._error(outcome, verdict)
-        finish = self._finish(work, outcome, verdict, error) | {"reads": not ledger.steps}
-        rows = await ledger.transaction.fetch(_FINISH, finish)
-        if not rows:
-            return False
-        if not ledger.steps:
-            ledger.know(rows)
-        ledger.ended(work.key, verdict.status, None if work.mode is Mode.UNDO else work.attempt)
+        attempt = None if work.mode is Mode.UNDO else work.attempt
+        ledger.finish(work.key, self._finish(work, outcome, verdict, error), attempt)
         if lines:
             ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt))
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
+            ledger.outputs[work.key] = outcome.outputs
             await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict)
         if self._wait(work, outcome, verdict) == 0:
@@ -104,30 +80,28 @@ class Recorder:
         state, after, undo = self._effect(work, outcome, verdict)
         stored = pack(after, self._secret(work), self.sealer, work.tenant_id)
         return {
-            "tenant": work.tenant_id,
-            "id": work.step_id,
-            "job": work.job_id,
-            "effect_of": work.effect_of,
-            "fence": work.fence,
-            "worker": work.worker_id,
-            "status": verdict.status.value,
-            "reason": verdict.reason.value,
-            "message": verdict.message,
-            "wait": self._wait(work, outcome, verdict),
-            "handle": dumps(waiting.handle) if waiting else None,
-            "outputs": outputs,
-            "error": dumps(error) if error is not None else None,
-            "percent": waiting.percent if waiting else None,
-            "ended": verdict.status in STEP.closed | STEP.settled,
-            "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
-            "number": work.attempt,
+            "f_id": work.step_id,
+            "f_effect_of": work.effect_of,
+            "f_fence": work.fence,
+            "f_worker": work.worker_id,
+            "f_status": verdict.status.value,
+            "f_reason": verdict.reason.value,
+            "f_message": verdict.message,
+            "f_wait": self._wait(work, outcome, verdict),
+            "f_handle": dumps(waiting.handle) if waiting else None,
+            "f_outputs": outputs,
+            "f_error": dumps(error) if error is not None else None,
+            "f_percent": waiting.percent if waiting else None,
+            "f_ended": verdict.status in STEP.closed | STEP.settled,
+            "f_direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
+            "f_number": work.attempt,
             # An observation is no try: how the observed one ended stays as it was noticed.
-            "tried": work.mode is not Mode.OBSERVE,
+            "f_tried": work.mode is not Mode.OBSERVE,
             # Why the step failed stays known when it is undone.
-            "keeps_error": work.mode is Mode.UNDO,
-            "effect": state.value if state is not None else None,
-            "after": dumps(stored) if stored is not None else None,
-            "undo": dumps(undo) if undo is not None else None,
+            "f_keeps_error": work.mode is Mode.UNDO,
+            "f_effect": state.value if state is not None else None,
+            "f_after": dumps(stored) if stored is not None else None,
+            "f_undo": dumps(undo) if undo is not None else None,
         }
 
     def _effect(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
-from app.db.ledger import Ledger
+from app.db.ledger import Ledger, Overtaken
 from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.enums import ErrorClass
 from app.domain.statuses import JobStatus
@@ -28,7 +28,7 @@ from app.engine.context import StepContext
 from app.engine.executor import Executor
 from app.engine.log import StepLog
 from app.engine.recorder import Recorder
-from app.engine.work import Failed, Outcome, Work
+from app.engine.work import Failed, Outcome, Succeeded, Work
 from app.messages import StepDue
 from app.providers.base import ProviderError
 
@@ -39,6 +39,14 @@ _TURN_SECONDS = 2.0
 _RECORD_FOR_SECONDS = 60.0
 # Anything that the database says while an outcome is written leaves it open whether it was: the fence decides.
 _LOST_CONNECTION = (*DATABASE_AWAY, DBAPIError)
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """A step that this process holds, and what it remembers of the step's job, if anything."""
+
+    work: Work
+    ledger: Ledger | None = None
 
 
 class Runner:
@@ -77,30 +85,35 @@ class Runner:
     async def run(self, message: StepDue) -> None:
         """Answer a doorbell. A ring for a step that is not to be had is answered by doing nothing."""
         began = clock.monotonic()
-        work = await self._claim(message)
-        while work is not None:
-            log = self._log(work)
-            outcome = await self._act(work, log)
+        hand = await self._claim(message)
+        while hand is not None:
+            log = self._log(hand.work)
+            outcome = await self._act(hand.work, log)
             stay = not self.draining and clock.monotonic() - began < _TURN_SECONDS
-            work = await self._record(work, outcome, log, stay=stay)
+            hand = await self._record(hand, outcome, log, stay=stay)
 
-    async def _claim(self, message: StepDue) -> Work | None:
-        async with self._transaction(message.tenant_id, message.job_id) as transaction:
-            ledger = await Ledger.open(transaction, message.job_id)
-            if ledger is None:
-                return None
-            return await self._take(ledger, message.step_run_id)
+    async def _claim(self, message: StepDue) -> Hand | None:
+        try:
+            async with self._transaction(message.tenant_id, message.job_id) as transaction:
+                ledger = await Ledger.open(transaction, message.job_id)
+                if ledger is None:
+                    return None
+                await ledger.read_untried()
+                return await self._take(ledger, message.step_run_id)
+        except Overtaken:
+            # This process has no lease any more; the step is rung for again.
+            return None
 
-    async def _take(self, ledger: Ledger, step_id: int | None) -> Work | None:
+    async def _take(self, ledger: Ledger, step_id: int | None, *, inline: bool = False) -> Hand | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
         held: Work | None = None
-        inline = bool(ledger.steps)
         while step_id is not None and held is None:
             claim = await self._claimer.claim(ledger, step_id, inline=inline)
             if claim is None:
                 break
             if claim.take is not None:
-                work = replace(claim.work, fence=await ledger.take(claim.take))
+                fence = await ledger.take(claim.work.key, claim.take, last=claim.outcome is None)
+                work = replace(claim.work, fence=fence)
                 if claim.outcome is None:
                     held = work
                     break
@@ -108,7 +121,7 @@ class Runner:
             step_id = await self._advance(ledger)
             inline = True
         await ledger.write()
-        return held
+        return None if held is None else Hand(held, ledger if ledger.is_memorable else None)
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
         """Collect what follows; the step to go on with, if this process shall."""
@@ -151,7 +164,7 @@ class Runner:
             self._folders.add(folder)
         return folder
 
-    async def _record(self, work: Work, outcome: Outcome, log: StepLog, *, stay: bool) -> Work | None:
+    async def _record(self, hand: Hand, outcome: Outcome, log: StepLog, *, stay: bool) -> Hand | None:
         """Write the outcome, however long the database takes to come back; writing it twice is impossible."""
         await log.settle()
         lines = log.take()
@@ -159,26 +172,36 @@ class Runner:
         pause = 0.1
         while True:
             try:
-                return await self._try_record(work, outcome, lines, stay=stay)
+                return await self._try_record(hand, outcome, lines, stay=stay)
+            except Overtaken:
+                # Under the lock this can only be the next step, which a worker without a lease may not take.
+                stay, hand = stay and hand.ledger is not None, Hand(hand.work)
             except _LOST_CONNECTION:
+                hand = Hand(hand.work)
                 if clock.monotonic() > until:
                     raise
-                _logger.warning("an outcome could not be written yet", step_run_id=work.step_id, exc_info=True)
+                _logger.warning("an outcome could not be written yet", step_run_id=hand.work.step_id, exc_info=True)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
     async def _try_record(
-        self, work: Work, outcome: Outcome, lines: list[dict[str, Any]], *, stay: bool
-    ) -> Work | None:
+        self, hand: Hand, outcome: Outcome, lines: list[dict[str, Any]], *, stay: bool
+    ) -> Hand | None:
+        work = hand.work
         async with self._transaction(work.tenant_id, work.job_id) as transaction:
-            ledger = await Ledger.open(transaction, work.job_id)
+            ledger = hand.ledger if _is_plain(work, outcome) else None
+            if ledger is not None:
+                ledger.recall(transaction)
+            else:
+                ledger = await Ledger.open(transaction, work.job_id)
             if ledger is None:
                 return None
             if not await self._recorder.record(ledger, work, outcome, lines):
                 _logger.warning("a late outcome is refused: the step has another holder", step_run_id=work.step_id)
-                return await orphans.left_behind(ledger, work)
+                orphan = await orphans.left_behind(ledger, work)
+                return None if orphan is None else Hand(orphan)
             step_id = await self._advance(ledger, stay=stay)
-            return await self._take(ledger, step_id)
+            return await self._take(ledger, step_id, inline=True)
 
     @asynccontextmanager
     async def _transaction(self, tenant_id: int, job_id: int) -> AsyncIterator[Transaction]:
@@ -199,3 +222,9 @@ class Runner:
             fence=work.fence,
             hidden=[work.inputs, work.spec],
         )
+
+
+def _is_plain(work: Work, outcome: Outcome) -> bool:
+    """Whether all that the outcome changes are rows of the job: others are changed under the job's lock only."""
+    beside = isinstance(outcome, Succeeded) and (outcome.artifact is not None or outcome.undo is not None)
+    return work.resource_id is None and not beside

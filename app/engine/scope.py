@@ -38,9 +38,16 @@ async def read_scope(ledger: Ledger, sealer: Sealer, spec: Mapping[str, Value]) 
         scope["each"] = spec["each"]
     wanted = spec.get("references") or {}
     if wanted.get("steps"):
-        found = {"tenant": tenant_id, "job": ledger.job_id, "keys": wanted["steps"]}
-        for row in await transaction.fetch(_STEPS, found):
+        # What came of a step a moment ago may not be written yet.
+        known = {key: {"outputs": ledger.outputs[key]} for key in wanted["steps"] if key in ledger.outputs}
+        found = {
+            "tenant": tenant_id,
+            "job": ledger.job_id,
+            "keys": [key for key in wanted["steps"] if key not in known],
+        }
+        for row in await transaction.fetch(_STEPS, found) if found["keys"] else ():
             scope["steps"][row["step_key"]] = {"outputs": sealer.open(row["outputs"] or {}, tenant_id)}
+        scope["steps"] |= known
     if wanted.get("resources"):
         found = {"tenant": tenant_id, "stack": ledger.row["stack"], "keys": wanted["resources"]}
         for row in await transaction.fetch(_RESOURCES, found):

@@ -11,7 +11,8 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db import jobs, journal
-from app.db.ledger import Ledger, plan_event
+from app.db.following import plan_event
+from app.db.ledger import Ledger
 from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
 from app.db.uow import Transaction
 from app.domain.enums import ChangeAction, JobDirection, JobType, StatusReason, WorkflowType

@@ -132,9 +132,12 @@ class MortalDatabase(Database):
             async with super().machine(tenant_id, actor=actor, correlation_id=correlation_id) as transaction:
                 rings = transaction.rings
                 yield transaction
-                self._meet(self.about(transaction), after=False)
         finally:
             self._commits.pop(id(rings), None)
+
+    def _committing(self, transaction: Transaction) -> None:
+        super()._committing(transaction)
+        self._meet(self.about(transaction), after=False)
 
     def _tell(self, rings: Rings) -> None:
         # The commit is done; its answer may never have come.

@@ -98,12 +98,22 @@ def _claim_takes_running() -> Sequence[Patch]:
 def _intent_not_written() -> Sequence[Patch]:
     take = Ledger.take
 
-    async def forget(self: Ledger, claim: Mapping[str, Any]) -> int:
-        fence = await take(self, claim)
+    async def forget(self: Ledger, key: str, claim: Mapping[str, Any], *, last: bool) -> int:  # noqa: ARG001
+        fence = await take(self, key, claim, last=False)
         await self.transaction.fetch(_FORGET, {"tenant": self.transaction.tenant_id, "id": claim["step"]})
         return fence
 
     return [(Ledger, "take", forget)]
+
+
+def _memory_trusted() -> Sequence[Patch]:
+    recall = Ledger.recall
+
+    def trust(self: Ledger, transaction: Transaction) -> None:
+        recall(self, transaction)
+        self._expected = None
+
+    return [(Ledger, "recall", trust)]
 
 
 def _operation_per_attempt() -> Sequence[Patch]:
@@ -263,6 +273,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("finish-without-fence", "an outcome is written whoever has the step now", _finish_without_fence, "late"),
         Mutant("claim-takes-running", "a claim takes a step that somebody has", _claim_takes_running, "random"),
         Mutant("intent-not-written", "a claim does not say that it will act", _intent_not_written, "crash"),
+        Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "random"),
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),

@@ -26,7 +26,7 @@ from app.domain.errors import IllegalState
 from app.domain.statuses import JOB
 from app.engine.claims import MAX_CRASHES
 from app.engine.log import StepLog
-from app.engine.runner import Runner
+from app.engine.runner import Hand, Runner
 from app.engine.ticking import tick
 from app.engine.work import Outcome, Work
 from app.messages import StepDue
@@ -55,9 +55,13 @@ class Attempt:
     """A claimed step in somebody's hands; `outcome` once the provider was called."""
 
     runner: Runner
-    work: Work
+    hand: Hand
     log: StepLog
     outcome: Outcome | None = None
+
+    @property
+    def work(self) -> Work:
+        return self.hand.work
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +171,15 @@ class Simulation(RuleBasedStateMachine):
         runner = self.workshop.runners[who % len(self.workshop.runners)]
         self._take(runner, self.run(runner._claim(ring)))
 
-    def _take(self, runner: Runner, work: Work | None, after: Work | None = None) -> None:
-        if work is None:
+    def _take(self, runner: Runner, hand: Hand | None, after: Work | None = None) -> None:
+        if hand is None:
             return
+        work = hand.work
         rivals = [held for held in self.hands if held.work.step_id == work.step_id and held.work.fence >= work.fence]
         # Clearing up after a refused outcome goes on under the fence that was refused.
         clearing = after is not None and (after.step_id, after.fence) == (work.step_id, work.fence)
         assert clearing or not rivals, f"I4: {work.key} is claimed under fence {work.fence}, which somebody has"
-        self.hands.append(Attempt(runner, work, runner._log(work)))
+        self.hands.append(Attempt(runner, hand, runner._log(work)))
 
     @rule(which=_ANY)
     def act(self, which: int) -> None:
@@ -194,21 +199,15 @@ class Simulation(RuleBasedStateMachine):
             return
         attempt = done[which % len(done)]
         self.hands.remove(attempt)
-        following = self._record(attempt)
+        following = self._record(attempt, attempt.hand)
         if twice:
-            assert self._record(attempt) is None, "I2: an outcome is written twice"
+            again = self._record(attempt, Hand(attempt.work))
+            assert again is None, "I2: an outcome is written twice"
         self._take(attempt.runner, following, attempt.work)
 
-    def _record(self, attempt: Attempt) -> Work | None:
+    def _record(self, attempt: Attempt, hand: Hand) -> Hand | None:
         assert attempt.outcome is not None
-
-        async def write() -> Work | None:
-            assert attempt.outcome is not None
-            await attempt.log.settle()
-            lines = attempt.log.take()
-            return await attempt.runner._try_record(attempt.work, attempt.outcome, lines, stay=True)
-
-        return self.run(write())
+        return self.run(attempt.runner._record(hand, attempt.outcome, attempt.log, stay=True))
 
     @rule(several=st.integers(min_value=1, max_value=3))
     def go_on(self, several: int) -> None:
@@ -218,7 +217,7 @@ class Simulation(RuleBasedStateMachine):
                 self._act(attempt)
             for attempt in [held for held in self.hands if held.outcome is not None]:
                 self.hands.remove(attempt)
-                self._take(attempt.runner, self._record(attempt), attempt.work)
+                self._take(attempt.runner, self._record(attempt, attempt.hand), attempt.work)
             for who in range(len(self.workshop.rung)):
                 self.claim(which=0, who=who, keep=False)
 
@@ -252,10 +251,11 @@ class Simulation(RuleBasedStateMachine):
             self._act(attempt)
             return
         self.zombies.remove(attempt)
-        following = self._record(attempt)
+        following = self._record(attempt, attempt.hand)
         if following is not None:
-            assert following.step_id == attempt.work.step_id, "I4: an outcome without the fence goes on with the job"
-            self.zombies.append(Attempt(attempt.runner, following, attempt.runner._log(following)))
+            step_id = following.work.step_id
+            assert step_id == attempt.work.step_id, "I4: an outcome without the fence goes on with the job"
+            self.zombies.append(Attempt(attempt.runner, following, attempt.runner._log(following.work)))
 
     @precondition(lambda self: self.faults < 2)
     @rule(
@@ -314,7 +314,7 @@ class Simulation(RuleBasedStateMachine):
                 if attempt.outcome is None:
                     self._act(attempt)
                 self.hands.remove(attempt)
-                self._take(attempt.runner, self._record(attempt), attempt.work)
+                self._take(attempt.runner, self._record(attempt, attempt.hand), attempt.work)
             while self.workshop.rung:
                 self.claim(which=0, who=0, keep=False)
             if not self.hands and self.run(self._is_over()):

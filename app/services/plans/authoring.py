@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app import clock
 from app.auth.principal import Principal
 from app.db import journal
-from app.db.ledger import plan_event
+from app.db.following import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from app.db import journal
-from app.db.ledger import plan_event
+from app.db.following import plan_event
 from app.db.models import Approval, DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.enums import PlanType, StatusReason
