@@ -13,6 +13,7 @@ from app.db import models
 from app.domain.enums import FailureStrategy, PlanType, RollbackScope, Stage, StatusReason
 from app.domain.events import Stream
 from app.domain.statuses import PlanStatus, stage_of
+from app.reads import evaluations as evaluation_reads
 from app.reads import jobs as job_reads
 from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
@@ -24,6 +25,7 @@ from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_
 from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
+from schema.types.evaluations import ConditionEvaluation
 from schema.types.filters import JobFilter, page, wanted_jobs
 from schema.types.graphs import ResourceGraph
 from schema.types.histories import EventConnection, events_of, head_cursor
@@ -191,6 +193,15 @@ class DeploymentPlan(Entity):
     async def spawned_plans(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[PlanRef]:
         relation = plan_reads.of_parent(info.context.tenant_id)
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    @described("What was seen of its condition or trigger, newest first; the newest 200 are kept.")
+    async def evaluations(
+        self, info: Info, first: int = 20, after: Cursor | None = None
+    ) -> Connection[ConditionEvaluation]:
+        relation = evaluation_reads.of_plan(info.context.tenant_id)
+        return await connect_children(
+            info, lambda row: ConditionEvaluation(row=row), relation, self.row.id, page(first, after)
+        )
 
     @strawberry.field
     async def rollback_of(self, info: Info) -> PlanRef | None:

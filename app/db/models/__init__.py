@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
+from app.db.models.conditions import ConditionEvaluation
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -20,6 +21,7 @@ __all__ = [
     "AutomationFeed",
     "Base",
     "CloudResource",
+    "ConditionEvaluation",
     "DeploymentPlan",
     "EventLog",
     "Gate",
