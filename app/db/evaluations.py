@@ -37,7 +37,7 @@ _RECORD = Statement(
 async def record_evaluation(
     transaction: Transaction,
     plan_id: int,
-    result: bool,  # noqa: FBT001
+    result: bool,
     trigger: str,
     inputs: Mapping[str, Any],
     skip_reason: StatusReason | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,24 @@ from app.db import journal
 from app.db.models import DeploymentPlan, ResourceTemplate
 from app.domain.enums import PlanType
 from app.domain.events import Event, EventKind, Stream
+from app.domain.statuses import PlanStatus
 from app.engine.ticking import tick
 from app.services import plans, templates
 from app.services.plans import CreatePlan, PlanAction, triggering
 from app.services.plans.firing import DuePlan
 from tests.engine.harness import Workshop
-from tests.engine.schedules import WAIT, children, found
+from tests.engine.schedules import WAIT, children, finish, found
+
+HOOK = {"on": "WEBHOOK"}
+AFTER_UPSTREAM = {"on": "PLAN_SUCCEEDED", "plan": "upstream"}
+# Fails or not, as the call says.
+CHECK = {
+    "key": "check",
+    "type": "CUSTOM",
+    "configuration": {"task": "core.assert"},
+    "inputs": {"that": "${parameters.good}"},
+}
+_numbers = itertools.count(1)
 
 
 async def standing(
@@ -151,3 +164,41 @@ async def act(workshop: Workshop, verb: Any, plan_id: int) -> DeploymentPlan:
 
 async def newest(workshop: Workshop, plan_id: int) -> DeploymentPlan:
     return (await children(workshop, plan_id))[-1]
+
+
+async def upstream(workshop: Workshop, name: str = "upstream") -> DeploymentPlan:
+    """A plan of this name that has its job, and is not over."""
+    flow = await workshop.workflow(WAIT, name=f"flow {next(_numbers)}")
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        command = CreatePlan(name=name, type=PlanType.IMMEDIATE, workflow_id=flow, stack=f"stack of {name}")
+        return await plans.create(transaction, workshop.principal, command, workshop.dependencies)
+
+
+async def checked(workshop: Workshop, **more: Any) -> int:
+    """A plan whose runs fail when they are told to."""
+    flow = await workshop.workflow(CHECK)
+    declared = '{"type": "object", "properties": {"good": {"type": "boolean"}}}'
+    await change(
+        workshop,
+        "UPDATE workflow SET definition = definition || jsonb_build_object('parameters', CAST(:declared AS jsonb))",
+        declared=declared,
+    )
+    return await standing(
+        workshop,
+        HOOK,
+        workflow=flow,
+        parameters={"good": True},
+        given={"good": "${trigger.payload.good}"},
+        **more,
+    )
+
+
+async def run(workshop: Workshop, plan_id: int, *, good: bool) -> DeploymentPlan:
+    """One call and the end of the run it makes."""
+    key = f"call {len(await triggers(workshop, plan_id))}"
+    await call(workshop, plan_id, key, f'{{"good": {str(good).lower()}}}')
+    await hear(workshop)
+    ended = await finish(workshop, await newest(workshop, plan_id))
+    assert ended.status is (PlanStatus.SUCCEEDED if good else PlanStatus.ROLLED_BACK)
+    await hear(workshop)
+    return ended

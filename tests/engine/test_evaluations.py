@@ -15,7 +15,7 @@ FALSE = StatusReason.CONDITION_FALSE
 async def recorded(
     workshop: Workshop,
     plan_id: int,
-    result: bool,  # noqa: FBT001
+    result: bool,
     inputs: dict[str, Any],
     skip_reason: StatusReason | None = None,
     spawned: int | None = None,

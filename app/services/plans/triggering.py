@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import func, null, select, text, update
+from sqlalchemy import func, null, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.evaluations import record_evaluation
 from app.db.models import DeploymentPlan, PlanAutomation, PlanTrigger, ResourceTemplate, Tenant
 from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.automation import Automation, TriggerKind, instant, parameters_of
@@ -91,6 +92,8 @@ async def _open(transaction: Transaction, plan_id: int) -> _Case | None:
             DeploymentPlan.plan_type == PlanType.AUTOMATED,
             DeploymentPlan.status.in_([PlanStatus.WAITING, PlanStatus.PAUSED]),
             ~DeploymentPlan.is_deleted,
+            # One whose validity is over is the tick's to end.
+            func.coalesce(DeploymentPlan.valid_until > func.clock_timestamp(), true()),
         )
         # Whoever holds it is at it, or changes it. What is heard meanwhile may refer to the plan all the same.
         .with_for_update(of=(DeploymentPlan, PlanAutomation), skip_locked=True, key_share=True)
@@ -293,6 +296,16 @@ async def _changes(case: _Case, trigger: PlanTrigger, dependencies: Dependencies
 async def _settle(
     case: _Case, trigger: PlanTrigger, outcome: TriggerOutcome, reason: StatusReason, message: str | None
 ) -> None:
+    await record_evaluation(
+        case.transaction,
+        case.plan.id,
+        result=True,
+        trigger=trigger.kind.value,
+        inputs={"key": trigger.key, "cause": trigger.cause, "chain": list(trigger.chain)},
+        skip_reason=None if outcome is TriggerOutcome.SPAWNED else reason,
+        spawned_plan_id=trigger.child_plan_id,
+        message=message,
+    )
     trigger.outcome, trigger.reason, trigger.message = outcome, reason, message
     trigger.decided_at, trigger.retry_at = case.now, None
     # What was sent may be anything, and is needed no more.
