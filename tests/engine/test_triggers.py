@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from app.domain.errors import Invalid
 from app.domain.statuses import PlanStatus
 from app.engine.ticking import tick
 from app.services import plans
-from app.services.plans import spawning
+from app.services.plans import spawning, triggering
+from app.services.plans.firing import DuePlan
 from tests.engine.harness import Workshop
 from tests.engine.schedules import WAIT, approve, children, finish, found, somebody_else
 from tests.engine.standing import (
@@ -40,7 +42,7 @@ async def test_every_decision_is_recorded(workshop: Workshop) -> None:
         await call(workshop, plan_id, key)
     await hear(workshop)
     rows = await workshop.rows(
-        "SELECT trigger, result, inputs->>'key' AS key, skip_reason, message, spawned_plan_id"
+        "SELECT trigger, result, inputs->'cause'->>'id' AS id, skip_reason, message, spawned_plan_id"
         " FROM condition_evaluation WHERE plan_id = :id ORDER BY id",
         id=plan_id,
     )
@@ -85,6 +87,18 @@ async def test_runs_of_one_key_are_counted_together(workshop: Workshop) -> None:
     await finish(workshop, await newest(workshop, second))
     await hear(workshop)
     assert [len(await children(workshop, plan_id)) for plan_id in (first, second, third)] == [2, 1, 1]
+
+
+async def test_a_key_holds_however_many_fire_at_once(workshop: Workshop) -> None:
+    names = ("first", "second", "third")
+    plan_ids = [await standing(workshop, HOOK, name=name, concurrencyKey="k") for name in names]
+    for plan_id in plan_ids:
+        await call(workshop, plan_id, "one")
+    due = [DuePlan(workshop.tenant_id, plan_id) for plan_id in plan_ids]
+    with capture_logs() as logs:
+        await asyncio.gather(*(triggering.fire(workshop.database, each, workshop.dependencies) for each in due))
+    assert logs == []
+    assert sum([len(await children(workshop, plan_id)) for plan_id in plan_ids]) == 1
 
 
 async def test_a_rate(workshop: Workshop) -> None:

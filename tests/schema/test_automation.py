@@ -125,6 +125,40 @@ async def test_a_plan_of_another_type_listens_to_nothing(api: Api) -> None:
     assert (error["code"], error["path"]) == ("INVALID", ["configuration", "automation"])
 
 
+async def test_another_tenants_public_template_is_followed_while_it_is_public(api: Api) -> None:
+    made = await done(api, "createResourceTemplate", api.rival, name="t", type="CUSTOM", content=NOTE, isPublic=True)
+    template = made["resourceTemplate"]
+
+    async def publish(**change: Any) -> dict[str, Any]:
+        shown = "query($id: ID!) { resourceTemplate(id: $id) { version } }"
+        found = (await api.data(shown, {"id": template["id"]}, access=api.rival))["resourceTemplate"]
+        if change:
+            edit = {"id": template["id"], "expectedVersion": found["version"], **change}
+            found = (await done(api, "updateResourceTemplate", api.rival, **edit))["resourceTemplate"]
+        given = {"id": template["id"], "expectedVersion": found["version"]}
+        revision: dict[str, Any] = (await done(api, "publishResourceTemplate", api.rival, **given))["revision"]
+        return revision
+
+    first = await publish()
+    plan = await done(
+        api, "createPlan", name="p", type="AUTOMATED", templateRevisionId=first["id"],
+        configuration={"automation": {"triggers": [{"on": "TEMPLATE_PUBLISHED"}]}},
+    )  # fmt: skip
+    pinned = """query($id: ID!) { deploymentPlan(id: $id) { template { id }
+        spawnedPlans { nodes { template { id } trigger { on cause } } } } }"""
+    second = await publish(content={"resources": {"b": NOTE["resources"]["a"]}})
+    await fire(api)
+    found = (await api.data(pinned, {"id": plan["plan"]["id"]}))["deploymentPlan"]
+    assert found["template"] == {"id": second["id"]}
+    (child,) = found["spawnedPlans"]["nodes"]
+    assert (child["template"], child["trigger"]["on"]) == ({"id": second["id"]}, "TEMPLATE_PUBLISHED")
+    assert child["trigger"]["cause"]["revision"] == 2
+    await publish(content={"resources": {"c": NOTE["resources"]["a"]}}, isPublic=False)
+    await fire(api)
+    found = (await api.data(pinned, {"id": plan["plan"]["id"]}))["deploymentPlan"]
+    assert len(found["spawnedPlans"]["nodes"]) == 1
+
+
 async def test_a_workflow_says_what_its_plans_listen_to(api: Api) -> None:
     given = {"name": "w", "type": "CUSTOM", "definition": {"steps": [WAIT]}}
     (error,) = await refused(api, "createWorkflow", **given, triggers=[{"on": "webhook"}])

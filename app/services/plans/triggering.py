@@ -23,6 +23,7 @@ from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import DomainError
 from app.domain.expressions import ExpressionError
 from app.domain.firing import UNDER_WAY, Skip, Spawn, Standing, TriggerOutcome, Trip, Wait, decide, trip
+from app.domain.identity import global_id
 from app.domain.statuses import PlanStatus
 from app.services import launching
 from app.services.dependencies import Dependencies
@@ -296,12 +297,15 @@ async def _changes(case: _Case, trigger: PlanTrigger, dependencies: Dependencies
 async def _settle(
     case: _Case, trigger: PlanTrigger, outcome: TriggerOutcome, reason: StatusReason, message: str | None
 ) -> None:
+    chain = [global_id("DeploymentPlan", number) for number in trigger.chain]
+    # When it was is no difference: the same reason for the same thing is counted.
+    cause = {name: value for name, value in trigger.cause.items() if name != "at"}
     await record_evaluation(
         case.transaction,
         case.plan.id,
         result=True,
         trigger=trigger.kind.value,
-        inputs={"key": trigger.key, "cause": trigger.cause, "chain": list(trigger.chain)},
+        inputs={"time": trigger.cause.get("at"), "cause": cause, "chain": chain},
         skip_reason=None if outcome is TriggerOutcome.SPAWNED else reason,
         spawned_plan_id=trigger.child_plan_id,
         message=message,
