@@ -118,7 +118,7 @@ async def call(workshop: Workshop, plan_id: int, key: str, payload: Any = None) 
         await transaction.session.execute(
             text(
                 "INSERT INTO plan_trigger (tenant_id, plan_id, kind, key, cause, payload)"
-                " VALUES (:tenant, :plan, 'WEBHOOK', :key, jsonb_build_object('id', CAST(:key AS text)),"
+                " VALUES (:tenant, :plan, 'WEBHOOK', CAST(:key AS text), jsonb_build_object('id', CAST(:key AS text)),"
                 " CAST(:payload AS jsonb)) ON CONFLICT DO NOTHING"
             ),
             {"tenant": workshop.tenant_id, "plan": plan_id, "key": key, "payload": payload},
