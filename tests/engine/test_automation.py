@@ -12,7 +12,7 @@ from app.db.uow import SystemRole
 from app.domain.enums import PlanType
 from app.domain.events import Stream
 from app.domain.identity import global_id
-from app.domain.statuses import PlanStatus
+from app.domain.statuses import JOB, PlanStatus
 from app.engine import automation
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan
@@ -54,6 +54,17 @@ async def test_the_success_of_another_plan_is_heard_once(workshop: Workshop) -> 
     assert (await finish(workshop, child)).status is PlanStatus.SUCCEEDED
     await hear(workshop)
     assert len(await children(workshop, plan_id)) == 1
+
+
+async def test_what_was_before_a_plan_is_not_meant_for_it_though_nobody_has_heard_it_yet(workshop: Workshop) -> None:
+    earlier = await standing(workshop, AFTER_UPSTREAM, name="earlier")
+    job_id = (await upstream(workshop)).last_job_id
+    assert job_id is not None
+    while (await workshop.job(job_id)).status not in JOB.closed:
+        await workshop.answer()
+    later = await standing(workshop, AFTER_UPSTREAM, name="later")
+    await hear(workshop)
+    assert (len(await triggers(workshop, earlier)), await triggers(workshop, later)) == (1, [])
 
 
 async def test_an_upstream_plan_is_known_by_its_id_and_its_runs_count_for_it(workshop: Workshop) -> None:
