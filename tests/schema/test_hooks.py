@@ -15,7 +15,9 @@ import pytest
 from sqlalchemy import text
 
 from app.db import models
+from app.domain.hooks import Call
 from app.engine.ticking import tick
+from app.services import hooks
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan
 from app.web.hooks import MAX_BODY
@@ -198,6 +200,16 @@ async def test_all_that_is_wrong_with_a_token_is_told_alike(api: Api, database_u
     assert await Contents.of(database_url) == before
     assert (await api.client.get(good)).status_code == 405
     assert (await call(api, good)).status_code == 202
+
+
+async def test_a_token_that_is_renewed_while_it_is_used_is_of_no_use(api: Api) -> None:
+    plan_id = await standing(api)
+    hook, services = await address(api, plan_id), api.services
+    found = await hooks.locate(services.database, hook["path"].removeprefix("/hooks/"))
+    await address(api, plan_id)
+    with pytest.raises(hooks.UnknownHook):
+        await hooks.deliver(services.database, services.sealer, found, Call(b"", None), "test")
+    assert await heard(api.acme) == []
 
 
 async def test_a_hook_is_called_no_more_often_than_its_plan_may_fire(api: Api) -> None:
