@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from app.db import feed
 from app.db.feed import HORIZON, FedEvent, Position
 from app.db.statements import Row, Statement, dumps
-from app.db.uow import Database, Transaction
+from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.automation import Automation, Fact, TriggerKind, instant
 from app.domain.enums import DriftStatus
 from app.domain.events import EventKind, Stream
@@ -23,6 +25,7 @@ from app.domain.statuses import PLAN, PlanStatus
 
 _ACTOR = "system:scheduler"
 _PAGE = 500
+_logger = structlog.get_logger(__name__)
 
 # Tenants that have standing plans and events that nobody has heard on their behalf.
 _UNHEARD = Statement(
@@ -109,7 +112,20 @@ async def due(transaction: Transaction, limit: int = 16) -> list[tuple[int, int]
 
 
 async def listen(database: Database, tenant_id: int) -> int:
-    """Read on in the tenant's feed, a page at most; how many triggers were entered. Nothing when somebody is at it."""
+    """Read on in the tenant's feed, a page at most; how many triggers were entered. Nothing when somebody is at it.
+
+    A fault of ours is logged, so that it keeps no other tenant from being heard.
+    """
+    try:
+        return await _listen(database, tenant_id)
+    except DATABASE_AWAY:
+        raise
+    except Exception:
+        _logger.exception("a tenant's feed could not be heard", tenant_id=tenant_id)
+        return 0
+
+
+async def _listen(database: Database, tenant_id: int) -> int:
     async with database.machine(tenant_id, actor=_ACTOR, correlation_id=f"automation-{tenant_id}") as transaction:
         transaction.authorize("the feed is heard on behalf of plans that somebody submitted")
         place = await transaction.fetch_one(_LOCK, {"tenant": tenant_id})

@@ -14,6 +14,7 @@ from app.domain.events import Stream
 from app.domain.identity import global_id
 from app.domain.statuses import JOB, PlanStatus
 from app.engine import automation
+from app.engine.ticking import tick
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan
 from tests.engine.harness import Workshop, note
@@ -123,6 +124,25 @@ async def test_whoever_dies_while_hearing_leaves_all_of_it_to_the_next(
     await hear(workshop)
     assert len(await children(workshop, plan_id)) == 1
     assert await automation.listen(workshop.database, workshop.tenant_id) == 0
+
+
+async def test_a_feed_that_meets_a_fault_of_ours_keeps_nothing_else_from_the_tick(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_id = await standing(workshop, AFTER_UPSTREAM)
+    await finish(workshop, await upstream(workshop))
+
+    async def fail(*_: Any) -> None:
+        message = "a fault of ours"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(automation, "_facts", fail)
+    with capture_logs() as logs:
+        assert (await tick(workshop.database, ring_again_seconds=0)).ran
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a tenant's feed could not be heard"]
+    monkeypatch.undo()
+    await hear(workshop)
+    assert len(await children(workshop, plan_id)) == 1
 
 
 async def test_what_is_heard_in_pages_is_heard_whole(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
