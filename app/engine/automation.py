@@ -31,11 +31,12 @@ _logger = structlog.get_logger(__name__)
 _UNHEARD = Statement(
     "SELECT f.tenant_id FROM automation_feed f WHERE EXISTS (SELECT FROM plan_automation a"  # noqa: S608
     "  WHERE a.tenant_id = f.tenant_id) AND EXISTS (SELECT FROM event_log e WHERE e.tenant_id = f.tenant_id"
-    f"  AND e.feed >= f.feed AND e.feed < {HORIZON}) LIMIT :limit"
+    f"  AND e.feed >= f.feed AND e.feed < {HORIZON}) ORDER BY f.feed LIMIT :limit"
 )
-# Each part has an index of those it is about; what met a fault of ours is left alone until its time.
+# Each part has an index of those it is about; what met a fault of ours is left alone until its time. Round robin over
+# tenants, and within one nobody is always the last.
 _DUE = Statement(
-    "SELECT DISTINCT a.tenant_id, a.plan_id FROM plan_automation a JOIN ("
+    "SELECT a.tenant_id, a.plan_id FROM plan_automation a JOIN ("
     " (SELECT tenant_id, plan_id FROM plan_automation WHERE look_at <= statement_timestamp() LIMIT 1000)"
     " UNION (SELECT tenant_id, plan_id FROM plan_automation WHERE fire_at <= statement_timestamp() LIMIT 1000)"
     " UNION (SELECT tenant_id, plan_id FROM plan_trigger WHERE outcome = 'PENDING'"
@@ -43,7 +44,8 @@ _DUE = Statement(
     " UNION (SELECT f.tenant_id, f.plan_id FROM plan_automation f JOIN resource_template t"
     "  ON t.tenant_id = f.template_tenant_id AND t.id = f.template_id"
     "  WHERE t.latest_revision_id IS DISTINCT FROM f.seen_revision_id LIMIT 1000)"
-    " ) due USING (tenant_id, plan_id) WHERE a.retry_at IS NULL OR a.retry_at <= statement_timestamp() LIMIT :limit"
+    " ) due USING (tenant_id, plan_id) WHERE a.retry_at IS NULL OR a.retry_at <= statement_timestamp()"
+    " ORDER BY row_number() OVER (PARTITION BY a.tenant_id ORDER BY random()) LIMIT :limit"
 )
 _LOCK = Statement(
     "SELECT feed, stream, stream_id, seq FROM automation_feed WHERE tenant_id = :tenant FOR UPDATE SKIP LOCKED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -143,6 +144,33 @@ async def test_a_feed_that_meets_a_fault_of_ours_keeps_nothing_else_from_the_tic
     monkeypatch.undo()
     await hear(workshop)
     assert len(await children(workshop, plan_id)) == 1
+
+
+async def test_a_tenant_with_many_plans_keeps_no_other_waiting(workshop: Workshop, database_url: str) -> None:
+    crowd = [await standing(workshop, HOOK, name=f"plan {n}") for n in range(5)]
+    for plan_id in crowd:
+        await call(workshop, plan_id, "one")
+    connection = await asyncpg.connect(database_url)
+    try:
+        # Another tenant's, whose number comes after.
+        (other,) = await connection.fetchrow("INSERT INTO tenant (name, slug) VALUES ('B', 'b') RETURNING id")
+        (plan_id,) = await connection.fetchrow(
+            "INSERT INTO deployment_plan (tenant_id, plan_name, plan_type, status, stack)"
+            " VALUES ($1, 'p', 'AUTOMATED', 'WAITING', 's') RETURNING id",
+            other,
+        )
+        await connection.execute(
+            "INSERT INTO plan_automation (tenant_id, plan_id, automation, concurrency_key, armed_feed, look_at)"
+            " VALUES ($1, $2, '{}', 'k', 0, now())",
+            other,
+            plan_id,
+        )
+    finally:
+        await connection.close()
+    async with workshop.database.system(SystemRole.TICK) as transaction:
+        named = [await automation.due(transaction, limit=2) for _ in range(20)]
+    assert {tuple(sorted(tenant_id for tenant_id, _ in each)) for each in named} == {(workshop.tenant_id, other)}
+    assert len({plan_id for each in named for tenant_id, plan_id in each if tenant_id != other}) > 1
 
 
 async def test_what_is_heard_in_pages_is_heard_whole(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
