@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, automation, plan_timers, recovery, timers
+from app.engine import admission, automation, plan_timers, recovery, timers, watches
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -42,6 +42,9 @@ class Ticked:
     rung: int = 0
     # (tenant, plan) of schedules to be fired, each in a transaction of its own.
     due_plans: Sequence[tuple[int, int]] = ()
+    # Tenants with news for conditions, and (tenant, plan) of conditions to be looked at.
+    stirred: Sequence[int] = ()
+    due_watches: Sequence[tuple[int, int]] = ()
     # (tenant, plan) of standing plans that have heard something, likewise.
     heard_plans: Sequence[tuple[int, int]] = ()
 
@@ -56,6 +59,7 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         admitted = await admission.admit(transaction)
         expired = await plan_timers.expire(transaction)
         due_plans = await plan_timers.due(transaction)
+        stirred, due_watches = await watches.stirred(transaction), await watches.due(transaction)
         heard_plans = await automation.due(transaction)
         unheard = await automation.unheard(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
@@ -65,7 +69,7 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         await timers.fire(database, timer)
     for tenant_id in unheard:
         await automation.listen(database, tenant_id)
-    return Ticked(True, reaped, admitted, expired, rung, due_plans, heard_plans)
+    return Ticked(True, reaped, admitted, expired, rung, due_plans, stirred, due_watches, heard_plans)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

@@ -137,6 +137,10 @@ class DeploymentPlan(Entity):
     def schedule(self) -> Schedule | None:
         return None if self.row.schedule is None else Schedule.of(self.row)
 
+    @described("What a CONDITIONAL plan waits for.")
+    def condition(self) -> JSON | None:
+        return json_of(self.row.condition)
+
     @strawberry.field
     def valid_until(self) -> datetime | None:
         return self.row.valid_until

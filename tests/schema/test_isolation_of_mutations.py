@@ -23,6 +23,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "executePlan": (None, {}),
     "pausePlan": (None, {}),
     "resumePlan": (None, {}),
+    "signalPlan": (None, {"name": "go"}),
     "cancelPlan": (None, {}),
     "rotatePlanHook": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),

@@ -209,7 +209,9 @@ REQUIRED: dict[Permission, set[str]] = {
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction", "rotatePlanHook"},
+    Permission.EXECUTE: {
+        "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction", "rotatePlanHook",
+    },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
     Permission.DELETE: {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
-from app.db.models.conditions import ConditionEvaluation
+from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -33,7 +33,9 @@ __all__ = [
     "PlanFiring",
     "PlanHook",
     "PlanResource",
+    "PlanSignal",
     "PlanTrigger",
+    "PlanWatch",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
@@ -44,6 +46,7 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "User",
+    "WatchCursor",
     "Worker",
     "Workflow",
     "WorkflowStep",

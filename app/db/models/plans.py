@@ -55,6 +55,7 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
         Index("idx_deployment_plan_status", "status"),
         Index("idx_deployment_plan_scheduled", "scheduled_at"),
         Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
+        Index("idx_deployment_plan_name", "tenant_id", "plan_name", "id"),
         Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "id"),
         Index(
             "idx_deployment_plan_parent",

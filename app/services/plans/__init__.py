@@ -6,6 +6,7 @@ from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, cre
 from app.services.plans.execution import ExecutePlan, RetryPlan, RollbackPlan, cancel, execute, retry, rollback
 from app.services.plans.pausing import pause, resume
 from app.services.plans.reviewing import ReviewPlan, review, send_back
+from app.services.plans.signalling import SignalPlan, signal
 
 __all__ = [
     "CreatePlan",
@@ -14,6 +15,7 @@ __all__ = [
     "RetryPlan",
     "ReviewPlan",
     "RollbackPlan",
+    "SignalPlan",
     "UpdatePlan",
     "cancel",
     "create",
@@ -25,6 +27,7 @@ __all__ = [
     "review",
     "rollback",
     "send_back",
+    "signal",
     "submit",
     "update",
 ]

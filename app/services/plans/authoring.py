@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from app import clock
 from app.auth.principal import Principal
-from app.db import journal
+from app.db import journal, watches
 from app.db.following import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
+from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
@@ -50,6 +51,7 @@ class CreatePlan:
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     schedule: Schedule | None = None
+    condition: Mapping[str, Any] | None = None
     valid_until: datetime | None = None
     metadata: Mapping[str, Any] | None = None
     submit: bool = True
@@ -66,6 +68,7 @@ class UpdatePlan:
     parameters: Mapping[str, Value] | None = None
     configuration: Mapping[str, Any] | None = None
     schedule: Schedule | None = None
+    condition: Mapping[str, Any] | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -98,6 +101,7 @@ async def create(
         failure_strategy=command.failure_strategy,
         rollback_scope=command.rollback_scope,
         schedule=None if command.schedule is None else command.schedule.document(),
+        condition=None if command.condition is None else dict(command.condition),
         valid_until=command.valid_until,
         metadata_=dict(command.metadata) if command.metadata is not None else None,
         created_by=transaction.actor,
@@ -147,6 +151,8 @@ async def update(
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
     plan.review_round += 1
     plan.approval_deadline = plan.scheduled_at = plan.fire_at = None
+    await watches.end(transaction, plan.id)
+    await watches.forget_signals(transaction, plan.id)
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -163,6 +169,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
+    condition = plan.condition if command.condition is None else command.condition
+    found.extend(_condition_faults(plan.plan_type, condition, command.name or plan.plan_name))
     if found:
         raise found[0] if len(found) == 1 else Several(found)
     if command.name is not None:
@@ -173,6 +181,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         plan.configuration = dict(command.configuration)
     if command.schedule is not None:
         plan.schedule = command.schedule.document()
+    if command.condition is not None:
+        plan.condition = dict(command.condition)
     if command.failure_strategy is not None:
         plan.failure_strategy = command.failure_strategy
 
@@ -255,10 +265,8 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
-    if command.type is PlanType.CONDITIONAL:
-        message = f"plans of type {command.type} are not available yet: use another type"
-        faults.append(Invalid(message, path=("type",)))
     faults.extend(_schedule_faults(command.type, command.schedule))
+    faults.extend(_condition_faults(command.type, command.condition, command.name))
     faults.extend(automation.faults_of(command.type, command.configuration, clock.utc_now()))
     later = (_approvals_fault(command.configuration), _pause_fault(command.configuration))
     faults.extend(fault for fault in later if fault is not None)
@@ -292,6 +300,15 @@ def _schedule_faults(kind: PlanType, schedule: Schedule | None) -> list[DomainEr
         return [missing] if schedule is None else schedule.check(clock.utc_now())
     if schedule is not None:
         return [Invalid(f"a plan of type {kind} has no schedule: make it SCHEDULED", path=("schedule",))]
+    return []
+
+
+def _condition_faults(kind: PlanType, condition: object | None, name: str) -> list[DomainError]:
+    if kind is PlanType.CONDITIONAL:
+        missing = Required("a plan of type CONDITIONAL needs a condition", path=("condition",))
+        return [missing] if condition is None else conditions.check(condition, name)
+    if condition is not None:
+        return [Invalid(f"a plan of type {kind} has no condition: make it CONDITIONAL", path=("condition",))]
     return []
 
 

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from app import clock
+from app.db import watches
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy
+from app.domain.conditions import Condition
 from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import ApprovalRequired, DomainError
 from app.domain.planning import Deployment
@@ -95,7 +97,7 @@ def _is_judged_later(plan: DeploymentPlan) -> bool:
     if plan.plan_type is PlanType.AUTOMATED:
         return True
     if plan.plan_type is not PlanType.SCHEDULED:
-        return False
+        return plan.plan_type is PlanType.CONDITIONAL
     schedule = Schedule.of(plan.schedule or {})
     return schedule.at is None or schedule.at > clock.utc_now()
 
@@ -123,17 +125,21 @@ def _awaited(policy: ApprovalPolicy) -> str:
 async def proceed(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
 ) -> None:
-    """What a READY plan does by itself: IMMEDIATE ones begin, MANUAL ones stay, the others wait."""
+    """What a READY plan does by itself: begin, or wait for what it waits for; a MANUAL one stays."""
     if plan.plan_type is PlanType.IMMEDIATE:
         await start(transaction, asker, plan, deployment, dependencies)
-    elif plan.plan_type is PlanType.SCHEDULED:
+    elif plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         await _arm(transaction, plan)
     elif plan.plan_type is PlanType.AUTOMATED:
         await _listen(transaction, plan)
 
 
 async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
-    """Set the plan's clock. A time that passed while people looked at it is due at once, and is judged then."""
+    """Set the plan's clock, or watch its condition. A time that passed while people looked at it is due at once."""
+    if plan.plan_type is PlanType.CONDITIONAL:
+        await launching.move_plan(transaction, plan, "arm_condition")
+        await watches.begin(transaction, plan.id, Condition.of(plan.condition).subjects(plan.stack))
+        return
     schedule = Schedule.of(plan.schedule or {})
     set_clock(plan, schedule, schedule.at or schedule.after(clock.utc_now()))
     await launching.move_plan(transaction, plan, "arm_schedule")
@@ -173,7 +179,7 @@ async def go_on(transaction: Transaction, asker: Asker, plan: DeploymentPlan, de
     """Let a plan that has become READY proceed, unless it is no longer what was agreed to."""
     if plan.plan_type is PlanType.MANUAL:
         return
-    if plan.plan_type is PlanType.SCHEDULED:
+    if plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         # Whether it still is what was agreed to is asked when its time has come.
         await _arm(transaction, plan)
         return

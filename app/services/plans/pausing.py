@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.auth.principal import Principal
-from app.db import jobs
+from app.db import jobs, watches
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
@@ -48,6 +48,7 @@ async def resume(
     if ledger is None:
         require(plan, "resume_waiting")
         await launching.move_plan(transaction, plan, "resume_waiting", StatusReason.USER, command.comment)
+        await watches.go_on(transaction, plan.id)
         await automation.close_circuit(transaction, plan)
         return plan
     if not JOB.permits(ledger.status, "resume"):
