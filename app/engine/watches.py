@@ -25,11 +25,11 @@ _STIRRED = Statement(
 TIMERS = (_DUE,)
 
 
-async def due(transaction: Transaction, limit: int = 64) -> list[tuple[int, int]]:
+async def due(transaction: Transaction, limit: int = 16) -> list[tuple[int, int]]:
     """The (tenant, plan) whose conditions have to be looked at now."""
     return [(row["tenant_id"], row["plan_id"]) for row in await transaction.fetch(_DUE, {"limit": limit})]
 
 
-async def stirred(transaction: Transaction, limit: int = 64) -> list[int]:
+async def stirred(transaction: Transaction, limit: int = 16) -> list[int]:
     """The tenants in which something has happened that a condition may read."""
     return [row["tenant_id"] for row in await transaction.fetch(_STIRRED, {"limit": limit})]

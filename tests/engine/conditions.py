@@ -15,6 +15,7 @@ from app.services.plans.watching import DueWatch, look, notice
 from tests.engine.harness import Workshop, note
 
 GO = "${signals.go.received}"
+ACTIVE = '${resources["b"].status == "ACTIVE"}'
 
 
 async def noted(workshop: Workshop, *names: str) -> int:
@@ -108,3 +109,14 @@ async def evaluations(workshop: Workshop, plan_id: int) -> list[Any]:
 
 async def watched(workshop: Workshop, plan_id: int) -> list[Any]:
     return await workshop.rows("SELECT * FROM plan_watch WHERE plan_id = :id", id=plan_id)
+
+
+async def set_resource(workshop: Workshop, status: str) -> None:
+    """Without telling anybody, as if it had been missed."""
+    await write(workshop, f"UPDATE cloud_resource SET status = '{status}' WHERE resource_key = 'b'")
+
+
+async def write(workshop: Workshop, statement: str) -> None:
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text(statement))
