@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.db import following, journal, pausing, transitions
-from app.db.statements import Row
+from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
-from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, StatusReason
+from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import Phase
 from app.domain.statuses import JOB, STEP, JobStatus, PlanStatus, StepStatus
@@ -124,6 +124,8 @@ class Ledger:
             cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
             forced=row["cancel_mode"] == CancelMode.FORCE,
             fallback=self.fallback,
+            scope=RollbackScope(row["rollback_scope"]),
+            checkpoint=self.configuration.get("checkpoint"),
         )
 
     def advance(self) -> None:
@@ -143,6 +145,16 @@ class Ledger:
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
         if move.status in _DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
+
+    async def limit_rollback(self, scope: RollbackScope, checkpoint: str | None) -> None:
+        """Let a rollback of this job go as far as `scope`, to `checkpoint` where one is named."""
+        self.row = {
+            **self.row,
+            "rollback_scope": scope.value,
+            "configuration": {**self.configuration, "checkpoint": checkpoint},
+        }
+        limits = {"scope": scope.value, "checkpoint": dumps({"checkpoint": checkpoint})}
+        await self.transaction.fetch(transitions.LIMIT_ROLLBACK, {**self._key, **limits})
 
     def undecided(self) -> list[str]:
         """The failed steps whose failure pauses the job until somebody decides about them."""

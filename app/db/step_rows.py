@@ -27,6 +27,8 @@ class StepRow:
     strategy: FailureStrategy | None
     ignore: bool
     gate: bool = False
+    checkpoint: str | None = None
+    verifies: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -39,6 +41,8 @@ class StepRow:
             strategy=self.strategy,
             ignore=self.ignore,
             gate=self.gate,
+            checkpoint=self.checkpoint,
+            verifies=self.verifies,
         )
 
 
@@ -57,4 +61,6 @@ def step_row(row: Row) -> StepRow:
         strategy=FailureStrategy(row["strategy"]) if row["strategy"] else None,
         ignore=bool(row["ignore"]),
         gate=row["gate"],
+        checkpoint=row["checkpoint"],
+        verifies=row["verifies"],
     )

@@ -143,8 +143,8 @@ def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, fi
 WRITE_PLAN = journal.statement(Stream.PLAN, lines=False, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
 LOCK_JOB = Statement(
-    "SELECT id, plan_id, status, status_reason, failure_strategy, cancel_mode, cancel_outcome, stack, inputs,"
-    " configuration, direction, event_seq, started_at,"
+    "SELECT id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
+    " inputs, configuration, direction, event_seq, started_at,"
     " coalesce(pause_until <= clock_timestamp(), false) AS overdue,"
     # Without a lock: what is written about the plan is written only where this is still so.
     " (SELECT p.status FROM deployment_plan p WHERE p.tenant_id = :tenant AND p.id = plan_id) AS plan_status"
@@ -153,7 +153,8 @@ LOCK_JOB = Statement(
 STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
-    "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate"
+    "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
+    " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
@@ -165,6 +166,10 @@ STEPS_TO_CLAIM = Statement(
 )
 STEPS = Statement(
     f"SELECT {STEP_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id"
+)
+LIMIT_ROLLBACK = Statement(
+    "UPDATE orchestration_job SET rollback_scope = :scope,"
+    " configuration = coalesce(configuration, '{}'::jsonb) || :checkpoint::jsonb WHERE tenant_id = :tenant AND id = :id"
 )
 # What the first failed step says is what the job says.
 BLAME = Statement(

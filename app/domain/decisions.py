@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.domain.enums import CancelOutcome, FailureStrategy, StatusReason
+from app.domain import scopes
+from app.domain.enums import CancelOutcome, FailureStrategy, RollbackScope, StatusReason
 from app.domain.operations import Phase
 from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
 
@@ -26,7 +27,6 @@ _OPEN = frozenset(
     }
 )
 _UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN})
-_UNDO_ENDED = frozenset({StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class StepView:
     """What a decision needs to know of one step.
 
     `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
+    `checkpoint`: the workflow step that is a checkpoint and that this step is of. `verifies`: it changes nothing, and
+    looks whether what was changed holds.
     """
 
     key: str
@@ -45,6 +47,8 @@ class StepView:
     strategy: FailureStrategy | None = None
     ignore: bool = False
     gate: bool = False
+    checkpoint: str | None = None
+    verifies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class JobView:
     """What a decision needs to know of a job. `steps` in an order in which needs come first.
 
     `fallback`: a pause is given up, by a person or by its deadline; ROLLBACK undoes the job, HALT ends it as it is.
+    `scope`: how far a rollback goes, to a `checkpoint` where one is named.
     """
 
     status: JobStatus
@@ -60,6 +65,8 @@ class JobView:
     cancel_outcome: CancelOutcome | None = None
     forced: bool = False
     fallback: FailureStrategy | None = None
+    scope: RollbackScope = RollbackScope.JOB
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ class _Decision:
         self.steps = {step.key: step for step in job.steps}
         self.now = {step.key: step.status for step in job.steps}
         self.made: list[Move] = []
+        self.kept: frozenset[str] = frozenset()
 
     def moves(self) -> tuple[Move, ...]:
         if self.status in (JobStatus.DISPATCHED, JobStatus.RUNNING):
@@ -123,7 +131,7 @@ class _Decision:
         failed = self._failures()
         strategies = {self._strategy(step) for step in failed}
         if FailureStrategy.ROLLBACK in strategies or FailureStrategy.HALT in strategies:
-            self._stop(failed[0].key, undo=FailureStrategy.ROLLBACK in strategies)
+            self._stop(failed[0], undo=FailureStrategy.ROLLBACK in strategies)
             return
         self._unblock({step.key for step in failed})
         undecided = next((step.key for step in failed if self._strategy(step) is FailureStrategy.PAUSE), None)
@@ -150,11 +158,14 @@ class _Decision:
             return FailureStrategy.CONTINUE
         return step.strategy or self.job.strategy
 
-    def _stop(self, culprit: str, *, undo: bool) -> None:
-        self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit)
-        if self._is_quiet():
-            event = "failed_rollback" if undo else "failed_halt"
-            self._move_job(event, StatusReason.STEP_FAILED, culprit)
+    def _stop(self, culprit: StepView, *, undo: bool) -> None:
+        self._wind_down(StatusReason.DEPENDENCY_FAILED, culprit.key)
+        if not self._is_quiet():
+            return
+        if undo and culprit.verifies:
+            self._move_job("verification_failed", StatusReason.VERIFICATION_FAILED, culprit.key)
+        else:
+            self._move_job("failed_rollback" if undo else "failed_halt", StatusReason.STEP_FAILED, culprit.key)
 
     def _advance(self, failed: set[str]) -> None:
         """Start what may start; block what never will."""
@@ -281,6 +292,9 @@ class _Decision:
 
     def _go_back(self) -> None:
         """Undo every effect whose dependents are undone. A failed undo holds back its own dependencies only."""
+        # Somebody who cancels has not seen anything fail: there is no branch to take back.
+        scope = RollbackScope.JOB if self.job.cancel_outcome is CancelOutcome.ROLLBACK else self.job.scope
+        self.kept = scopes.kept(self.job.steps, self.now, scope, self.job.checkpoint)
         dependents: dict[str, list[str]] = {step.key: [] for step in self.job.steps}
         for step in self.job.steps:
             for need in step.needs:
@@ -290,7 +304,8 @@ class _Decision:
         clear: dict[str, bool] = {}
         for step in reversed(self.job.steps):
             free = all(clear[key] for key in dependents[step.key])
-            if free and self.now[step.key] in _UNDOABLE and step.touched and not step.claimed:
+            due = self.now[step.key] in _UNDOABLE and step.key not in self.kept
+            if free and due and step.touched and not step.claimed:
                 self._move(step, "rollback", StatusReason.STEP_FAILED)
             clear[step.key] = free and not self._has_effect(step)
         if any(self.now[step.key] is StepStatus.COMPENSATING or step.claimed for step in self.job.steps):
@@ -304,7 +319,7 @@ class _Decision:
         status = self.now[step.key]
         if status in (StepStatus.COMPENSATING, StepStatus.COMPENSATION_FAILED) or step.claimed:
             return True
-        return step.touched and status in _UNDOABLE and status not in _UNDO_ENDED
+        return step.touched and status in _UNDOABLE and step.key not in self.kept
 
     # ── moves ────────────────────────────────────────────────────────────────────────────────────────────────────
 

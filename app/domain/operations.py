@@ -10,7 +10,7 @@ class OperationKind(StrEnum):
 
     APPLY brings a resource to its declared properties, by creating, updating or replacing it. DELETE removes one.
     RETIRE removes the predecessor of a replaced one. ACT runs an action of a resource type. RUN runs a task.
-    GATE asks, and does nothing else.
+    GATE asks, and does nothing else. VERIFY looks at a resource, and changes nothing.
     """
 
     APPLY = "APPLY"
@@ -19,6 +19,7 @@ class OperationKind(StrEnum):
     ACT = "ACT"
     RUN = "RUN"
     GATE = "GATE"
+    VERIFY = "VERIFY"
 
 
 class Phase(StrEnum):

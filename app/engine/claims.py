@@ -18,11 +18,11 @@ from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
-from app.domain.statuses import RESOURCE, STEP, JobStatus, StepStatus
+from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
 from app.engine import gates, resources
 from app.engine.scope import read_scope
-from app.engine.states import pack, unpack
+from app.engine.states import Hidden, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
 from app.providers.registry import Registry
 
@@ -161,7 +161,12 @@ class Claimer:
             resource_id=row["resource_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
+            words=self._words(row, tenant_id),
         )
+
+    def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
+        recorded = ("applied", "resource_outputs", "before", "after")
+        return words_in(*(self.sealer.open(row[name], tenant_id) for name in recorded if row.get(name)))
 
     def _effect(self, row: Row, tenant_id: int) -> Effect | None:
         if row["effect_action"] is None:
@@ -232,6 +237,8 @@ class Claimer:
                 return replace(work, action=ChangeAction.DELETE), None
             case OperationKind.RETIRE:
                 return work, None
+            case OperationKind.VERIFY:
+                return work, _nothing_to_verify(work)
             case OperationKind.ACT:
                 if work.prior is None:
                     message = f"'{work.resource_key}' does not exist, so there is nothing to {spec['action']}"
@@ -281,14 +288,15 @@ class Claimer:
     async def _begin(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> dict[str, Any]:
         """Collect what the taking of the step means; returns what `Ledger.take` needs."""
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
-        secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
-        meant = acts and work.mode is Mode.RUN
-        before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
+        looks = work.operation is OperationKind.VERIFY
+        meant = acts and work.mode is Mode.RUN and not looks
+        hidden = Hidden.of(work, self.registry)
+        before = pack(work.prior, hidden, self.sealer, work.tenant_id) if meant else None
         ledger.overtake(work.step_id)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
-        if work.resource_id is not None and (acts or work.mode is Mode.UNDO):
+        if work.resource_id is not None and not looks and (acts or work.mode is Mode.UNDO):
             await resources.begin(ledger, work)
         return {
             "step": work.step_id,
@@ -308,6 +316,17 @@ class Claimer:
             "before": dumps(before) if before is not None else None,
             "intended": dumps(inputs) if meant else None,
         }
+
+
+def _nothing_to_verify(work: Work) -> Outcome | None:
+    """What comes of a check whose resource there is not; None where there is one to look at."""
+    if work.prior is not None:
+        return None
+    if work.resource_status == ResourceStatus.PLANNED:
+        # Its step was skipped: it was not wanted.
+        return Succeeded()
+    message = f"'{work.resource_key}' does not exist, so it cannot be verified"
+    return Failed(ErrorClass.PERMANENT, "VERIFICATION_FAILED", message)
 
 
 def _remembered(ledger: Ledger, step_id: int, *, inline: bool) -> Row | None:

@@ -10,7 +10,7 @@ import structlog
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
 from app.domain.operations import OperationKind
 from app.domain.values import reveal
-from app.engine import undoing
+from app.engine import undoing, verifying
 from app.engine.context import StepContext
 from app.engine.work import Absent, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
 from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Pending, ProviderError, ResourceState
@@ -83,6 +83,8 @@ class Executor:
             case OperationKind.RUN:
                 outputs = await self.registry.task(work.spec["task"]).run(context, reveal(dict(work.inputs)))
                 return Succeeded(outputs=outputs)
+            case OperationKind.VERIFY:
+                return await verifying.look(self.registry, work, context)
             case OperationKind.GATE:
                 message = "a gate is asked and answered without a worker's help"
                 raise AssertionError(message)
@@ -126,6 +128,8 @@ class Executor:
     # ── poll and observe ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def _poll(self, work: Work, context: StepContext) -> Outcome:
+        if work.operation is OperationKind.VERIFY:
+            return await verifying.look(self.registry, work, context)
         answer = await self.registry.resource(work.spec["type"]).poll(context, work.handle or {})
         return Succeeded() if answer is None else _settled(answer)
 

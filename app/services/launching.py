@@ -15,7 +15,7 @@ from app.db.following import plan_event
 from app.db.ledger import Ledger
 from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
 from app.db.uow import Transaction
-from app.domain.enums import ChangeAction, JobDirection, JobType, StatusReason, WorkflowType
+from app.domain.enums import ChangeAction, JobDirection, JobType, RollbackScope, StatusReason, WorkflowType
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import OperationKind
 from app.domain.pausing import patience_of
@@ -233,9 +233,21 @@ def _row(
 
 
 async def launch_rollback(
-    transaction: Transaction, plan: DeploymentPlan, parent: OrchestrationJob, skipped: Sequence[str] = ()
+    transaction: Transaction,
+    plan: DeploymentPlan,
+    parent: OrchestrationJob,
+    skipped: Sequence[str] = (),
+    *,
+    scope: RollbackScope | None = None,
+    checkpoint: str | None = None,
 ) -> OrchestrationJob:
-    """Make a job that undoes what `parent` has done and not undone; `skipped` steps are left as they are."""
+    """Make a job that undoes what `parent` has done and not undone; `skipped` steps are left as they are.
+
+    Its scope is that of `parent` unless one is given.
+    """
+    configuration = {**(parent.configuration or {}), "outputs": {}}
+    if scope is not None:
+        configuration["checkpoint"] = checkpoint
     job = OrchestrationJob(
         tenant_id=transaction.tenant_id,
         plan_id=plan.id,
@@ -245,9 +257,9 @@ async def launch_rollback(
         direction=JobDirection.ROLLBACK,
         stack=plan.stack,
         inputs=parent.inputs,
-        configuration={**(parent.configuration or {}), "outputs": {}},
+        configuration=configuration,
         failure_strategy=plan.failure_strategy,
-        rollback_scope=plan.rollback_scope,
+        rollback_scope=scope or parent.rollback_scope,
         parent_job_id=parent.id,
         retry_count=parent.retry_count + 1,
     )

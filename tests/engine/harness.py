@@ -26,6 +26,7 @@ from app.domain.enums import (
     Permission,
     PlanType,
     Role,
+    RollbackScope,
     TemplateType,
     WorkflowType,
 )
@@ -169,6 +170,7 @@ class Workshop:
         *,
         stack: str = "stack",
         strategy: FailureStrategy = FailureStrategy.ROLLBACK,
+        scope: RollbackScope = RollbackScope.JOB,
         **parameters: Any,
     ) -> int:
         """A plan that runs at once; the id of its job."""
@@ -186,6 +188,7 @@ class Workshop:
                     parameters=parameters,
                     stack=stack,
                     failure_strategy=strategy,
+                    rollback_scope=scope,
                 ),
                 self.dependencies,
             )

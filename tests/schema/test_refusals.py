@@ -112,7 +112,7 @@ async def test_a_plan_without_a_parameter_it_needs_is_refused(api: Api) -> None:
 
 
 async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
-    given = {"idempotencyKey": key(), "name": " ", "type": "CONDITIONAL", "rollbackScope": "TO_CHECKPOINT",
+    given = {"idempotencyKey": key(), "name": " ", "type": "CONDITIONAL",
              "configuration": {"pause": {"deadline": "soon"}}}  # fmt: skip
     errors = (await api.data(CREATE_PLAN, {"input": given}))["createPlan"]["userErrors"]
     assert [e["path"] for e in errors] == [
@@ -120,7 +120,6 @@ async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
         ["templateRevisionId"],
         ["condition"],
         ["configuration", "pause", "deadline"],
-        ["rollbackScope"],
     ]
 
 

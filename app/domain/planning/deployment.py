@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from app.domain.definitions.workflow import WorkflowDefinition
     from app.domain.diffing import Difference, PropertyChange
     from app.domain.graph import DependencyGraph
+    from app.domain.planning.restoring import Target
+    from app.domain.verification import Verification
 
 
 class PlanningCatalogue(Catalogue, Protocol):
@@ -71,6 +73,9 @@ class PlanningInput:
     workflow: WorkflowDefinition | None = None
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recorded: tuple[RecordedResource, ...] = ()
+    verification: Verification | None = None
+    # A state to be had again, in place of a template.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,18 @@ class Deployment:
     def is_empty(self) -> bool:
         """Whether carrying it out would change nothing and run nothing."""
         return all(change.action is ChangeAction.NO_CHANGE for change in self.changes)
+
+    @property
+    def indivisible(self) -> tuple[str, ...]:
+        """The steps that keep something until the job has succeeded: a rollback of a part would leave that."""
+        replaced = {
+            change.key for change in self.changes if change.action is ChangeAction.REPLACE and not change.downtime
+        }
+        return tuple(
+            step.key
+            for step in self.steps
+            if step.key in replaced or step.type in (StepType.RESOURCE_RESTORE, StepType.RESOURCE_MIGRATE)
+        )
 
     def preview(self) -> dict[str, Any]:
         """The preview as stored and shown: no secret and no unknown in it, only marks for them."""

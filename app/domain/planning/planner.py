@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from app.domain.definitions.template import TemplateDefinition
 from app.domain.definitions.workflow import WorkflowDefinition
-from app.domain.enums import StepType
+from app.domain.enums import ChangeAction, StepType
 from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
 from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
 from app.domain.planning.resources import RenderedResource, render_template
 from app.domain.planning.steps import StepPlanner
+from app.domain.planning.verifying import after_all_else, verifications
 from app.domain.schemas import apply_schema
 from app.domain.values import UNKNOWN, Value, reveal
 
@@ -24,6 +25,8 @@ _NAMING = _APPLYING | {StepType.RESOURCE_DELETE}
 
 def plan(given: PlanningInput) -> Deployment:
     """Work out the deployment. Raises Invalid with every fault found, Cyclic when that is the only fault."""
+    if given.target is not None:
+        given = replace(given, template=given.target.template())
     if given.template is None and given.workflow is None:
         message = "a plan needs a template or a workflow"
         raise Required(message, path=("templateRevisionId",))
@@ -33,7 +36,7 @@ def plan(given: PlanningInput) -> Deployment:
         "plan": {"name": given.plan_name, "stack": given.stack},
         "tenant": {"slug": given.tenant_slug},
     }
-    diagnostics: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = list(given.target.notes) if given.target else []
     if given.template is not None and given.workflow is not None:
         diagnostics += given.workflow.check_against(given.template)
     _refuse(diagnostics)
@@ -45,8 +48,12 @@ def plan(given: PlanningInput) -> Deployment:
     drafts = _drafts(given, rendered, planner)
     if _applies_whole_template(given.workflow, rendered) and given.template is not None:
         drafts += [
-            planner.removal(resource) for key, resource in sorted(recorded.items()) if not _kept(key, rendered, drafts)
+            planner.removal(resource)
+            for key, resource in sorted(recorded.items())
+            if not _kept(key, rendered, drafts) and (given.target is None or key in given.target.absent)
         ]
+    if given.verification is not None and any(change.action is not ChangeAction.NO_CHANGE for _, change in drafts):
+        drafts += verifications(given.verification, rendered, given.catalogue, diagnostics)
     _refuse(diagnostics)
     return _assemble(parameters, drafts, planner, diagnostics)
 
@@ -115,6 +122,7 @@ def _assemble(
 ) -> Deployment:
     keys = {step.key for step, _ in drafts}
     edges = [edge for edge in planner.edges(drafts) if edge.source in keys and edge.target in keys]
+    edges += after_all_else(drafts, edges)
     graph = DependencyGraph([step.key for step, _ in drafts], edges)
     graph.check()
     wave_of = {key: number for number, wave in enumerate(graph.waves()) for key in wave}

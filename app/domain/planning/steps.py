@@ -300,6 +300,7 @@ class StepPlanner:
             **spec,
             "ignore": step.ignore if step else False,
             "compensate": step.compensate if step else None,
+            **({"checkpoint": step.key} if step is not None and step.checkpoint else {}),
         }
         planned = PlannedStep(
             key=key,

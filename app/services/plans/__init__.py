@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, create, delete, submit, update
-from app.services.plans.execution import ExecutePlan, RetryPlan, RollbackPlan, cancel, execute, retry, rollback
+from app.services.plans.execution import ExecutePlan, RetryPlan, cancel, execute, retry, rollback
 from app.services.plans.pausing import pause, resume
+from app.services.plans.reverting import create_rollback_plan
 from app.services.plans.reviewing import ReviewPlan, review, send_back
+from app.services.plans.scopes import RollbackPlan
 from app.services.plans.signalling import SignalPlan, signal
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "UpdatePlan",
     "cancel",
     "create",
+    "create_rollback_plan",
     "delete",
     "execute",
     "pause",

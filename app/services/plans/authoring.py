@@ -25,6 +25,7 @@ from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
 from app.domain.values import Value
+from app.domain.verification import verification_of
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
@@ -164,6 +165,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _name_fault(command.name) if command.name is not None else None,
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
+        _verification_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
@@ -268,11 +270,12 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     faults.extend(_schedule_faults(command.type, command.schedule))
     faults.extend(_condition_faults(command.type, command.condition, command.name))
     faults.extend(automation.faults_of(command.type, command.configuration, clock.utc_now()))
-    later = (_approvals_fault(command.configuration), _pause_fault(command.configuration))
+    later = (
+        _approvals_fault(command.configuration),
+        _pause_fault(command.configuration),
+        _verification_fault(command.configuration),
+    )
     faults.extend(fault for fault in later if fault is not None)
-    if command.rollback_scope is not RollbackScope.JOB:
-        message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
-        faults.append(Invalid(message, path=("rollbackScope",)))
     if command.valid_until is not None and command.valid_until <= clock.utc_now():
         faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
     return faults
@@ -289,6 +292,14 @@ def _name_fault(name: str) -> DomainError | None:
 def _pause_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
     try:
         patience_of(configuration)
+    except Invalid as fault:
+        return fault
+    return None
+
+
+def _verification_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        verification_of(configuration)
     except Invalid as fault:
         return fault
     return None

@@ -18,10 +18,9 @@ from app.domain.enums import (
     Permission,
     PlanType,
     RetryMode,
-    RollbackScope,
     StatusReason,
 )
-from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
+from app.domain.errors import Conflict, IllegalState, NotFound, Required, StalePreview
 from app.domain.operations import OperationKind
 from app.domain.statuses import PlanStatus, StepStatus
 from app.services import jobs, launching
@@ -31,6 +30,7 @@ from app.services.plans import passage
 from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.passage import job_context, keep_preview, start, work_out
 from app.services.plans.pausing import give_up
+from app.services.plans.scopes import RollbackPlan, require_scope
 from app.services.records import same_version
 
 
@@ -48,14 +48,6 @@ class RetryPlan:
 
     plan_id: int
     mode: RetryMode
-
-
-@dataclass(frozen=True, slots=True)
-class RollbackPlan:
-    """Undo the last job of a plan that failed."""
-
-    plan_id: int
-    scope: RollbackScope = RollbackScope.JOB
 
 
 async def execute(
@@ -152,11 +144,9 @@ async def rollback(
     """Undo what the last forward job of a failed plan has left, in a new job; a paused job undoes its own work."""
     del dependencies
     authorize(transaction, principal, Permission.ROLLBACK)
-    if command.scope is not RollbackScope.JOB:
-        message = f"rollback scope {command.scope} is not available yet: use JOB"
-        raise Invalid(message, path=("scope",))
     if (await find_unlocked(transaction, command.plan_id)).status is PlanStatus.PAUSED:
-        return await job_of(transaction, await give_up(transaction, principal, PlanAction(command.plan_id)))
+        given_up = await give_up(transaction, principal, command)
+        return await job_of(transaction, given_up)
     plan = await find(transaction, command.plan_id, None)
     if plan.status is PlanStatus.PAUSED:
         # Its job must be locked before the plan is, and that is too late now.
@@ -167,8 +157,11 @@ async def rollback(
     if parent.direction is JobDirection.ROLLBACK:
         message = "the last job of the plan is a rollback already: continue that one"
         raise Conflict(message, path=("planId",))
+    await require_scope(transaction, parent.id, command)
     await launching.move_plan(transaction, plan, "rollback", StatusReason.USER)
-    return await launching.launch_rollback(transaction, plan, parent)
+    return await launching.launch_rollback(
+        transaction, plan, parent, scope=command.scope, checkpoint=command.checkpoint
+    )
 
 
 async def job_of(transaction: Transaction, job_id: int | None) -> OrchestrationJob:

@@ -12,11 +12,12 @@ from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy
 from app.domain.conditions import Condition
-from app.domain.enums import PlanType, StatusReason
-from app.domain.errors import ApprovalRequired, DomainError
+from app.domain.enums import PlanType, RollbackScope, StatusReason
+from app.domain.errors import ApprovalRequired, DomainError, Invalid
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
+from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
@@ -33,8 +34,8 @@ class Asker(Protocol):
 async def work_out(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, dependencies: Dependencies
 ) -> Deployment:
-    """What the plan would do now."""
-    return await deployment_of(
+    """What the plan would do now. Raises Invalid where its rollback could not keep what its scope says."""
+    deployment = await deployment_of(
         transaction.session,
         Intention(
             tenant_id=transaction.tenant_id,
@@ -44,9 +45,19 @@ async def work_out(
             workflow_id=plan.workflow_id,
             template_revision_id=plan.template_revision_id,
             parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
+            verification=verification_of(plan.configuration),
+            target=None if plan.target is None else dependencies.sealer.open(plan.target, transaction.tenant_id),
         ),
         dependencies,
     )
+    bound = deployment.indivisible if plan.rollback_scope is not RollbackScope.JOB else ()
+    if bound:
+        message = (
+            f"a rollback takes back {', '.join(bound)} wholly or not at all, because of what is kept for it until the"
+            " job has succeeded: use rollbackScope JOB"
+        )
+        raise Invalid(message, path=("rollbackScope",))
+    return deployment
 
 
 def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:

@@ -15,6 +15,7 @@ from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.plans import automation
 from app.services.plans.authoring import PlanAction, find, require
+from app.services.plans.scopes import RollbackPlan, require_scope
 
 
 async def pause(
@@ -67,13 +68,15 @@ async def resume(
     return plan
 
 
-async def give_up(transaction: Transaction, principal: Principal, command: PlanAction) -> int:
+async def give_up(transaction: Transaction, principal: Principal, command: RollbackPlan) -> int:
     """Undo, in the same job, what a paused plan has done. Returns the id of the job."""
     authorize(transaction, principal, Permission.ROLLBACK)
-    plan, ledger = await locked_with_job(transaction, command)
+    plan, ledger = await locked_with_job(transaction, PlanAction(command.plan_id))
     if ledger is None or not JOB.permits(ledger.status, "rollback"):
         message = f"a plan that is {plan.status} does not take 'rollback'"
         raise IllegalState(message, status=plan.status, path=("planId",))
+    await require_scope(transaction, ledger.job_id, command)
+    await ledger.limit_rollback(command.scope, command.checkpoint)
     await ledger.read_steps()
     ledger.fallback = FailureStrategy.ROLLBACK
     ledger.advance()
