@@ -22,7 +22,7 @@ _DUE = Statement(
     "  row_number() OVER (PARTITION BY tenant_id ORDER BY due_at, id) AS turn"
     "  FROM (SELECT id, tenant_id, due_at FROM step_run WHERE due_at <= statement_timestamp() AND worker_id IS NULL"
     "    AND (dispatched_at IS NULL OR dispatched_at < clock_timestamp()"
-    "      - make_interval(secs => :again * least(power(2, greatest(dispatches - 1, 0)), 16)))"
+    "      - make_interval(secs => :again * power(2, least(greatest(dispatches - 1, 0), 4))))"
     "    ORDER BY due_at, id LIMIT 2000) waiting),"
     " picked AS (SELECT s.id FROM step_run s JOIN ranked r ON r.id = s.id ORDER BY r.turn, r.due_at LIMIT :limit"
     "  FOR UPDATE OF s SKIP LOCKED)"

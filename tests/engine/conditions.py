@@ -31,9 +31,10 @@ async def conditional(
     workflow: int | None = None,
     approvals: dict[str, Any] | None = None,
     stack: str = "stack",
-    **condition: Any,
+    hold: str = "PT0S",
+    **condition: str,
 ) -> int:
-    """A plan that waits for its condition; its id."""
+    """A plan that waits for its condition, which is true for `hold` before it runs; its id."""
     async with workshop.database.write(
         workshop.tenant_id, actor=workshop.principal.actor, correlation_id="test"
     ) as transaction:
@@ -43,7 +44,7 @@ async def conditional(
             CreatePlan(
                 name=name,
                 type=PlanType.CONDITIONAL,
-                condition={"when": when, **condition},
+                condition={"when": when, "for": hold, **condition},
                 template_revision_id=template,
                 workflow_id=workflow,
                 stack=stack,

@@ -104,7 +104,7 @@ async def test_it_follows_plans_and_their_jobs(workshop: Workshop, when: str) ->
 
 
 async def test_it_has_to_hold_and_begins_anew_when_it_breaks(workshop: Workshop) -> None:
-    plan_id = await conditional(workshop, ACTIVE, template=await noted(workshop, "a"), **{"for": "PT5M"})
+    plan_id = await conditional(workshop, ACTIVE, template=await noted(workshop, "a"), hold="PT5M")
     job = await workshop.submit(await noted(workshop, "b"))
     await workshop.settle(job)
     await tick_and_look(workshop)

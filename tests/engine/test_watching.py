@@ -72,7 +72,7 @@ async def test_its_validity_ends_it(workshop: Workshop) -> None:
 
 
 async def test_while_it_is_paused_nobody_looks_and_what_held_begins_anew(workshop: Workshop) -> None:
-    plan_id = await conditional(workshop, ACTIVE, template=await noted(workshop, "a"), **{"for": "PT5M"})
+    plan_id = await conditional(workshop, ACTIVE, template=await noted(workshop, "a"), hold="PT5M")
     await workshop.settle(await workshop.submit(await noted(workshop, "b")))
     await tick_and_look(workshop)
     await act(workshop, plans.pause, plan_id)
