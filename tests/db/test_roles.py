@@ -31,6 +31,8 @@ SEALED = {
     "gate": {"prompt", "input_schema", "answer", "comment"},
     "plan_trigger": {"cause", "payload", "message"},
     "plan_automation": {"automation"},
+    "webhook_endpoint": {"url", "secret", "previous_secret", "selection", "last_error"},
+    "webhook_delivery": {"error", "answer"},
     "cloud_resource": {"desired", "applied", "observed", "outputs", "private"},
 }
 SECRET_TABLES = {

@@ -50,6 +50,15 @@ async def test_many_clocks_at_once_run_it_once(workshop: Workshop) -> None:
     assert [row.spawned_plan_id for row in await evaluations(workshop, plan_id)] == [plan_id]
 
 
+async def test_nobody_looks_before_it_is_time(workshop: Workshop) -> None:
+    """Though somebody named it, who found it due before another had looked."""
+    plan_id = await conditional(workshop, template=await noted(workshop, "a"))
+    due = DueWatch(workshop.tenant_id, plan_id)
+    assert await look(workshop.database, due, workshop.dependencies)
+    assert not await look(workshop.database, due, workshop.dependencies)
+    assert [row.times for row in await evaluations(workshop, plan_id)] == [1]
+
+
 async def test_many_clocks_at_once_spawn_one_run(workshop: Workshop) -> None:
     plan_id = await conditional(workshop, workflow=await workshop.workflow(WAIT), fire="EACH")
     await signal(workshop, plan_id)

@@ -13,6 +13,7 @@ from app.db.models.resources import CloudResource, ProviderConnection, ResourceL
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
 from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "Tenant",
     "User",
     "WatchCursor",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
     "Workflow",
     "WorkflowStep",
