@@ -10,7 +10,7 @@ from migrations.columns import one_of
 from migrations.row_security import APP, TICK, across_tenants, grant, protect
 
 revision = "0014"
-down_revision = "0017"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from migrations.columns import one_of
 from migrations.row_security import APP, TICK, across_tenants, grant, protect
 
-revision = "0017"
+revision = "0023"
 down_revision = "0022"
 branch_labels = None
 depends_on = None
