@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.engine.ticking import tick
+from app.services.plans import triggering
 from app.services.plans.firing import DuePlan, fire
 from app.services.plans.watching import DueWatch, look, notice
 
@@ -42,6 +43,8 @@ async def keep_ticking(
                 await notice(database, tenant_id)
             for tenant_id, plan_id in done.due_watches:
                 await look(database, DueWatch(tenant_id, plan_id), dependencies)
+            for tenant_id, plan_id in done.heard_plans:
+                await triggering.fire(database, DuePlan(tenant_id, plan_id), dependencies)
         except Exception:  # the next tick does what this one could not
             _logger.warning("a tick failed", exc_info=True)
             await asyncio.sleep(interval_seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.engine import admission, plan_timers, recovery, timers, watches
+from app.engine import admission, automation, plan_timers, recovery, timers, watches
 from app.messages import StepDue
 
 _MINE = Statement("SELECT pg_try_advisory_xact_lock(77077, 1) AS mine")
@@ -45,6 +45,8 @@ class Ticked:
     # Tenants with news for conditions, and (tenant, plan) of conditions to be looked at.
     stirred: Sequence[int] = ()
     due_watches: Sequence[tuple[int, int]] = ()
+    # (tenant, plan) of standing plans that have heard something, likewise.
+    heard_plans: Sequence[tuple[int, int]] = ()
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
@@ -58,12 +60,16 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
         expired = await plan_timers.expire(transaction)
         due_plans = await plan_timers.due(transaction)
         stirred, due_watches = await watches.stirred(transaction), await watches.due(transaction)
+        heard_plans = await automation.due(transaction)
+        unheard = await automation.unheard(transaction)
         rung = await _dispatch(transaction, ring_again_seconds, limit)
         overdue = await timers.overdue(transaction)
     # After the commit: each is acted on in its own tenant, and must not wait for a lock of this transaction.
     for timer in overdue:
         await timers.fire(database, timer)
-    return Ticked(True, reaped, admitted, expired, rung, due_plans, stirred, due_watches)
+    for tenant_id in unheard:
+        await automation.listen(database, tenant_id)
+    return Ticked(True, reaped, admitted, expired, rung, due_plans, stirred, due_watches, heard_plans)
 
 
 async def _dispatch(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import strawberry
 
 from schema.mutations.connections import ConnectionMutations
+from schema.mutations.hooks import HookMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
 from schema.mutations.resources import ResourceMutations
@@ -18,6 +19,7 @@ from schema.mutations.workflows import WorkflowMutations
 @strawberry.type
 class Mutation(
     PlanMutations,
+    HookMutations,
     JobMutations,
     StepMutations,
     TemplateMutations,

@@ -41,6 +41,7 @@ from schema.types.references import (
     WorkflowRef,
 )
 from schema.types.schedules import Schedule
+from schema.types.triggers import PlanTrigger
 
 
 @strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
@@ -187,7 +188,12 @@ class DeploymentPlan(Entity):
     async def parent_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.parent_plan_id, "DeploymentPlan")
 
-    @described("The runs of a recurring plan, each a plan of its own, newest first.")
+    @described("What made it, where it is a run of an AUTOMATED plan.")
+    async def trigger(self, info: Info) -> PlanTrigger | None:
+        row = await info.context.loaders.trigger.load(self.row.id)
+        return None if row is None else PlanTrigger(row=row)
+
+    @described("The runs of a plan that makes runs, each a plan of its own, newest first.")
     async def spawned_plans(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[PlanRef]:
         relation = plan_reads.of_parent(info.context.tenant_id)
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))

@@ -25,6 +25,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "resumePlan": (None, {}),
     "signalPlan": (None, {"name": "go"}),
     "cancelPlan": (None, {}),
+    "rotatePlanHook": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),
     "rollbackPlan": (None, {}),
     "createRollbackPlan": (None, {}),

@@ -210,7 +210,9 @@ REQUIRED: dict[Permission, set[str]] = {
         "replayWebhook", "redeliverWebhook",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction"},
+    Permission.EXECUTE: {
+        "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction", "rotatePlanHook",
+    },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback"},
     Permission.DELETE: {

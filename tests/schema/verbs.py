@@ -46,6 +46,8 @@ OBJECTS = {
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",
     "text": "",
+    "path": "",
+    "signingSecret": "",
     "deletedId": "",
 }
 _COMMON = {"userErrors", "replayed", "requestId"}

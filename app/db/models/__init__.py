@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
 from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
@@ -18,6 +19,7 @@ from app.db.models.workflows import Workflow, WorkflowStep
 __all__ = [
     "ApiToken",
     "Approval",
+    "AutomationFeed",
     "Base",
     "CloudResource",
     "ConditionEvaluation",
@@ -28,9 +30,12 @@ __all__ = [
     "JobLog",
     "OrchestrationJob",
     "Outbox",
+    "PlanAutomation",
     "PlanFiring",
+    "PlanHook",
     "PlanResource",
     "PlanSignal",
+    "PlanTrigger",
     "PlanWatch",
     "ProviderConnection",
     "ResourceLock",

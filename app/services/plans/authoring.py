@@ -30,7 +30,7 @@ from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import revision_of, workflow_of
-from app.services.plans import passage
+from app.services.plans import automation, passage
 from app.services.records import same_version
 
 _NAME_LIMIT = 200
@@ -117,7 +117,7 @@ async def create(
         schema = revision.content.get("parameters") or {}
     if command.workflow_id is not None:
         await workflow_of(transaction.session, transaction.tenant_id, command.workflow_id)
-    plan.parameters = _stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
+    plan.parameters = stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
     transaction.session.add(plan)
     await transaction.session.flush()
     first = plan_event(plan.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)
@@ -146,7 +146,7 @@ async def update(
         if plan.template_revision_id is not None:
             revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
             schema = revision.content.get("parameters") or {}
-        plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
+        plan.parameters = stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
     # What was worked out for the plan as it was says nothing about the plan as it is.
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
@@ -168,6 +168,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _verification_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None]
+    found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
     condition = plan.condition if command.condition is None else command.condition
@@ -266,11 +267,9 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
-    if command.type is PlanType.AUTOMATED:
-        message = f"plans of type {command.type} are not available yet: use another one"
-        faults.append(Invalid(message, path=("type",)))
     faults.extend(_schedule_faults(command.type, command.schedule))
     faults.extend(_condition_faults(command.type, command.condition, command.name))
+    faults.extend(automation.faults_of(command.type, command.configuration, clock.utc_now()))
     later = (
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
@@ -332,7 +331,7 @@ def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | N
     return None
 
 
-def _stored_parameters(
+def stored_parameters(
     parameters: Mapping[str, Value], schema: Mapping[str, Any], dependencies: Dependencies, tenant_id: int
 ) -> dict[str, Any]:
     """The parameters as given, with those sealed that the template calls secret; faults are found when planning."""

@@ -21,7 +21,7 @@ from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
-from app.services.plans import councils
+from app.services.plans import automation, councils
 
 
 class Asker(Protocol):
@@ -89,6 +89,8 @@ async def pass_on(
     """
     try:
         deployment = await work_out(transaction, asker, plan, dependencies)
+        if plan.plan_type is PlanType.AUTOMATED:
+            await automation.document_of(transaction, plan)
     except kept as error:
         plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
         await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
@@ -105,6 +107,8 @@ async def pass_on(
 
 def _is_judged_later(plan: DeploymentPlan) -> bool:
     """Whether there may be something to do when the plan's time comes, though there is nothing now."""
+    if plan.plan_type is PlanType.AUTOMATED:
+        return True
     if plan.plan_type is not PlanType.SCHEDULED:
         return plan.plan_type is PlanType.CONDITIONAL
     schedule = Schedule.of(plan.schedule or {})
@@ -134,11 +138,13 @@ def _awaited(policy: ApprovalPolicy) -> str:
 async def proceed(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
 ) -> None:
-    """What a READY plan does by itself: begin, or wait for its time or its condition; a MANUAL one stays."""
+    """What a READY plan does by itself: begin, or wait for what it waits for; a MANUAL one stays."""
     if plan.plan_type is PlanType.IMMEDIATE:
         await start(transaction, asker, plan, deployment, dependencies)
     elif plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         await _arm(transaction, plan)
+    elif plan.plan_type is PlanType.AUTOMATED:
+        await _listen(transaction, plan)
 
 
 async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
@@ -150,6 +156,12 @@ async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
     schedule = Schedule.of(plan.schedule or {})
     set_clock(plan, schedule, schedule.at or schedule.after(clock.utc_now()))
     await launching.move_plan(transaction, plan, "arm_schedule")
+
+
+async def _listen(transaction: Transaction, plan: DeploymentPlan) -> None:
+    """Let the plan wait for its triggers."""
+    await launching.move_plan(transaction, plan, "arm_condition")
+    await automation.arm(transaction, plan)
 
 
 def set_clock(plan: DeploymentPlan, schedule: Schedule, time: datetime | None) -> None:
@@ -183,6 +195,10 @@ async def go_on(transaction: Transaction, asker: Asker, plan: DeploymentPlan, de
     if plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         # Whether it still is what was agreed to is asked when its time has come.
         await _arm(transaction, plan)
+        return
+    if plan.plan_type is PlanType.AUTOMATED:
+        # Nor is it asked of what makes runs of its own: each of them is worked out by itself.
+        await _listen(transaction, plan)
         return
     deployment = await unchanged(transaction, asker, plan, dependencies)
     if deployment is None:
