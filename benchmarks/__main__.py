@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from benchmarks import jobs, latency
+from benchmarks import dispatch, jobs, latency
 from benchmarks.surroundings import describe
 
-BENCHMARKS = {"jobs": jobs.run, "latency": latency.run}
+BENCHMARKS = {"dispatch": dispatch.run, "jobs": jobs.run, "latency": latency.run}
 
 
 def main() -> None:

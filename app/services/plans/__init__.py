@@ -6,7 +6,7 @@ from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, cre
 from app.services.plans.execution import ExecutePlan, RetryPlan, cancel, execute, retry, rollback
 from app.services.plans.forecasting import rollback_preview
 from app.services.plans.pausing import pause, resume
-from app.services.plans.reverting import create_rollback_plan
+from app.services.plans.restoring import create_rollback_plan
 from app.services.plans.reviewing import ReviewPlan, review, send_back
 from app.services.plans.scopes import RollbackPlan
 from app.services.plans.signalling import SignalPlan, signal
