@@ -295,6 +295,7 @@ async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Seq
         "message": f"because of step {moves[-1].because}" if moves[-1].because else None,
         "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
         "closed": status in PLAN.closed | PLAN.settled,
+        "succeeded": status is PlanStatus.SUCCEEDED,
     }
     await transaction.fetch(transitions.WRITE_PLAN, values)
     transaction.rings.streams.add((transaction.tenant_id, Stream.PLAN, plan_id))

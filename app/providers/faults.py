@@ -24,7 +24,7 @@ from app.providers.base import (
 Answer = TypeVar("Answer")
 DECLARED = (
     "name", "title", "description", "template_type", "schema", "outputs_schema", "schema_version", "create_only",
-    "secret", "scalable", "computed", "idempotency", "delete_first", "stateful", "actions",
+    "secret", "scalable", "computed", "idempotency", "delete_first", "stateful", "observable", "actions",
 )  # fmt: skip
 
 

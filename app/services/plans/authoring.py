@@ -16,6 +16,7 @@ from app.db.ledger import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy
+from app.domain.drifting import configuration_faults
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
@@ -159,7 +160,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
     ]
-    found = [fault for fault in faults if fault is not None]
+    found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
     if found:
@@ -260,6 +261,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     faults.extend(_schedule_faults(command.type, command.schedule))
     later = (_approvals_fault(command.configuration), _pause_fault(command.configuration))
     faults.extend(fault for fault in later if fault is not None)
+    faults.extend(configuration_faults(command.configuration))
     if command.rollback_scope is not RollbackScope.JOB:
         message = f"rollback scope {command.rollback_scope} is not available yet: use JOB"
         faults.append(Invalid(message, path=("rollbackScope",)))

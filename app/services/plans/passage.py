@@ -42,6 +42,7 @@ async def work_out(
             workflow_id=plan.workflow_id,
             template_revision_id=plan.template_revision_id,
             parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
+            teardown=plan.teardown,
         ),
         dependencies,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 
@@ -28,34 +29,43 @@ class Clockwork:
 
 
 async def spawn(
-    transaction: Transaction, clockwork: Clockwork, plan: DeploymentPlan, time: datetime, dependencies: Dependencies
+    transaction: Transaction,
+    clockwork: Clockwork,
+    plan: DeploymentPlan,
+    time: datetime | None,
+    dependencies: Dependencies,
+    **other: Any,
 ) -> DeploymentPlan:
-    """The child of `plan` for `time`, led as far as it goes: to its job, to its own approval, or to INVALID."""
-    child = DeploymentPlan(
-        tenant_id=transaction.tenant_id,
-        user_id=plan.user_id,
-        submitted_by_id=plan.submitted_by_id,
-        workflow_id=plan.workflow_id,
-        template_tenant_id=plan.template_tenant_id,
-        template_id=plan.template_id,
-        template_revision_id=plan.template_revision_id,
+    """The child of `plan` for `time`, led as far as it goes: to its job, to its own approval, or to INVALID.
+
+    It is a copy but for the columns that `other` gives.
+    """
+    copied = {
+        "tenant_id": transaction.tenant_id,
+        "user_id": plan.user_id,
+        "submitted_by_id": plan.submitted_by_id,
+        "workflow_id": plan.workflow_id,
+        "template_tenant_id": plan.template_tenant_id,
+        "template_id": plan.template_id,
+        "template_revision_id": plan.template_revision_id,
         # Expressions may name the plan, so a child of another name would do something else.
-        plan_name=plan.plan_name,
-        description=plan.description,
-        plan_type=PlanType.IMMEDIATE,
-        stack=plan.stack,
-        configuration=plan.configuration,
-        parameters=plan.parameters,
-        constraints=plan.constraints,
-        metadata_=plan.metadata_,
-        failure_strategy=plan.failure_strategy,
-        rollback_scope=plan.rollback_scope,
-        valid_until=plan.valid_until,
-        parent_plan_id=plan.id,
-        scheduled_at=time,
-        created_by=transaction.actor,
-        updated_by=transaction.actor,
-    )
+        "plan_name": plan.plan_name,
+        "description": plan.description,
+        "plan_type": PlanType.IMMEDIATE,
+        "stack": plan.stack,
+        "configuration": plan.configuration,
+        "parameters": plan.parameters,
+        "constraints": plan.constraints,
+        "metadata_": plan.metadata_,
+        "failure_strategy": plan.failure_strategy,
+        "rollback_scope": plan.rollback_scope,
+        "valid_until": plan.valid_until,
+        "parent_plan_id": plan.id,
+        "scheduled_at": time,
+        "created_by": transaction.actor,
+        "updated_by": transaction.actor,
+    }
+    child = DeploymentPlan(**{**copied, **other})
     transaction.session.add(child)
     await transaction.session.flush()
     first = plan_event(child.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)
