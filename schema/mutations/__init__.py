@@ -5,6 +5,7 @@ from __future__ import annotations
 import strawberry
 
 from schema.mutations.connections import ConnectionMutations
+from schema.mutations.drift import DriftMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
 from schema.mutations.resources import ResourceMutations
@@ -22,6 +23,7 @@ class Mutation(
     TemplateMutations,
     WorkflowMutations,
     ResourceMutations,
+    DriftMutations,
     ConnectionMutations,
     TenantMutations,
 ):

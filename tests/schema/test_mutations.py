@@ -207,9 +207,10 @@ REQUIRED: dict[Permission, set[str]] = {
         "createPlan", "updatePlan", "submitPlan", "createResourceTemplate", "updateResourceTemplate",
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
+        "acceptDrift", "ignoreDrift", "heedDrift", "importResource",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
+    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction", "refreshResource"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
     Permission.DELETE: {
