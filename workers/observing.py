@@ -1,4 +1,4 @@
-"""The loop beside a worker's steps: looks at resources, and does what is asked for when they drift or outlive a plan."""
+"""The loop beside a worker's steps: looks at resources, and acts where they drift or have lived long enough."""
 
 from __future__ import annotations
 

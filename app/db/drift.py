@@ -55,6 +55,4 @@ async def tell(
         "status": status.value,
         "drift": drift.value,
     }
-    await journal.append(
-        transaction, Stream.PLAN, resource["owner_plan_id"], [Event(EventKind.RESOURCE_CHANGED, data)]
-    )
+    await journal.append(transaction, Stream.PLAN, resource["owner_plan_id"], [Event(EventKind.RESOURCE_CHANGED, data)])

@@ -89,7 +89,7 @@ class DriftStatus(StrEnum):
 
 
 class DriftReaction(StrEnum):
-    """What follows when a resource is found changed: it is told, a plan is made that puts it back, or it is accepted."""
+    """What follows when a resource is found changed: it is told; a plan is made that puts it back; it is accepted."""
 
     REPORT = "REPORT"
     PLAN = "PLAN"

@@ -115,9 +115,7 @@ class Observer:
         folder = self._artifacts / str(subject.due.tenant_id)
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         try:
-            async with self._connections.session(
-                subject.due.tenant_id, row["provider"], row["connection"]
-            ) as session:
+            async with self._connections.session(subject.due.tenant_id, row["provider"], row["connection"]) as session:
                 context = ObservationContext(subject, session, folder, self._connections)
                 return await self._ask(subject, context)
         except ProviderError as error:
@@ -174,8 +172,6 @@ class Observer:
         ) as transaction:
             transaction.authorize("engine: looking at what is the tenant's changes nothing of it")
             yield transaction
-
-
 
 
 def _failure(error: ProviderError) -> Finding:

@@ -194,9 +194,7 @@ async def import_resource(
     taken = Conflict(f"the stack '{stack}' has a resource '{command.name}' already", path=("name",))
     await store(transaction, resource, {"uq_cloud_resource_key": taken})
     if plan is not None:
-        transaction.session.add(
-            PlanResource(tenant_id=transaction.tenant_id, plan_id=plan.id, resource_id=resource.id)
-        )
+        transaction.session.add(PlanResource(tenant_id=transaction.tenant_id, plan_id=plan.id, resource_id=resource.id))
         await transaction.session.flush()
         told = {
             "id": resource.id,

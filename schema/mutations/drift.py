@@ -104,7 +104,9 @@ class DriftMutations:
 
         return await mutate(info, ResourcePayload, "heedDrift", input, verb)
 
-    @described("Manages what exists already: it is IMPORTING until a worker has read it, then ACTIVE, or else DETACHED.")
+    @described(
+        "Manages what exists already: it is IMPORTING until a worker has read it, then ACTIVE, or else DETACHED."
+    )
     async def import_resource(self, info: Info, input: ImportResourceInput) -> ResourcePayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = drift.ImportResource(
@@ -116,9 +118,7 @@ class DriftMutations:
                 stack=input.stack,
                 connection=input.connection,
             )
-            row = await drift.import_resource(
-                transaction, info.context.principal, command, info.context.dependencies
-            )
+            row = await drift.import_resource(transaction, info.context.principal, command, info.context.dependencies)
             return {"cloud_resource": row.id}
 
         return await mutate(info, ResourcePayload, "importResource", input, verb)

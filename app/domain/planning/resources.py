@@ -152,9 +152,7 @@ def with_drift(
     return tuple(_drifted(recorded, change, origin) for change, origin in changes)
 
 
-def _drifted(
-    recorded: RecordedResource, change: PropertyChange, origin: Origin
-) -> tuple[PropertyChange, Origin]:
+def _drifted(recorded: RecordedResource, change: PropertyChange, origin: Origin) -> tuple[PropertyChange, Origin]:
     if recorded.missing:
         return change, Origin(ChangeSource.DRIFT, "missing")
     for deviation in recorded.drift:

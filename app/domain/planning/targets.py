@@ -65,7 +65,12 @@ class Targets:
         if any(fault.severity is Severity.ERROR for fault in faults):
             return Difference(ChangeAction.CREATE, ()), ()
         difference = self.catalogue.compare(type_name, before.found if before else None, checked)
-        if before is not None and not before.missing and not before.settled and difference.action is ChangeAction.NO_CHANGE:
+        if (
+            before is not None
+            and not before.missing
+            and not before.settled
+            and difference.action is ChangeAction.NO_CHANGE
+        ):
             difference = replace(difference, action=ChangeAction.UPDATE)
         self._expose(step, before, checked, difference)
         return difference, with_drift(before, _from_workflow(difference, step))
