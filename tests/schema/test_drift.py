@@ -60,7 +60,7 @@ async def test_rules_are_set_replaced_and_taken_back(api: Api) -> None:
     (rule,) = shown["cloudResource"]["driftIgnoreRules"]
     assert (rule["path"], rule["reason"], rule["expired"]) == (["limit"], "second", False)
     (error,) = await refused(api, "heedDrift", id=gid, path=["other"])
-    assert (error["__typename"], error["path"]) == ("NotFoundError", ["path"])
+    assert (error["code"], error["path"]) == ("NOT_FOUND", ["path"])
     shown = await done(api, "heedDrift", id=gid, path=["limit"])
     assert shown["cloudResource"]["driftIgnoreRules"] == []
 
