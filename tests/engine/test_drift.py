@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.engine.conftest import Open
 from tests.engine.harness import Workshop, note
 from tests.engine.observing import change, deployed, go_round, observer, path_of, refresh, resource, tamper, told
 from tests.engine.schedules import children, found
+from workers.observing import keep_observing
 
 EVERY = {"drift": {"every": "PT10M"}}
 LATER = "UPDATE cloud_resource SET observe_at = clock_timestamp() WHERE observe_at IS NOT NULL"
@@ -321,3 +323,22 @@ async def test_a_type_that_tells_nothing_of_its_resources_is_unsupported(worksho
     setattr(workshop.provider.notes, "observable", False)  # noqa: B010  a class variable, for this one instance
     await go_round(workshop)
     assert (await resource(workshop)).drift_status is DriftStatus.UNSUPPORTED
+
+
+async def test_the_loop_of_a_worker_looks_when_it_has_a_hand_free(workshop: Workshop) -> None:
+    await one_note(workshop)
+    tamper(workshop, "a", text="other")
+    await refresh(workshop)
+    busy = True
+    looping = asyncio.create_task(
+        keep_observing(workshop.database, observer(workshop), workshop.dependencies, 0.02, lambda: busy)
+    )
+    await asyncio.sleep(0.3)
+    assert (await resource(workshop)).drift_status is DriftStatus.IN_SYNC
+    busy = False
+    async with asyncio.timeout(10):
+        while (await resource(workshop)).drift_status is not DriftStatus.MODIFIED:
+            await asyncio.sleep(0.02)
+    looping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looping
