@@ -337,7 +337,7 @@ async def test_the_loop_of_a_worker_looks_when_it_has_a_hand_free(workshop: Work
     assert (await resource(workshop)).drift_status is DriftStatus.IN_SYNC
     busy = False
     async with asyncio.timeout(10):
-        while (await resource(workshop)).drift_status is not DriftStatus.MODIFIED:
+        while (await resource(workshop)).drift_status is not DriftStatus.MODIFIED:  # noqa: ASYNC110  the database tells nobody
             await asyncio.sleep(0.02)
     looping.cancel()
     with pytest.raises(asyncio.CancelledError):
