@@ -5,6 +5,7 @@ from __future__ import annotations
 import strawberry
 
 from schema.mutations.connections import ConnectionMutations
+from schema.mutations.drift import DriftMutations
 from schema.mutations.hooks import HookMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
@@ -25,6 +26,7 @@ class Mutation(
     TemplateMutations,
     WorkflowMutations,
     ResourceMutations,
+    DriftMutations,
     ConnectionMutations,
     TenantMutations,
     WebhookMutations,

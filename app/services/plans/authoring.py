@@ -17,6 +17,7 @@ from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
+from app.domain.drifting import configuration_faults
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
@@ -167,7 +168,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
     ]
-    found = [fault for fault in faults if fault is not None]
+    found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
@@ -276,6 +277,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         _verification_fault(command.configuration),
     )
     faults.extend(fault for fault in later if fault is not None)
+    faults.extend(configuration_faults(command.configuration))
     if command.valid_until is not None and command.valid_until <= clock.utc_now():
         faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
     return faults

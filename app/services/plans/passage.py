@@ -43,6 +43,7 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
         parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
         verification=verification_of(plan.configuration),
         target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
+        teardown=plan.teardown,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,9 +32,9 @@ async def spawn(
     transaction: Transaction,
     clockwork: Clockwork,
     plan: DeploymentPlan,
-    time: datetime,
+    time: datetime | None,
     dependencies: Dependencies,
-    changes: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> DeploymentPlan:
     """The child of `plan` for `time`, led as far as it goes: to its job, to its own approval, or to INVALID.
 
@@ -56,6 +55,7 @@ async def spawn(
         stack=plan.stack,
         configuration=plan.configuration,
         parameters=plan.parameters,
+        target=plan.target,
         constraints=plan.constraints,
         metadata_=plan.metadata_,
         failure_strategy=plan.failure_strategy,
@@ -66,7 +66,7 @@ async def spawn(
         created_by=transaction.actor,
         updated_by=transaction.actor,
     )
-    for column, value in (changes or {}).items():
+    for column, value in changes.items():
         setattr(child, column, value)
     transaction.session.add(child)
     await transaction.session.flush()

@@ -267,7 +267,7 @@ async def _spawn(case: _Case, trigger: PlanTrigger, pending: Sequence[PlanTrigge
         reason = StatusReason.CONDITION_FALSE if isinstance(error, ExpressionError) else StatusReason.DEPENDENCY_FAILED
         await _settle(case, trigger, TriggerOutcome.SKIPPED, reason, error.message)
         return False
-    child = await spawning.spawn(transaction, case.clockwork, plan, case.now, dependencies, changes)
+    child = await spawning.spawn(transaction, case.clockwork, plan, case.now, dependencies, **changes)
     for answered in pending:
         if answered is trigger or (answered.kind is trigger.kind and trigger.kind in _ALIKE):
             answered.child_plan_id = child.id
