@@ -93,6 +93,11 @@ class Ledger:
     def job_id(self) -> int:
         return int(self.row["id"])
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the job only shows what would happen: neither its plan nor anything else is to follow."""
+        return bool(self.row["simulated"])
+
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
         if self._finish or self._moved or self._job_moves:
@@ -283,7 +288,8 @@ class Ledger:
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            await self.transaction.fetch(transitions.CLOSE_JOB, closing)
+            close = transitions.CLOSE_SIMULATION if self.simulated else transitions.CLOSE_JOB
+            await self.transaction.fetch(close, closing)
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
@@ -338,6 +344,8 @@ class Ledger:
         if culprit is not None:
             await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
         self._closes = self._closes or self.status in JOB.closed
+        if self.simulated:
+            return
         if told:
             self._plan_status = PlanStatus(follow["p_status"])
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.PLAN, self.plan_id))
@@ -346,7 +354,7 @@ class Ledger:
 
     def _plan_move(self, moves: Sequence[JobMove]) -> dict[str, Any]:
         """What the plan takes from the job's moves, for the same statement; nothing where it has to be asked first."""
-        if not moves or any(move.because for move in moves):
+        if self.simulated or not moves or any(move.because for move in moves):
             return {}
         if self.status in JOB.closed and self.status is not JobStatus.SUCCEEDED:
             return {}
