@@ -32,7 +32,7 @@ def transitions_taken() -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After a run of everything, the transitions that were never taken."""
-    if config.args == config.getini("testpaths"):
+    if config.args == config.getini("testpaths") and not config.option.collectonly:
         declared = sum(len(machine.edges) for machine in transitions.MACHINES)
         missing = transitions.never()
         terminalreporter.section(f"{declared - len(missing)} of {declared} declared transitions were taken")
