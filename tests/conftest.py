@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -28,6 +29,25 @@ def transitions_taken() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         transitions.watch(patch)
         yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that ran a part of the tests says what it has seen."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["transitions"] = sorted(transitions.taken)
+
+
+class _Gathering:
+    """Hears what the processes say that run a part of the tests each."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        said = getattr(node, "workeroutput", {}).get("transitions", ())
+        transitions.taken.update(tuple(transition) for transition in said)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Gathering())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
