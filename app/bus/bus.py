@@ -22,6 +22,7 @@ from app.domain.events import Stream
 
 _SOCKET_TIMEOUT = 1.0
 _PENDING_LIMIT = 10_000
+_STOP_SECONDS = 2.0
 _KEYS_PER_MESSAGE = 500
 _RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0)
 # A connection that is silent for one interval is asked for a sign of life, and given up after two.
@@ -62,11 +63,14 @@ class Bus:
 
     async def stop(self) -> None:
         """Close both connections; what was not published yet is forgotten."""
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = set(self._tasks), []
         self._loop = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        until = clock.monotonic() + _STOP_SECONDS
+        # A cancellation that meets the client in the middle of a command may get lost there.
+        while tasks and clock.monotonic() < until:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=_STOP_SECONDS / 10)
 
     def ring(self, rings: Rings) -> None:
         """Tell every process, this one included. Never blocks, never raises; may be called from any thread."""
