@@ -1,14 +1,15 @@
-"""Run the benchmarks and print their tables: `make bench`, or `make bench ARGS="jobs"`."""
+"""Run the benchmarks and print their tables: `make bench`, or `make bench ARGS="engine --rounds 5"`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 
-from benchmarks import jobs, latency
+import uvloop
+
+from benchmarks import dispatch, engine, latency, recovery
 from benchmarks.surroundings import describe
 
-BENCHMARKS = {"jobs": jobs.run, "latency": latency.run}
+BENCHMARKS = {"engine": engine.run, "dispatch": dispatch.run, "recovery": recovery.run, "latency": latency.run}
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     given = parser.parse_args()
     print(describe())
     for name in given.names or BENCHMARKS:
-        print(asyncio.run(BENCHMARKS[name](given.rounds)))
+        print(uvloop.run(BENCHMARKS[name](given.rounds)))
 
 
 if __name__ == "__main__":
