@@ -88,7 +88,8 @@ async def replay(where: Surroundings, recording: Recording) -> tuple[float, floa
         left = iter(recording.jobs)
         async with _bare(url, where.tenant_id) as bare:
             # Every connection prepares in its first job, as the engine's do; the first of them are not counted.
-            await asyncio.gather(*(_send(one, next(left)) for one in bare for _ in range(2)), return_exceptions=False)
+            warm_ups = [iter([next(left), next(left)]) for _ in bare]
+            await asyncio.gather(*(_send_all(one, jobs) for one, jobs in zip(bare, warm_ups, strict=True)))
             began, used = time.perf_counter(), time.process_time()
             await asyncio.gather(*(_send_all(one, left) for one in bare))
             seconds, used = time.perf_counter() - began, time.process_time() - used

@@ -78,6 +78,8 @@ class Client:
             dependencies = Dependencies(Registry.default(), Sealer(base64.b64decode(where.secret_key)))
             yield cls(where, database, principal, dependencies, workflow_id)
         finally:
+            # A bus that is stopped in the middle of a publish may not notice, and the stop waits for ever.
+            await asyncio.sleep(0.3)
             await bus.stop()
             await database.close()
 
