@@ -1,4 +1,4 @@
-# One image for api, worker, scheduler and migrate: `docker run windlass api`.
+# One image for api, worker, scheduler, webhooks and migrate: `docker run windlass api`.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build

@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 20.0
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     allowed_origins: tuple[str, ...] = ()
+    # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
+    webhook_allowed_targets: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = "console"
 
@@ -96,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
 
 
-_LISTS = frozenset({"allowed_hosts", "allowed_origins"})
+_LISTS = frozenset({"allowed_hosts", "allowed_origins", "webhook_allowed_targets"})
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "pool_size": (2, 200),

@@ -17,6 +17,7 @@ from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
+from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.settings import Settings
 from app.telemetry.logging import configure
@@ -51,6 +52,7 @@ def build(settings: Settings) -> Starlette:
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database),
+        egress=Egress.of(settings),
     )
     return assemble(services, settings)
 

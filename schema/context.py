@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +14,7 @@ from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Transaction
+from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from schema.loaders import Loaders
@@ -28,6 +29,7 @@ class Services:
     sealer: Sealer
     bus: Bus
     authenticator: Authenticator
+    egress: Egress = field(default_factory=Egress)
 
     def context(self, principal: Principal, request_id: str) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""

@@ -21,7 +21,7 @@ from app.db.uow import Database
 from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
-from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, workflows
+from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, webhooks, workflows
 from app.reads.rows import Relation
 
 Found = TypeVar("Found")
@@ -62,6 +62,14 @@ class Loaders:
     @property
     def connection(self) -> DataLoader[int, models.ProviderConnection | None]:
         return self._optional(tenants.connections_by_ids)
+
+    @property
+    def webhook(self) -> DataLoader[int, models.WebhookEndpoint | None]:
+        return self._optional(webhooks.by_ids)
+
+    @property
+    def webhook_delivery(self) -> DataLoader[int, models.WebhookDelivery | None]:
+        return self._optional(webhooks.deliveries_by_ids)
 
     @property
     def workflow(self) -> DataLoader[int, models.Workflow | None]:

@@ -23,6 +23,7 @@ from schema.types.templates import ResourceTemplate, TemplateRevision
 from schema.types.tenants import Tenant
 from schema.types.tokens import ApiToken
 from schema.types.users import User
+from schema.types.webhooks import Webhook, WebhookDelivery
 from schema.types.workflows import Workflow, WorkflowStep
 
 
@@ -90,6 +91,20 @@ class ConnectionPayload(Payload):
 
 
 @strawberry.type
+class WebhookPayload(Payload):
+    webhook: Webhook | None = None
+    delivery: WebhookDelivery | None = None
+
+
+@strawberry.type
+class WebhookSecretPayload(Payload):
+    webhook: Webhook | None = None
+    secret: str | None = strawberry.field(
+        default=None, description="What messages are signed with, `whsec_…`: shown here, once, never again."
+    )
+
+
+@strawberry.type
 class DeletedPayload(Payload):
     deleted_id: strawberry.ID | None = strawberry.field(default=None, description="What is no longer shown.")
 
@@ -105,6 +120,8 @@ PAYLOAD_TYPES = (
     UserPayload,
     ApiTokenPayload,
     ConnectionPayload,
+    WebhookPayload,
+    WebhookSecretPayload,
     DeletedPayload,
 )
 # The GraphQL type and the loader of each object that an outcome can name.
@@ -120,6 +137,8 @@ _OBJECTS = {
     "user": ("User", "user"),
     "api_token": ("ApiToken", "token"),
     "connection": ("ProviderConnection", "connection"),
+    "webhook": ("Webhook", "webhook"),
+    "delivery": ("WebhookDelivery", "webhook_delivery"),
 }
 
 Answer = TypeVar("Answer", bound=Payload)

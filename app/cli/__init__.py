@@ -30,7 +30,7 @@ def up(
     workers: Annotated[int, Parameter(help="How many worker processes.")] = 2,
     reset: Annotated[bool, Parameter(help="Begin with nothing: deletes what the data directory holds.")] = False,
 ) -> int:
-    """Start everything on this machine: PostgreSQL, Valkey, the API, workers and the scheduler. Ctrl-C stops it."""
+    """Start everything on this machine: PostgreSQL, Valkey, API, workers, scheduler and webhooks. Ctrl-C stops it."""
     from app.cli.up import run
 
     return run(data_dir, port=port, workers=workers, reset=reset)
@@ -58,6 +58,14 @@ def scheduler() -> int:
     from app.cli.serve import serve_scheduler
 
     return _guarded(serve_scheduler)
+
+
+@app.command
+def webhooks() -> int:
+    """Run a process that delivers webhooks; any number may run."""
+    from app.cli.serve import serve_webhooks
+
+    return _guarded(serve_webhooks)
 
 
 @app.command

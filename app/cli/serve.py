@@ -83,6 +83,12 @@ def serve_scheduler() -> int:
     return 0
 
 
+def serve_webhooks() -> int:
+    """Run `schema.delivering`."""
+    import_module("schema.delivering").main()
+    return 0
+
+
 def migrate_database() -> int:
     """Bring the database that is set to the newest revision."""
     from app.db.migrating import migrate

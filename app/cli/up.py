@@ -96,6 +96,9 @@ class Everything:
             "WINDLASS_DATA_DIR": str(self._folder),
             "WINDLASS_PORT": str(self._port),
         }
+        if not self._given.webhook_allowed_targets:
+            # Whoever tries this out has a receiver on the same machine.
+            environment["WINDLASS_WEBHOOK_ALLOWED_TARGETS"] = "localhost,127.0.0.0/8,::1"
         if "postgres" in self._servers:
             environment["WINDLASS_DEFAULT_POSTGRES_URL"] = database_url
         self._prepare(Settings.from_environment({**os.environ, **environment}))
@@ -103,6 +106,7 @@ class Everything:
         for number in range(1, self._workers + 1):
             grace = self._given.drain_seconds + 5
             self._supervisor.add(Child(f"worker-{number}", "worker", environment, grace_seconds=grace))
+        self._supervisor.add(Child("webhooks", "webhooks", environment))
         self._supervisor.add(Child("api", "api", environment))
         self._await_ready()
         self._write(database_url, redis_url)

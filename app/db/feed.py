@@ -31,6 +31,9 @@ _READ = Statement(
     f" AND feed < {HORIZON} ORDER BY feed, stream, stream_id, seq LIMIT :limit"
 )
 _HEAD = Statement(f"SELECT {HORIZON} AS feed")
+_SINCE = Statement(
+    f"SELECT least(min(feed), {HORIZON}) AS feed FROM event_log WHERE tenant_id = :tenant AND at >= :start"  # noqa: S608
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -110,6 +113,12 @@ async def head(transaction: Transaction) -> Position:
         message = "the database does not say which transactions are over"
         raise LookupError(message)
     return Position(row["feed"], "", 0, 0)
+
+
+async def since(transaction: Transaction, start: datetime) -> Position:
+    """The place from which nothing that happened at `start` or later is missing; a little from before may be there."""
+    row = await transaction.fetch_one(_SINCE, {"tenant": transaction.tenant_id, "start": start})
+    return await head(transaction) if row is None else Position(row["feed"], "", 0, 0)
 
 
 def _event(row: Row) -> FedEvent:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain.lifecycle import Lifecycle
 from app.domain.statuses import JOB, JOB_STAGES, PLAN, PLAN_STAGES, RESOURCE, STEP
+from app.domain.webhooks import WEBHOOK
 
 _INTRODUCTION = """\
 # States
@@ -20,12 +21,13 @@ _MEANINGS = {
     "job": "One execution of a plan, forward or back. A job that has ended never changes again.",
     "step": "One step of one job, with its retries, and on the way back its compensation.",
     "resource": "What is recorded of a thing outside. Whether it has drifted is a separate axis.",
+    "webhook": "Whether an integrator's endpoint is sent events. Paused by a person, by 410 Gone, or after three days.",
 }
 
 
 def draw() -> str:
     """The document: a Mermaid diagram and a table for each machine."""
-    machines = (PLAN, JOB, STEP, RESOURCE)
+    machines = (PLAN, JOB, STEP, RESOURCE, WEBHOOK)
     return "\n".join([_INTRODUCTION, *(_section(machine) for machine in machines), _stages()])
 
 
@@ -35,7 +37,9 @@ def _section(machine: Lifecycle[Any]) -> str:
     lines += [f"    {source} --> {target}: {event}" for source, event, target in machine.edges]
     lines += [f"    {status} --> [*]" for status in sorted(machine.closed)]
     lines += ["```", ""]
-    if machine.settled:
+    if not machine.closed:
+        lines += [f"Resting: {', '.join(sorted(machine.settled))}.", ""]
+    elif machine.settled:
         lines += [f"Closed: {', '.join(sorted(machine.closed))}. (Resting: {', '.join(sorted(machine.settled))}.)", ""]
     else:
         lines += [f"Closed: {', '.join(sorted(machine.closed))}.", ""]

@@ -22,7 +22,7 @@ from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepS
 from app.domain.values import Value, reveal
 from app.engine import gates, resources
 from app.engine.scope import read_scope
-from app.engine.states import pack, unpack
+from app.engine.states import Hidden, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
 from app.providers.registry import Registry
 
@@ -161,7 +161,12 @@ class Claimer:
             resource_id=row["resource_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
+            words=self._words(row, tenant_id),
         )
+
+    def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
+        recorded = ("applied", "resource_outputs", "before", "after")
+        return words_in(*(self.sealer.open(row[name], tenant_id) for name in recorded if row.get(name)))
 
     def _effect(self, row: Row, tenant_id: int) -> Effect | None:
         if row["effect_action"] is None:
@@ -283,11 +288,11 @@ class Claimer:
     async def _begin(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> dict[str, Any]:
         """Collect what the taking of the step means; returns what `Ledger.take` needs."""
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
-        secret = self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
         looks = work.operation is OperationKind.VERIFY
         meant = acts and work.mode is Mode.RUN and not looks
-        before = pack(work.prior, secret, self.sealer, work.tenant_id) if meant else None
+        hidden = Hidden.of(work, self.registry)
+        before = pack(work.prior, hidden, self.sealer, work.tenant_id) if meant else None
         ledger.overtake(work.step_id)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)

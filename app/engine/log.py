@@ -49,6 +49,7 @@ class StepLog:
         attempt: int,
         fence: int,
         hidden: Value,
+        words: frozenset[str] = frozenset(),
         line_budget: int = 100_000,
     ) -> None:
         self._database = database
@@ -58,7 +59,7 @@ class StepLog:
         self._step_key = step_key
         self._attempt = attempt
         self._fence = fence
-        self._secrets = _spellings(hidden)
+        self._secrets = _spellings(hidden, words)
         self._lines: list[dict[str, Any]] = []
         self._progress: dict[str, Any] | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -166,11 +167,11 @@ class StepLog:
         return line
 
 
-def _spellings(hidden: Value) -> tuple[str, ...]:
+def _spellings(hidden: Value, words: frozenset[str]) -> tuple[str, ...]:
     """The secret strings to look for, longest first; very short ones would mask half of every line."""
     found = {
         str(leaf.value)
         for _, leaf in leaves(hidden)
         if isinstance(leaf, Secret) and len(str(leaf.value)) >= _SHORTEST_SECRET
     }
-    return tuple(sorted(found, key=len, reverse=True))
+    return tuple(sorted(found | words, key=len, reverse=True))

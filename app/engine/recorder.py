@@ -16,7 +16,7 @@ from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
 from app.engine import resources
-from app.engine.states import pack
+from app.engine.states import Hidden, pack
 from app.engine.verdicts import Verdict, judge
 from app.engine.work import Failed, Mode, Outcome, Succeeded, Undone, Waiting, Work
 from app.messages import StepDue
@@ -62,7 +62,7 @@ class Recorder:
         if lines:
             ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt))
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            ledger.outputs[work.key] = outcome.outputs
+            ledger.outputs[work.key] = self._hidden(work).outputs(outcome.outputs)
             await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict)
         if self._wait(work, outcome, verdict) == 0:
@@ -75,10 +75,10 @@ class Recorder:
     def _finish(self, work: Work, outcome: Outcome, verdict: Verdict, error: dict[str, Any] | None) -> dict[str, Any]:
         outputs = None
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            outputs = dumps(self.sealer.seal(dict(outcome.outputs), work.tenant_id))
+            outputs = dumps(self.sealer.seal(self._hidden(work).outputs(outcome.outputs), work.tenant_id))
         waiting = outcome if isinstance(outcome, Waiting) else None
         state, after, undo = self._effect(work, outcome, verdict)
-        stored = pack(after, self._secret(work), self.sealer, work.tenant_id)
+        stored = pack(after, self._hidden(work), self.sealer, work.tenant_id)
         return {
             "f_id": work.step_id,
             "f_effect_of": work.effect_of,
@@ -180,7 +180,7 @@ class Recorder:
             return
         partial = outcome.partial if isinstance(outcome, Failed | Waiting) else None
         if partial is not None and work.mode is not Mode.UNDO:
-            await resources.settle(ledger, work, partial, self._secret(work), self.sealer)
+            await resources.settle(ledger, work, partial, self._hidden(work), self.sealer)
         if verdict.status is StepStatus.UNKNOWN:
             await resources.lose(ledger, work)
         elif verdict.status in (StepStatus.FAILED, StepStatus.COMPENSATION_FAILED):
@@ -196,7 +196,7 @@ class Recorder:
             if isinstance(outcome, Undone) and work.resource_status == "DELETED":
                 work = replace(work, resource_id=await resources.revive(ledger, work))
             connection = outcome.connection if isinstance(outcome, Succeeded) else None
-            await resources.settle(ledger, work, outcome.state, self._secret(work), self.sealer, connection)
+            await resources.settle(ledger, work, outcome.state, self._hidden(work), self.sealer, connection)
         elif work.action is ChangeAction.DETACH:
             await resources.detach(ledger, work)
         elif work.operation is OperationKind.ACT:
@@ -204,8 +204,8 @@ class Recorder:
         else:
             await resources.gone(ledger, work)
 
-    def _secret(self, work: Work) -> frozenset[str]:
-        return self.registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
+    def _hidden(self, work: Work) -> Hidden:
+        return Hidden.of(work, self.registry)
 
 
 # More patient than forward: nobody is left to undo the undoing.

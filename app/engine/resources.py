@@ -10,7 +10,7 @@ from app.db.statements import Statement, dumps
 from app.domain.enums import ChangeAction
 from app.domain.events import Event, EventKind
 from app.domain.statuses import RESOURCE, ResourceStatus
-from app.engine.states import conceal
+from app.engine.states import Hidden
 from app.engine.work import Mode, Work
 from app.providers.base import ResourceState
 
@@ -84,14 +84,14 @@ async def settle(
     ledger: Ledger,
     work: Work,
     state: ResourceState,
-    secret: frozenset[str],
+    hidden: Hidden,
     sealer: Sealer,
     connection: str | None = None,
 ) -> None:
     """The resource is as `state` says; that is recorded as a new revision."""
     tenant_id = work.tenant_id
-    document = dumps(sealer.seal(conceal(state.properties, secret), tenant_id))
-    outputs = dumps(sealer.seal(state.outputs, tenant_id))
+    document = dumps(sealer.seal(hidden.properties(state), tenant_id))
+    outputs = dumps(sealer.seal(hidden.outputs(state.outputs), tenant_id))
     common: dict[str, Any] = {"tenant": tenant_id, "id": work.resource_id, "properties": document, "outputs": outputs}
     fetch = ledger.transaction.fetch_one
     number = await fetch(

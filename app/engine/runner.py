@@ -221,6 +221,7 @@ class Runner:
             attempt=work.attempt,
             fence=work.fence,
             hidden=[work.inputs, work.spec],
+            words=work.words,
         )
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from app.db.sealing import Sealer
 from app.domain.diffing import split_pointer
-from app.domain.values import Secret, Value, reveal
+from app.domain.values import Secret, Value, leaves, reveal, transform
+from app.engine.work import Work
 from app.providers.base import ResourceState
+from app.providers.registry import Registry
+
+_SHORTEST = 4
 
 
 def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Value]:
@@ -30,14 +35,54 @@ def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Va
     return result
 
 
-def pack(state: ResourceState | None, secret: frozenset[str], sealer: Sealer, tenant_id: int) -> dict[str, Any] | None:
+def words_in(*trees: Value) -> frozenset[str]:
+    """The texts that are Secrets somewhere in the trees; very short ones would make a secret of everything."""
+    found = (leaf.value for tree in trees for _, leaf in leaves(tree) if isinstance(leaf, Secret))
+    return frozenset(word for word in found if isinstance(word, str) and len(word) >= _SHORTEST)
+
+
+def conceal_words(tree: Value, words: frozenset[str]) -> Value:
+    """The tree with every text that is, or holds, one of `words` wrapped as a Secret.
+
+    Providers are told secrets in plain, and give them back in properties and outputs whose types know nothing of it.
+    """
+
+    def concealed(leaf: Value) -> Value:
+        return Secret(leaf) if isinstance(leaf, str) and any(word in leaf for word in words) else leaf
+
+    return transform(tree, concealed) if words else tree
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What must not be stored in plain: the places that a resource type declares, and texts that came in as secrets."""
+
+    pointers: frozenset[str]
+    words: frozenset[str]
+
+    @classmethod
+    def of(cls, work: Work, registry: Registry) -> Hidden:
+        """What is to be hidden of the state that `work` brings about, and of what it gives."""
+        pointers = registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
+        return cls(pointers, work.words | words_in(work.inputs, work.spec))
+
+    def properties(self, state: ResourceState) -> Value:
+        """The state's properties with Secrets in them."""
+        return conceal_words(conceal(state.properties, self.pointers), self.words)
+
+    def outputs(self, outputs: Mapping[str, Value]) -> Any:
+        """The outputs of a state or a step with Secrets in them."""
+        return conceal_words(dict(outputs), self.words)
+
+
+def pack(state: ResourceState | None, hidden: Hidden, sealer: Sealer, tenant_id: int) -> dict[str, Any] | None:
     """A state as it may be stored."""
     if state is None:
         return None
     return {
         "id": state.id,
-        "properties": sealer.seal(conceal(state.properties, secret), tenant_id),
-        "outputs": sealer.seal(state.outputs, tenant_id),
+        "properties": sealer.seal(hidden.properties(state), tenant_id),
+        "outputs": sealer.seal(hidden.outputs(state.outputs), tenant_id),
         "private": state.private,
         "version": state.version,
     }

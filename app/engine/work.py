@@ -45,7 +45,8 @@ class Work:
 
     `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
     `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome,
-    `effect_of` the step run whose journalled effect this step makes or undoes.
+    `effect_of` the step run whose journalled effect this step makes or undoes. `words` are the secret texts in what is
+    recorded of the resource, which `prior` and `effect` hold in plain.
     """
 
     tenant_id: int
@@ -77,6 +78,7 @@ class Work:
     resource_id: int | None = None
     resource_status: str | None = None
     outputs: Mapping[str, Value] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
 
     @property
     def resource_key(self) -> str | None:

@@ -87,9 +87,13 @@ def plan_actions(
         possible = any(PLAN.permits(plan.status, event) for event in events)
         if action == "EDIT":
             possible = possible or plan.status is PlanStatus.DRAFT
+        reverts = action == "ROLLBACK" and plan.status is PlanStatus.SUCCEEDED
+        possible = possible or reverts
         judged = _judge(action, possible, plan.status, principal, permission)
         if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan, job)):
             judged = Availability(action, allowed=False, reason=refusal[0], message=refusal[1])
+        if judged.allowed and reverts:
+            judged = replace(judged, message="makes a new plan, which is reviewed: createRollbackPlan")
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
             judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
         found.append(judged)

@@ -15,6 +15,7 @@ from app.domain.definitions.workflow import parse_workflow
 from app.domain.enums import DefinitionStatus
 from app.domain.errors import IllegalState, NotFound
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
+from app.domain.planning.restoring import Target
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import Value
 from app.domain.verification import Verification
@@ -35,6 +36,8 @@ class Intention:
     template_revision_id: int | None
     parameters: Mapping[str, Value]
     verification: Verification | None = None
+    # Stored and opened; app.domain.planning.restoring gives its shape.
+    target: Mapping[str, Any] | None = None
 
 
 async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
@@ -132,5 +135,6 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             parameters=intention.parameters,
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
+            target=None if intention.target is None else Target.of(intention.target),
         )
     )

@@ -11,6 +11,7 @@ from schema.mutations.resources import ResourceMutations
 from schema.mutations.steps import StepMutations
 from schema.mutations.templates import TemplateMutations
 from schema.mutations.tenants import TenantMutations
+from schema.mutations.webhooks import WebhookMutations
 from schema.mutations.workflows import WorkflowMutations
 
 
@@ -24,5 +25,6 @@ class Mutation(
     ResourceMutations,
     ConnectionMutations,
     TenantMutations,
+    WebhookMutations,
 ):
     """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

@@ -123,6 +123,9 @@ class RollbackPlanInput:
         description="With TO_CHECKPOINT: the key of the step to go back to; the last one passed otherwise.",
     )
 
+    def command(self) -> plans.RollbackPlan:
+        return plans.RollbackPlan(number_in(self.plan_id, _PLAN), self.scope, self.to_checkpoint)
+
 
 @strawberry.type
 class PlanMutations:
@@ -232,11 +235,22 @@ class PlanMutations:
     @described("Undoes the last job of a plan that failed, in a new job, or that of a paused plan, in the same one.")
     async def rollback_plan(self, info: Info, input: RollbackPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            command = plans.RollbackPlan(number_in(input.plan_id, _PLAN), input.scope, input.to_checkpoint)
+            command = input.command()
             job = await plans.rollback(transaction, info.context.principal, command, info.context.dependencies)
             return {"job": job.id, "plan": job.plan_id}
 
         return await mutate(info, JobPayload, "rollbackPlan", input, verb)
+
+    @described("Makes a new plan that takes back what a plan that succeeded has done; it is previewed and approved.")
+    async def create_rollback_plan(self, info: Info, input: RollbackPlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.create_rollback_plan(
+                transaction, context.principal, input.command(), context.dependencies
+            )
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "createRollbackPlan", input, verb)
 
     @described("Hides a plan that is not under way. What it deployed stays.")
     async def delete_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:

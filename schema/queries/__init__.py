@@ -11,6 +11,7 @@ from schema.queries.plans import PlanQueries
 from schema.queries.resources import ResourceQueries
 from schema.queries.templates import TemplateQueries
 from schema.queries.tenants import TenantQueries
+from schema.queries.webhooks import WebhookQueries
 from schema.queries.workflows import WorkflowQueries
 
 
@@ -24,5 +25,6 @@ class Query(
     JobQueries,
     ResourceQueries,
     CatalogueQueries,
+    WebhookQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

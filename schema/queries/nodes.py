@@ -62,6 +62,8 @@ def _loaders(loaders: Loaders) -> dict[str, DataLoader[int, Any]]:
         "TemplateRevision": loaders.revision,
         "Tenant": loaders.tenant,
         "User": loaders.user,
+        "Webhook": loaders.webhook,
+        "WebhookDelivery": loaders.webhook_delivery,
         "Workflow": loaders.workflow,
         "WorkflowStep": loaders.live_workflow_step,
     }

@@ -9,7 +9,7 @@ from strawberry.scalars import JSON
 
 from app.domain.errors import TypeMismatch
 from app.reads import plans as reads
-from app.services import previews
+from app.services import plans, previews
 from schema.connections import Connection, connect
 from schema.context import Info
 from schema.enums import OrderDirection
@@ -21,7 +21,7 @@ from schema.types.diagnostics import Diagnostic
 from schema.types.filters import PlanFilter, PlanOrder, page, wanted_plans
 from schema.types.graphs import ResourceGraph
 from schema.types.plans import DeploymentPlan
-from schema.types.previews import Preview, PreviewResult
+from schema.types.previews import Preview, PreviewResult, RollbackPreview
 
 
 @strawberry.input(description="What to preview: a template revision, a workflow, or both.")
@@ -80,6 +80,16 @@ class PlanQueries:
             graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph),
             diagnostics=[Diagnostic.of(found) for found in outcome.diagnostics],
         )
+
+    @described("What would be taken back, in which order, if the plan failed at a step; at its last one by default.")
+    async def rollback_preview(self, info: Info, plan_id: strawberry.ID, fail_at: str | None = None) -> RollbackPreview:
+        context = info.context
+        number = number_in(plan_id, "DeploymentPlan")
+        async with context.read() as session:
+            found, seconds = await plans.rollback_preview(
+                session, context.principal, number, fail_at, context.dependencies
+            )
+        return RollbackPreview.of(found, seconds)
 
 
 def _object(given: JSON | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.domain.enums import ChangeAction, ChangeSource, Reversibility
+from app.domain.planning import forecast
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load
@@ -133,6 +134,48 @@ class Preview:
             summary=ChangeSummary.of_json(stored["summary"]),
             changes=[ResourceChange.of_json(change) for change in stored.get("changes", ())],
             points_of_no_return=list(stored.get("pointsOfNoReturn", ())),
+            estimated_duration=None if seconds is None else Duration(seconds),
+        )
+
+
+@strawberry.type(description="How one step would be taken back. Those of equal `order` go side by side.")
+class Compensation:
+    key: str
+    order: int
+    action: ChangeAction
+    reversibility: Reversibility
+    detail: str | None
+
+    @classmethod
+    def of(cls, found: forecast.Compensation) -> Compensation:
+        return cls(
+            key=found.key,
+            order=found.order,
+            action=found.action,
+            reversibility=found.reversibility,
+            detail=found.detail,
+        )
+
+
+@strawberry.type(
+    description="What rollback would do if the plan failed at `failAt`, and all that does not wait for that were done."
+)
+class RollbackPreview:
+    fail_at: str
+    compensations: list[Compensation]
+    not_reversible: list[Compensation] = strawberry.field(description="Steps that nothing known would undo.")
+    residual: list[str] = strawberry.field(description="Steps whose effects would stay.")
+    estimated_duration: Duration | None = strawberry.field(
+        description="From how long the like took before; null while some of it was never undone."
+    )
+
+    @classmethod
+    def of(cls, found: forecast.Forecast, seconds: float | None) -> RollbackPreview:
+        return cls(
+            fail_at=found.fail_at,
+            compensations=[Compensation.of(one) for one in found.compensations],
+            not_reversible=[Compensation.of(one) for one in found.not_reversible],
+            residual=list(found.residual),
             estimated_duration=None if seconds is None else Duration(seconds),
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from schema.types.tenants import Tenant
     from schema.types.tokens import ApiToken
     from schema.types.users import Actor, User
+    from schema.types.webhooks import Webhook, WebhookDelivery
     from schema.types.workflows import Workflow, WorkflowStep
 
 ActorRef: TypeAlias = Annotated["Actor", strawberry.lazy("schema.types.users")]
@@ -29,5 +30,7 @@ StepRunRef: TypeAlias = Annotated["StepRun", strawberry.lazy("schema.types.steps
 TemplateRef: TypeAlias = Annotated["ResourceTemplate", strawberry.lazy("schema.types.templates")]
 TenantRef: TypeAlias = Annotated["Tenant", strawberry.lazy("schema.types.tenants")]
 UserRef: TypeAlias = Annotated["User", strawberry.lazy("schema.types.users")]
+WebhookRef: TypeAlias = Annotated["Webhook", strawberry.lazy("schema.types.webhooks")]
+WebhookDeliveryRef: TypeAlias = Annotated["WebhookDelivery", strawberry.lazy("schema.types.webhooks")]
 WorkflowRef: TypeAlias = Annotated["Workflow", strawberry.lazy("schema.types.workflows")]
 WorkflowStepRef: TypeAlias = Annotated["WorkflowStep", strawberry.lazy("schema.types.workflows")]

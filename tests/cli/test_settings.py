@@ -57,7 +57,7 @@ def test_what_a_process_cannot_do_without_is_named() -> None:
         Settings.from_environment({}).required("database_url")
 
 
-@pytest.mark.parametrize("command", ["api", "worker", "scheduler", "migrate", "seed"])
+@pytest.mark.parametrize("command", ["api", "worker", "scheduler", "webhooks", "migrate", "seed"])
 def test_a_command_without_its_settings_says_so_in_one_line(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "app.cli", command], env={"PATH": "/bin"}, capture_output=True, text=True, check=False

@@ -28,6 +28,8 @@ SEALED = {
     "orchestration_job": {"outputs"},
     # Of a gate the scheduler sees when it is due, and not what is asked or answered.
     "gate": {"prompt", "input_schema", "answer", "comment"},
+    "webhook_endpoint": {"url", "secret", "previous_secret", "selection", "last_error"},
+    "webhook_delivery": {"error", "answer"},
     "cloud_resource": {"desired", "applied", "observed", "outputs", "private"},
 }
 SECRET_TABLES = {"provider_connection", "step_effect", "resource_revision", "template_revision", "api_token"}

@@ -28,6 +28,7 @@ KIND_OF = {
     "resourceId": "CloudResource",
     "userId": "User",
     "stepRunId": "StepRun",
+    "deliveryId": "WebhookDelivery",
 }
 
 
@@ -79,6 +80,10 @@ async def belongings(access: Access, word: str) -> Owned:
             tenant_id=access.tenant_id, name=f"{word}-connection", provider="postgres", config=told
         )
     )
+    webhook = await rows.webhook(
+        f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told, selection=word, last_error=word
+    )
+    delivery = await rows.delivery(webhook, type=word, message_id=word, error=word, answer=word)
     async with rows.write() as transaction:
         session = transaction.session
         stored = await session.get_one(models.DeploymentPlan, plan.id)
@@ -103,6 +108,8 @@ async def belongings(access: Access, word: str) -> Owned:
             "StepRun": step.id,
             "CloudResource": resource.id,
             "ProviderConnection": connection.id,
+            "Webhook": webhook.id,
+            "WebhookDelivery": delivery.id,
         }
     )
 

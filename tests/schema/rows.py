@@ -24,6 +24,7 @@ from app.domain.enums import (
 from app.domain.events import Event, Stream
 from app.domain.operations import OperationKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
+from app.domain.webhooks import DeliverySource, DeliveryStatus
 
 Row = TypeVar("Row", bound=models.Base)
 
@@ -179,6 +180,22 @@ class Rows:
         if plan is not None:
             await self.add(models.PlanResource(tenant_id=self.tenant_id, plan_id=plan.id, resource_id=resource.id))
         return resource
+
+    async def webhook(self, name: str = "hook", **columns: Any) -> models.WebhookEndpoint:
+        """At the beginning of the feed, with nothing that it could be signed with."""
+        place = {"feed": 0, "feed_stream": "", "feed_stream_id": 0, "feed_seq": 0}
+        values = {"url": "https://hooks.example/", "secret": {}, **place, **columns}
+        return await self.add(models.WebhookEndpoint(tenant_id=self.tenant_id, name=name, **values))
+
+    async def delivery(self, webhook: models.WebhookEndpoint, **columns: Any) -> models.WebhookDelivery:
+        values = {
+            "source": DeliverySource.PING,
+            "type": "webhook.ping",
+            "message_id": "msg_1",
+            "status": DeliveryStatus.FAILED,
+            **columns,
+        }
+        return await self.add(models.WebhookDelivery(tenant_id=self.tenant_id, endpoint_id=webhook.id, **values))
 
     async def events(self, stream: Stream, stream_id: int, *events: Event) -> int:
         async with self.write() as transaction:

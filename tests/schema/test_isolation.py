@@ -33,12 +33,13 @@ ONE = {
     "deploymentPlan": "DeploymentPlan",
     "orchestrationJob": "OrchestrationJob",
     "cloudResource": "CloudResource",
+    "webhook": "Webhook",
 }
 LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args)
 # Characters of a document: about half of what its limit on tokens leaves room for.
 ROOM = 10_000
 # Fields that have a test of their own below.
-SPECIAL = {"node", "nodes", "tenant", "previewPlan"}
+SPECIAL = {"node", "nodes", "tenant", "previewPlan", "rollbackPreview"}
 WITHOUT_IDS = {"viewer", "resourceTypes"}
 
 
@@ -102,6 +103,14 @@ async def test_definitions_of_another_tenant_cannot_be_previewed(api: Api) -> No
         answer = await all_alike(api, text, {why: {"input": {field: gid}} for why, gid in ids.items()})
         (error,) = answer["errors"]
         assert error["extensions"] == {"code": "NOT_FOUND", "path": [field]}
+
+
+async def test_the_rollback_of_another_tenants_plan_cannot_be_foretold(api: Api) -> None:
+    theirs, ours = await both(api)
+    text = "query($id: ID!) { rollbackPreview(planId: $id) { failAt residual compensations { key } } }"
+    ids = strangers("DeploymentPlan", theirs, ours)
+    (error,) = (await all_alike(api, text, {why: {"id": gid} for why, gid in ids.items()}))["errors"]
+    assert error["extensions"] == {"code": "NOT_FOUND", "path": ["planId"]}
 
 
 async def test_filters_by_ids_of_another_tenant_find_nothing(api: Api) -> None:

@@ -26,6 +26,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "cancelPlan": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),
     "rollbackPlan": (None, {}),
+    "createRollbackPlan": (None, {}),
     "deletePlan": (None, {}),
     "cancelJob": (None, {"mode": "FORCE"}),
     "continueRollback": (None, {"resolutions": []}),
@@ -46,13 +47,21 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "detachCloudResource": ("CloudResource", {}),
     "updateConnection": ("ProviderConnection", {"expectedVersion": 1, "isDefault": True}),
     "deleteConnection": ("ProviderConnection", {}),
+    "updateWebhook": ("Webhook", {"expectedVersion": 1, "paused": True}),
+    "rotateWebhookSecret": ("Webhook", {}),
+    "deleteWebhook": ("Webhook", {}),
+    "testWebhook": ("Webhook", {}),
+    "replayWebhook": ("Webhook", {"from": "2026-01-31T08:00:00Z"}),
+    "redeliverWebhook": (None, {}),
     "updateUser": ("User", {"expectedVersion": 1, "displayName": "x"}),
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
 }
 # These take no id at all; what they make or change can only be the asker's.
-WITHOUT_ID = {"createResourceTemplate", "createWorkflow", "createConnection", "createUser", "updateTenant"}
+WITHOUT_ID = {
+    "createResourceTemplate", "createWorkflow", "createConnection", "createUser", "updateTenant", "createWebhook",
+}  # fmt: skip
 
 
 def given_type(name: str) -> GraphQLInputObjectType:
@@ -95,6 +104,7 @@ DELETABLE: dict[str, type[Any]] = {
     "ResourceTemplate": models.ResourceTemplate,
     "CloudResource": models.CloudResource,
     "ProviderConnection": models.ProviderConnection,
+    "Webhook": models.WebhookEndpoint,
 }
 
 

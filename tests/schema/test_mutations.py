@@ -206,19 +206,20 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.WRITE: {
         "createPlan", "updatePlan", "submitPlan", "createResourceTemplate", "updateResourceTemplate",
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
-        "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource",
+        "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource", "testWebhook",
+        "replayWebhook", "redeliverWebhook",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
     Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
-    Permission.ROLLBACK: {"rollbackPlan", "continueRollback"},
+    Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback"},
     Permission.DELETE: {
         "deletePlan", "deleteResourceTemplate", "deleteWorkflow", "deleteWorkflowStep", "deleteOrchestrationJob",
         "detachCloudResource",
     },
     Permission.ADMIN: {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
-        "updateTenant", "createApiToken",
+        "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.
@@ -229,6 +230,7 @@ _MADE: dict[str, dict[str, Any]] = {
     "createConnection": {"name": "x", "provider": "postgres", "config": {}},
     "createUser": {"email": "x@acme.example", "displayName": "x", "role": "VIEWER"},
     "updateTenant": {"expectedVersion": 1, "name": "x"},
+    "createWebhook": {"name": "x", "url": "https://hooks.example/x"},
     "createPlan": {"name": "x", "type": "IMMEDIATE"},
 }
 

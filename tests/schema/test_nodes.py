@@ -32,6 +32,8 @@ async def one_of_each(access: Access) -> dict[str, int]:
             tenant_id=access.tenant_id, name="main", provider="postgres", config={"password": {"$sealed": "AAAA"}}
         )
     )
+    webhook = await rows.webhook()
+    delivery = await rows.delivery(webhook)
     async with rows.database.read(access.tenant_id) as session:
         step_definition = (await session.execute(_first_step(workflow.id))).scalar_one()
     return {
@@ -47,6 +49,8 @@ async def one_of_each(access: Access) -> dict[str, int]:
         "StepRun": step.id,
         "CloudResource": resource.id,
         "ProviderConnection": connection.id,
+        "Webhook": webhook.id,
+        "WebhookDelivery": delivery.id,
     }
 
 

@@ -42,6 +42,9 @@ OBJECTS = {
     "user": f"{_AUDIT} email displayName role",
     "apiToken": "id name scopes revokedAt user { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
+    "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",
+    "delivery": "id source type messageId cursor attempt status statusCode error answer",
+    "secret": "",
     "text": "",
     "deletedId": "",
 }

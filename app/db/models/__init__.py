@@ -11,6 +11,7 @@ from app.db.models.resources import CloudResource, ProviderConnection, ResourceL
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
 from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
     "Workflow",
     "WorkflowStep",

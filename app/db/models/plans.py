@@ -104,6 +104,8 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     parameters: Mapped[dict[str, Any] | None]
     resources: Mapped[Any | None]
     dependencies: Mapped[Any | None]
+    # The state that a plan restores which undoes another, sealed: app.domain.planning.restoring.
+    target: Mapped[dict[str, Any] | None]
     constraints: Mapped[Any | None]
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     failure_strategy: Mapped[FailureStrategy] = one_of(

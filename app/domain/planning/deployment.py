@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.domain.definitions.workflow import WorkflowDefinition
     from app.domain.diffing import Difference, PropertyChange
     from app.domain.graph import DependencyGraph
+    from app.domain.planning.restoring import Target
     from app.domain.verification import Verification
 
 
@@ -73,6 +74,8 @@ class PlanningInput:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recorded: tuple[RecordedResource, ...] = ()
     verification: Verification | None = None
+    # A state to be had again, in place of a template.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ _NAMING = _APPLYING | {StepType.RESOURCE_DELETE}
 
 def plan(given: PlanningInput) -> Deployment:
     """Work out the deployment. Raises Invalid with every fault found, Cyclic when that is the only fault."""
+    if given.target is not None:
+        given = replace(given, template=given.target.template())
     if given.template is None and given.workflow is None:
         message = "a plan needs a template or a workflow"
         raise Required(message, path=("templateRevisionId",))
@@ -34,7 +36,7 @@ def plan(given: PlanningInput) -> Deployment:
         "plan": {"name": given.plan_name, "stack": given.stack},
         "tenant": {"slug": given.tenant_slug},
     }
-    diagnostics: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = list(given.target.notes) if given.target else []
     if given.template is not None and given.workflow is not None:
         diagnostics += given.workflow.check_against(given.template)
     _refuse(diagnostics)
@@ -46,7 +48,9 @@ def plan(given: PlanningInput) -> Deployment:
     drafts = _drafts(given, rendered, planner)
     if _applies_whole_template(given.workflow, rendered) and given.template is not None:
         drafts += [
-            planner.removal(resource) for key, resource in sorted(recorded.items()) if not _kept(key, rendered, drafts)
+            planner.removal(resource)
+            for key, resource in sorted(recorded.items())
+            if not _kept(key, rendered, drafts) and (given.target is None or key in given.target.absent)
         ]
     if given.verification is not None and any(change.action is not ChangeAction.NO_CHANGE for _, change in drafts):
         drafts += verifications(given.verification, rendered, given.catalogue, diagnostics)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, create, delete, submit, update
 from app.services.plans.execution import ExecutePlan, RetryPlan, cancel, execute, retry, rollback
+from app.services.plans.forecasting import rollback_preview
 from app.services.plans.pausing import pause, resume
+from app.services.plans.reverting import create_rollback_plan
 from app.services.plans.reviewing import ReviewPlan, review, send_back
 from app.services.plans.scopes import RollbackPlan
 
@@ -18,6 +20,7 @@ __all__ = [
     "UpdatePlan",
     "cancel",
     "create",
+    "create_rollback_plan",
     "delete",
     "execute",
     "pause",
@@ -25,6 +28,7 @@ __all__ = [
     "retry",
     "review",
     "rollback",
+    "rollback_preview",
     "send_back",
     "submit",
     "update",

@@ -29,24 +29,27 @@ class Asker(Protocol):
     def tenant_slug(self) -> str: ...
 
 
+def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependencies) -> Intention:
+    """What the plan wants."""
+    return Intention(
+        tenant_id=plan.tenant_id,
+        tenant_slug=tenant_slug,
+        plan_name=plan.plan_name,
+        stack=plan.stack,
+        workflow_id=plan.workflow_id,
+        template_revision_id=plan.template_revision_id,
+        parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
+        verification=verification_of(plan.configuration),
+        target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
+    )
+
+
 async def work_out(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, dependencies: Dependencies
 ) -> Deployment:
     """What the plan would do now. Raises Invalid where its rollback could not keep what its scope says."""
-    deployment = await deployment_of(
-        transaction.session,
-        Intention(
-            tenant_id=transaction.tenant_id,
-            tenant_slug=asker.tenant_slug,
-            plan_name=plan.plan_name,
-            stack=plan.stack,
-            workflow_id=plan.workflow_id,
-            template_revision_id=plan.template_revision_id,
-            parameters=dependencies.sealer.open(plan.parameters or {}, transaction.tenant_id),
-            verification=verification_of(plan.configuration),
-        ),
-        dependencies,
-    )
+    intention = intention_of(plan, asker.tenant_slug, dependencies)
+    deployment = await deployment_of(transaction.session, intention, dependencies)
     bound = deployment.indivisible if plan.rollback_scope is not RollbackScope.JOB else ()
     if bound:
         message = (

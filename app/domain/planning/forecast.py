@@ -1,0 +1,142 @@
+"""What a rollback would do if a plan failed at one of its steps: asked of the very decisions that would be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.enums import ChangeAction, FailureStrategy, Reversibility, RollbackScope
+from app.domain.errors import Invalid
+from app.domain.naming import hint, nearest
+from app.domain.operations import OperationKind, Phase
+from app.domain.planning.deployment import Deployment, PlannedStep
+from app.domain.statuses import JobStatus, StepStatus
+
+_INVERSE = {
+    ChangeAction.CREATE: (ChangeAction.DELETE, "what was created is deleted"),
+    ChangeAction.UPDATE: (ChangeAction.UPDATE, "the previous properties are written back"),
+    ChangeAction.REPLACE: (
+        ChangeAction.REPLACE,
+        "the new one is deleted and the old one, still there, takes its place",
+    ),
+    ChangeAction.DELETE: (ChangeAction.CREATE, "it is made again with its last properties; what was in it is lost"),
+    ChangeAction.IMPORT: (ChangeAction.DETACH, "it is let go of, and not deleted"),
+    ChangeAction.RUN: (ChangeAction.RUN, "what undoes it is run"),
+}
+_LOOKING = frozenset({OperationKind.GATE, OperationKind.VERIFY})
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """How one step would be taken back. `order` counts from 1; equal numbers go side by side."""
+
+    key: str
+    order: int
+    action: ChangeAction
+    reversibility: Reversibility
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What would become of a deployment that fails at `fail_at`, all that does not wait for that step being done.
+
+    `residual` are the steps whose effects would stay: because the strategy keeps them, or the scope, or because there
+    is no way back. Where people would decide (PAUSE), it is what they would get by deciding for a rollback.
+    """
+
+    fail_at: str
+    compensations: tuple[Compensation, ...]
+    not_reversible: tuple[Compensation, ...]
+    residual: tuple[str, ...]
+
+
+def forecast(
+    deployment: Deployment, strategy: FailureStrategy, scope: RollbackScope, fail_at: str | None = None
+) -> Forecast:
+    """Raises Invalid for a step that there is not. Without `fail_at`, the last step before COMMIT fails."""
+    steps = {step.key: step for step in deployment.steps}
+    if fail_at is not None and fail_at not in steps:
+        message = f"the plan has no step '{fail_at}'{hint(nearest(fail_at, steps))}"
+        raise Invalid(message, path=("failAt",))
+    applying = [step for step in deployment.steps if step.phase is Phase.APPLY]
+    if fail_at is None and not applying:
+        message = "everything that the plan does is final; name the step at which it fails"
+        raise Invalid(message, path=("failAt",))
+    failing = steps[fail_at] if fail_at is not None else applying[-1]
+    views = [_view(step, status) for step, status in _worst_case(deployment.steps, failing)]
+    order = _undo(views, strategy, scope)
+    changes = {change.key: change for change in deployment.changes}
+    compensations: list[Compensation] = []
+    for key, position in order.items():
+        change = changes[key]
+        action, detail = _INVERSE[change.action]
+        irreversible = change.action is ChangeAction.RUN and change.reversibility is not Reversibility.REVERSIBLE
+        if irreversible:
+            detail = "nothing is known that would undo it"
+        compensations.append(Compensation(key, position, action, change.reversibility, detail))
+    lost = tuple(found for found in compensations if found.reversibility is Reversibility.IRREVERSIBLE)
+    done = tuple(found for found in compensations if found.reversibility is not Reversibility.IRREVERSIBLE)
+    taken_back = {found.key for found in done}
+    residual = tuple(view.key for view in views if view.touched and view.key not in taken_back)
+    return Forecast(failing.key, done, lost, residual)
+
+
+def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tuple[PlannedStep, StepStatus]]:
+    """Every step that may have been done by then is."""
+    after = {failing.key}
+    found: list[tuple[PlannedStep, StepStatus]] = []
+    for step in steps:
+        if step.key == failing.key:
+            found.append((step, StepStatus.FAILED))
+        elif after.intersection(step.needs) or (step.phase is Phase.COMMIT and failing.phase is Phase.APPLY):
+            after.add(step.key)
+            found.append((step, StepStatus.PENDING))
+        elif step.change is ChangeAction.NO_CHANGE:
+            found.append((step, StepStatus.NO_CHANGE))
+        else:
+            found.append((step, StepStatus.SUCCEEDED))
+    return found
+
+
+def _view(step: PlannedStep, status: StepStatus) -> StepView:
+    acted = status in (StepStatus.SUCCEEDED, StepStatus.FAILED)
+    return StepView(
+        key=step.key,
+        status=status,
+        needs=step.needs,
+        phase=step.phase,
+        touched=acted and step.operation not in _LOOKING and step.change is not ChangeAction.NO_CHANGE,
+        strategy=step.strategy,
+        ignore=bool(step.spec.get("ignore")),
+        checkpoint=step.spec.get("checkpoint"),
+        verifies=step.operation is OperationKind.VERIFY,
+    )
+
+
+def _undo(views: Sequence[StepView], strategy: FailureStrategy, scope: RollbackScope) -> dict[str, int]:
+    """The steps that would be compensated, by key, with the round in which that would happen."""
+    steps = {view.key: view for view in in_dependency_order(views)}
+    now = {key: view.status for key, view in steps.items()}
+    status, fallback = JobStatus.RUNNING, None
+    order: dict[str, int] = {}
+    # Each round undoes at least one step, so there are no more rounds than steps.
+    for position in range(len(steps) + 2):
+        current = tuple(replace(view, status=now[key]) for key, view in steps.items())
+        moves = decide(JobView(status, strategy, current, scope=scope, fallback=fallback))
+        for move in moves:
+            if isinstance(move, JobMove):
+                status = move.status
+            elif isinstance(move, StepMove):
+                now[move.key] = move.status
+        if status is JobStatus.PAUSED:
+            fallback = FailureStrategy.ROLLBACK
+        undone = [key for key, at in now.items() if at is StepStatus.COMPENSATING]
+        rounds = len(set(order.values())) + 1
+        for key in undone:
+            order[key] = rounds
+            now[key] = StepStatus.COMPENSATED
+        if not moves and not undone and position:
+            break
+    return order
