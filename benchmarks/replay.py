@@ -80,7 +80,7 @@ async def replay(where: Surroundings, recording: Recording) -> tuple[float, floa
     async with connected(url) as connection:
         await connection.execute(
             "INSERT INTO worker OVERRIDING SYSTEM VALUE"
-            " SELECT * FROM jsonb_populate_record(NULL::worker, $1::jsonb || '{\"lease_until\": \"infinity\"}')",
+            " SELECT * FROM jsonb_populate_record(NULL::worker, $1::jsonb || '{\"lease_until\": \"infinity\", \"dead_at\": null}')",
             recording.worker,
         )
         await connection.execute("ANALYZE")
@@ -165,6 +165,7 @@ async def _carry(where: Surroundings, connection: asyncpg.Connection) -> int:
                 await runner.run(StepDue(row["tenant_id"], row["job_id"], row["id"]))
 
         await asyncio.gather(*(hand() for _ in range(AT_A_TIME)))
+    await worker.leave()
     await database.close()
     return worker.id
 
