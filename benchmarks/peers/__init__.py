@@ -70,7 +70,8 @@ async def install(peer: Peer) -> None:
     stamp = place / "made-of"
     if stamp.exists() and stamp.read_text() == made_of:
         return
-    uv = shutil.which("uv") or os.environ.get("UV")
+    # `uv run` says where it is; it need not be on the path.
+    uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         message = "there is no uv to install it with"
         raise PeerFailed(message)
