@@ -79,7 +79,12 @@ server = subprocess.Popen(
 try:
     wait(server)
     asyncio.run(main(int(sys.argv[2]), int(sys.argv[3])))
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
 finally:
     server.terminate()
     server.wait(30)
     shutil.rmtree(home, ignore_errors=True)
+# In order, it would wait two minutes for a server that is gone to take its last events.
+sys.stdout.flush()
+os._exit(0)
