@@ -20,7 +20,7 @@ from benchmarks.workload import Client, connected, working
 
 KILLS = 8
 STOPS = 3
-WAIT = [{"key": "wait", "type": "CUSTOM", "order": 1, "configuration": {"task": "core.wait", "inputs": {"seconds": 8}}}]
+WAIT = [{"key": "wait", "type": "CUSTOM", "order": 1, "configuration": {"task": "core.wait"}, "inputs": {"seconds": 8}}]
 # Settings that are empty are at their defaults.
 DEFAULTS = {"WINDLASS_LEASE_SECONDS": ""}
 
