@@ -49,17 +49,17 @@ class Peer:
 
 
 PEERS = (
-    Peer("Procrastinate", "procrastinate", 200, 20, {"chain": "a chain of five, 8 at a time"}),
+    Peer("Procrastinate", "procrastinate", 150, 16, {"chain": "a chain of five, 8 at a time"}),
     Peer(
-        "DBOS", "dbos", 120, 16,
+        "DBOS", "dbos", 64, 8,
         {
             "started": "start_workflow, 8 at a time",
             "all_started": "start_workflow, all at once",
             "queued": "queue, 8 at a time",
         },
     ),
-    Peer("Prefect", "prefect", 12, 8, {"eight": "8 at a time"}, extension="pg_trgm"),
-    Peer("Dagster", "dagster", 12, 2, {"one": "in process, one by one"}),
+    Peer("Prefect", "prefect", 8, 2, {"eight": "8 at a time"}, extension="pg_trgm"),
+    Peer("Dagster", "dagster", 6, 1, {"one": "in process, one by one"}),
 )  # fmt: skip
 
 
