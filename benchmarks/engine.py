@@ -43,7 +43,9 @@ async def run(rounds: int) -> str:
         recording = await record(where, JOBS)
         for peer in PEERS:
             if not await has_what_it_needs(peer, where.database_url):
-                notes.append(f"{peer.name} keeps its data in SQLite, its default: our PostgreSQL has no {peer.extension}.")
+                notes.append(
+                    f"{peer.name} keeps its data in SQLite, its default: our PostgreSQL has no {peer.extension}."
+                )
         for number in range(rounds):
             loads.append(os.getloadavg()[0])
             rates[ONE].append(await carried(where, JOBS, 1))
@@ -72,9 +74,9 @@ async def run(rounds: int) -> str:
 
 def table(rates: Rates, rounds: int, loads: list[float], notes: list[str]) -> str:
     versions = ", ".join(f"{peer.name} {peer.version} ({peer.jobs} jobs)" for peer in PEERS)
+    before = ", ".join(f"{load:.1f}" for load in loads)
     lines = [
-        f"\n### Jobs of {STEPS} no-op steps (medians of {rounds} rounds, in turn; load before each:"
-        f" {', '.join(f'{load:.1f}' for load in loads)})\n",
+        f"\n### Jobs of {STEPS} no-op steps (medians of {rounds} rounds, in turn; load before each: {before})\n",
         f"Ours {JOBS} jobs a round; {versions}.\n",
         "| | jobs/s | min–max | ours with 1 worker is × | with 2 × |",
         "|---|--:|--:|--:|--:|",

@@ -80,8 +80,9 @@ async def replay(where: Surroundings, recording: Recording) -> tuple[float, floa
     async with connected(url) as connection:
         await connection.execute(
             "INSERT INTO worker OVERRIDING SYSTEM VALUE"
-            " SELECT * FROM jsonb_populate_record(NULL::worker, $1::jsonb || '{\"lease_until\": \"infinity\", \"dead_at\": null}')",
+            " SELECT * FROM jsonb_populate_record(NULL::worker, $1::jsonb || $2::jsonb)",
             recording.worker,
+            '{"lease_until": "infinity", "dead_at": null}',
         )
         await connection.execute("ANALYZE")
         await release(connection)
@@ -105,7 +106,7 @@ def _other(where: Surroundings, database: str) -> str:
 def _written_down() -> Any:
     """While it is open, connections of the machinery write down what they send, by job."""
     sent: dict[str, list[Sent]] = defaultdict(list)
-    kind: Any = uow._MachineConnection  # noqa: SLF001
+    kind: Any = uow._MachineConnection
     plain_machine = Database.machine
 
     def listening(method: str) -> Any:

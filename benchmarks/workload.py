@@ -85,9 +85,7 @@ class Client:
 
     async def submit(self) -> int:
         """Hand one job in; its id."""
-        async with self.database.write(
-            self.where.tenant_id, actor="user:1", correlation_id="benchmark"
-        ) as transaction:
+        async with self.database.write(self.where.tenant_id, actor="user:1", correlation_id="benchmark") as transaction:
             command = CreatePlan(name=uuid4().hex, type=PlanType.IMMEDIATE, workflow_id=self.workflow_id)
             plan = await plans.create(transaction, self.principal, command, self.dependencies)
             assert plan.last_job_id is not None, plan.status

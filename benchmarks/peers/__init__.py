@@ -77,7 +77,16 @@ async def install(peer: Peer) -> None:
         raise PeerFailed(message)
     await _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], _INSTALL_SECONDS)
     await _run(
-        [uv, "pip", "install", "--quiet", "--python", str(place / "bin" / "python"), "--requirements", str(requirements)],
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(place / "bin" / "python"),
+            "--requirements",
+            str(requirements),
+        ],
         _INSTALL_SECONDS,
     )
     stamp.write_text(made_of)

@@ -21,7 +21,7 @@ Path(home, "dagster.yaml").write_text(
     f"telemetry: {{enabled: false}}\nstorage: {{postgres: {{postgres_url: '{sys.argv[1]}'}}}}\n"
 )
 
-from dagster import DagsterInstance, Nothing, Out, In, job, op  # noqa: E402  it reads its home when it is imported
+from dagster import DagsterInstance, In, Nothing, Out, job, op  # noqa: E402  it reads its home when it is imported
 
 
 def make(number: int):
