@@ -16,7 +16,8 @@ from benchmarks.workload import NOTHING, Client, connected, working
 
 JOBS = 60
 _MOMENTS = (
-    "SELECT extract(epoch FROM min(s.started_at))::float8 AS started, extract(epoch FROM j.completed_at)::float8 AS ended"
+    "SELECT extract(epoch FROM min(s.started_at))::float8 AS started,"
+    " extract(epoch FROM j.completed_at)::float8 AS ended"
     " FROM orchestration_job j JOIN step_run s ON s.job_id = j.id WHERE j.id = $1 AND j.status = 'SUCCEEDED'"
     " GROUP BY j.id"
 )

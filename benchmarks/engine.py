@@ -41,11 +41,11 @@ async def run(rounds: int) -> str:
             failed[peer.name] = f"cannot be installed: {error}"
     async with surroundings() as where:
         recording = await record(where, JOBS)
-        for peer in PEERS:
-            if not await has_what_it_needs(peer, where.database_url):
-                notes.append(
-                    f"{peer.name} keeps its data in SQLite, its default: our PostgreSQL has no {peer.extension}."
-                )
+        notes += [
+            f"{peer.name} keeps its data in SQLite, its default: our PostgreSQL has no {peer.extension}."
+            for peer in PEERS
+            if not await has_what_it_needs(peer, where.database_url)
+        ]
         for number in range(rounds):
             loads.append(os.getloadavg()[0])
             rates[ONE].append(await carried(where, JOBS, 1))
