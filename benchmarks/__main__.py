@@ -6,10 +6,10 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, latency, recovery
+from benchmarks import engine, idle, latency, recovery
 from benchmarks.surroundings import describe
 
-BENCHMARKS = {"engine": engine.run, "dispatch": dispatch.run, "recovery": recovery.run, "latency": latency.run}
+BENCHMARKS = {"engine": engine.run, "idle": idle.run, "recovery": recovery.run, "latency": latency.run}
 
 
 def main() -> None:
