@@ -6,10 +6,16 @@ import argparse
 
 import uvloop
 
-from benchmarks import engine, idle, latency, recovery
+from benchmarks import dispatch, engine, idle, latency, recovery
 from benchmarks.surroundings import describe
 
-BENCHMARKS = {"engine": engine.run, "idle": idle.run, "recovery": recovery.run, "latency": latency.run}
+BENCHMARKS = {
+    "dispatch": dispatch.run,
+    "engine": engine.run,
+    "idle": idle.run,
+    "recovery": recovery.run,
+    "latency": latency.run,
+}
 
 
 def main() -> None:

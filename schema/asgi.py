@@ -22,6 +22,7 @@ from app.providers.registry import Registry
 from app.settings import Settings
 from app.telemetry.logging import configure
 from app.web.health import alive, migration_head, readiness
+from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
 from schema.context import Services
 from schema.http import GraphQLEndpoint
@@ -74,6 +75,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         routes=[
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
+            Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],

@@ -21,7 +21,7 @@ from app.db.uow import Database
 from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
 from app.domain.statuses import StepStatus
-from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, webhooks, workflows
+from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, triggers, webhooks, workflows
 from app.reads.rows import Relation
 
 Found = TypeVar("Found")
@@ -115,6 +115,16 @@ class Loaders:
     def plan_reviews(self) -> DataLoader[int, list[models.Approval]]:
         """By plan, the newest last."""
         return self._listed(approvals.of_plans)
+
+    @property
+    def trigger(self) -> DataLoader[int, models.PlanTrigger | None]:
+        """By run of a standing plan: what made it."""
+        return self._optional(triggers.of_runs)
+
+    @property
+    def last_trigger(self) -> DataLoader[int, models.PlanTrigger | None]:
+        """By standing plan."""
+        return self._optional(triggers.latest)
 
     @property
     def stack_changed_at(self) -> DataLoader[int, datetime | None]:

@@ -10,6 +10,8 @@ from typing import Any, Self
 import strawberry
 from strawberry.dataloader import DataLoader
 
+from app.domain.identity import global_id
+
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 120
 
@@ -20,7 +22,7 @@ class MalformedId(Exception):
 
 def encode_id(kind: str, number: int) -> strawberry.ID:
     """The global id of row `number` of the GraphQL type `kind`."""
-    return strawberry.ID(base64.urlsafe_b64encode(f"{kind}:{number}".encode()).decode().rstrip("="))
+    return strawberry.ID(global_id(kind, number))
 
 
 def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:

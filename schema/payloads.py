@@ -42,6 +42,17 @@ class PlanPayload(Payload):
 
 
 @strawberry.type
+class PlanHookPayload(Payload):
+    plan: DeploymentPlan | None = None
+    path: str | None = strawberry.field(
+        default=None, description="Where to POST, below the address of the API: shown here, once, never again."
+    )
+    signing_secret: str | None = strawberry.field(
+        default=None, description="What calls are signed with: shown here, once, never again."
+    )
+
+
+@strawberry.type
 class JobPayload(Payload):
     job: OrchestrationJob | None = None
     plan: DeploymentPlan | None = None
@@ -111,6 +122,7 @@ class DeletedPayload(Payload):
 
 PAYLOAD_TYPES = (
     PlanPayload,
+    PlanHookPayload,
     JobPayload,
     TemplatePayload,
     WorkflowPayload,

@@ -15,9 +15,29 @@ import pytest
 from app.db.migrating import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
+from tests import transitions
+from tests.databases import Copies
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def transitions_taken() -> Iterator[None]:
+    """Every transition that a test takes is noted; see tests/transitions.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        transitions.watch(patch)
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a run of everything, the transitions that were never taken."""
+    if config.args == config.getini("testpaths") and not config.option.collectonly:
+        declared = sum(len(machine.edges) for machine in transitions.MACHINES)
+        missing = transitions.never()
+        terminalreporter.section(f"{declared - len(missing)} of {declared} declared transitions were taken")
+        for edge in missing:
+            terminalreporter.line(f"never: {edge}")
 
 
 @pytest.fixture
@@ -58,19 +78,26 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def copies(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Copies]:
+    """Migrated databases, made ahead of time."""
+    made = Copies(postgres_server.url, migrated_template)
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-async def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
+async def database_url(postgres_server: EmbeddedPostgres, copies: Copies) -> AsyncIterator[str]:
     """A migrated database of the test's own, as its owner."""
-    name = f"test_{next(_numbers)}"
-    await _execute(postgres_server.url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    name = await asyncio.to_thread(copies.take)
     yield database(postgres_server, name)
-    await _execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
+    copies.give_back(name)
 
 
 @pytest.fixture
 async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A database without any table."""
-    name = f"test_{next(_numbers)}"
+    name = f"empty_{next(_numbers)}"
     await _execute(postgres_server.url, f"CREATE DATABASE {name}")
     yield database(postgres_server, name)
     await _execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")

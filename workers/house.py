@@ -19,6 +19,8 @@ from app.engine.claims import Claimer
 from app.engine.connections import Connections
 from app.engine.executor import Executor
 from app.engine.liveness import Worker
+from app.engine.observations import Archivist
+from app.engine.observing import Observer
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
 from app.providers.registry import Registry
@@ -82,6 +84,19 @@ def worker_of(house: House) -> Worker:
         lease_seconds=house.settings.lease_seconds,
         name=f"{socket.gethostname()}-{os.getpid()}",
         version=version("windlass"),
+    )
+
+
+def observer_of(house: House) -> Observer:
+    """What looks at resources as they are outside."""
+    settings = house.settings
+    dependencies = dependencies_of(house)
+    registry, sealer = dependencies.catalogue, dependencies.sealer
+    return Observer(
+        house.database,
+        Archivist(registry, sealer),
+        Connections(house.database, sealer, Sessions(registry), {"core": {}}),
+        settings.data_dir / "artifacts",
     )
 
 

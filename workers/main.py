@@ -24,13 +24,15 @@ from app.engine.liveness import Worker
 from app.engine.runner import Runner
 from app.messages import StepDue
 from workers.actors import declare_actors
-from workers.house import House, build, dependencies_of, runner_of, worker_of
+from workers.house import House, build, dependencies_of, observer_of, runner_of, worker_of
 from workers.loop import LoopThread
+from workers.observing import keep_observing
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
 # A worker ticks too, seldom, so that a house without a scheduler still moves.
 _TICK_SECONDS = 2.0
+_OBSERVE_SECONDS = 1.0
 # The longest an idle worker takes to hear a ring; it polls.
 _POLL_MILLISECONDS = 20
 
@@ -78,8 +80,22 @@ class WorkerProcess:
             asyncio.create_task(
                 keep_ticking(self.house.database, dependencies_of(self.house), None, _TICK_SECONDS, ring_again)
             ),
+            asyncio.create_task(
+                keep_observing(
+                    self.house.database,
+                    observer_of(self.house),
+                    dependencies_of(self.house),
+                    _OBSERVE_SECONDS,
+                    self._is_busy,
+                )
+            ),
         ]
         _logger.info("worker ready", worker_id=self.worker.id)
+
+    def _is_busy(self) -> bool:
+        """Whether there is no hand left to look at anything."""
+        running = len(self.runner.running) if self.runner is not None else 0
+        return self._draining or running >= self.house.settings.worker_threads
 
     def drain(self, seconds: float) -> None:
         """Begin nothing new; wait until every hand is empty, or `seconds` are over."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.engine.ticking import tick
+from app.services.plans import triggering
 from app.services.plans.firing import DuePlan, fire
+from app.services.plans.watching import DueWatch, look, notice
 
 if TYPE_CHECKING:
     from app.bus.bells import Bell
@@ -27,7 +29,8 @@ async def keep_ticking(
 ) -> None:
     """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out.
 
-    What the tick finds due on a schedule is fired here: the engine carries jobs, and making one is a service.
+    What the tick finds due on a schedule, or a condition, is seen to here: the engine carries jobs, and making one is a
+    service.
     """
     while True:
         try:
@@ -36,6 +39,12 @@ async def keep_ticking(
                 _logger.info("steps were taken from lost workers", steps=done.reaped)
             for tenant_id, plan_id in done.due_plans:
                 await fire(database, DuePlan(tenant_id, plan_id), dependencies)
+            for tenant_id in done.stirred:
+                await notice(database, tenant_id)
+            for tenant_id, plan_id in done.due_watches:
+                await look(database, DueWatch(tenant_id, plan_id), dependencies)
+            for tenant_id, plan_id in done.heard_plans:
+                await triggering.fire(database, DuePlan(tenant_id, plan_id), dependencies)
         except Exception:  # the next tick does what this one could not
             _logger.warning("a tick failed", exc_info=True)
             await asyncio.sleep(interval_seconds)

@@ -169,6 +169,7 @@ class Applier:
             "parameters": spec.get("parameters"),
             "configuration": spec.get("configuration"),
             "schedule": _as_json(spec.get("schedule")),
+            "condition": spec.get("condition"),
             "validUntil": _as_json(spec.get("validUntil")),
             "failureStrategy": spec.get("failureStrategy"),
             "rollbackScope": spec.get("rollbackScope"),

@@ -50,6 +50,7 @@ _SPEC: dict[Kind, frozenset[str]] = {
             "rollbackScope",
             "configuration",
             "schedule",
+            "condition",
             "validUntil",
         }
     ),

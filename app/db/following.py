@@ -71,6 +71,7 @@ def _moved(status: PlanStatus, entered: set[PlanStatus], moves: Sequence[JobMove
         "message": f"because of step {last.because}" if last.because else None,
         "started": bool(entered & {PlanStatus.RUNNING, PlanStatus.ROLLING_BACK}),
         "closed": status in PLAN.closed | PLAN.settled,
+        "succeeded": status is PlanStatus.SUCCEEDED,
     }
 
 

@@ -47,6 +47,7 @@ _MOVE_PLAN = (
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :closed THEN"
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " ttl_at = CASE WHEN :succeeded THEN clock_timestamp() + make_interval(secs => ttl_seconds) END,"
     " active_job_id = CASE WHEN :closed THEN NULL ELSE active_job_id END,"
     " error_message = CASE WHEN :closed THEN (SELECT error_message FROM orchestration_job"
     "   WHERE tenant_id = :tenant AND id = :job) END,"

@@ -88,6 +88,14 @@ class DriftStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class DriftReaction(StrEnum):
+    """What follows when a resource is found changed: it is told; a plan is made that puts it back; it is accepted."""
+
+    REPORT = "REPORT"
+    PLAN = "PLAN"
+    ACCEPT = "ACCEPT"
+
+
 class FailureStrategy(StrEnum):
     ROLLBACK = "ROLLBACK"
     HALT = "HALT"

@@ -13,7 +13,7 @@ from typing import Any
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Row, Statement, dumps
-from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason
+from app.domain.enums import ChangeAction, DriftStatus, ErrorClass, JobDirection, StatusReason
 from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.operations import EffectState, OperationKind
@@ -22,7 +22,7 @@ from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepS
 from app.domain.values import Value, reveal
 from app.engine import gates, resources
 from app.engine.scope import read_scope
-from app.engine.states import Hidden, pack, unpack, words_in
+from app.engine.states import Hidden, found_state, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
 from app.providers.registry import Registry
 
@@ -46,7 +46,7 @@ _STEP = Statement(
     " s.resource_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
     " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before, e.intended,"
     " e.after, e.undo, r.status AS resource_status, r.external_id, r.applied, r.outputs AS resource_outputs,"
-    " r.private, r.state_version"
+    " r.private, r.state_version, r.drift_status, r.drift"
     " FROM step_run s"
     # Whose effect it is about is worked out apart (OFFSET keeps it so): below row security a comparison with something
     # that is not leakproof, such as ->>, cannot use an index. LATERAL and LIMIT keep both joins look-ups of one row.
@@ -184,8 +184,11 @@ class Claimer:
     def _recorded(self, row: Row, tenant_id: int) -> Any:
         if row["external_id"] is None or row["applied"] is None:
             return None
-        return unpack(
+        if row["drift_status"] == DriftStatus.MISSING and row["operation"] == OperationKind.APPLY:
+            return None
+        return found_state(
             {
+                "drift": row["drift"],
                 "id": row["external_id"],
                 "properties": row["applied"],
                 "outputs": row["resource_outputs"] or {},

@@ -24,7 +24,7 @@ _BEGIN = {
 }
 _UNDO = {ChangeAction.CREATE: ("delete",)}
 
-_READ = Statement("SELECT status FROM cloud_resource WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+_READ = Statement("SELECT status, drift_status FROM cloud_resource WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
 _STATUS = Statement(
     "UPDATE cloud_resource SET status = :status, version = version + 1, updated_at = now(), updated_by = :actor,"
     " is_deleted = :gone WHERE tenant_id = :tenant AND id = :id"
@@ -34,6 +34,10 @@ _APPLIED = Statement(
     " observed = :properties::jsonb, outputs = :outputs::jsonb, private = :private::jsonb,"
     " external_id = :external, state_version = :state_version, drift_status = 'IN_SYNC',"
     " drift_checked_at = clock_timestamp(), owner_plan_id = :plan, revision = revision + 1,"
+    " drift = NULL, observe_error = NULL, observe_failures = 0, revert_at = NULL,"
+    # The plan that was the last to change a resource says how often it is looked at.
+    " observe_at = clock_timestamp() + (SELECT (p.configuration->'drift'->>'every')::interval FROM deployment_plan p"
+    "   WHERE p.tenant_id = :tenant AND p.id = :plan),"
     " depends_on = coalesce(:depends::text[], depends_on), connection = coalesce(:connection, connection)"
     " WHERE tenant_id = :tenant AND id = :id RETURNING revision"
 )
@@ -180,7 +184,7 @@ async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted:
                 "key": work.resource_key,
                 "previous": status.value,
                 "status": target.value,
-                "drift": "NOT_CHECKED" if target in RESOURCE.closed else "IN_SYNC",
+                "drift": "NOT_CHECKED" if target in RESOURCE.closed else row["drift_status"],
             },
         )
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.db.sealing import Sealer
 from app.domain.diffing import split_pointer
+from app.domain.drifting import Deviation, as_found
 from app.domain.values import Secret, Value, leaves, reveal, transform
 from app.engine.work import Work
 from app.providers.base import ResourceState
@@ -99,3 +100,12 @@ def unpack(stored: Mapping[str, Any] | None, sealer: Sealer, tenant_id: int) -> 
         private=dict(stored.get("private") or {}),
         version=stored.get("version", 1),
     )
+
+
+def found_state(stored: Mapping[str, Any], sealer: Sealer, tenant_id: int) -> ResourceState | None:
+    """A recorded state with the "drift" that was found since: as the resource really is, as far as anybody knows."""
+    state = unpack(stored, sealer, tenant_id)
+    if state is None or not stored.get("drift"):
+        return state
+    drift = [Deviation.from_document(reveal(sealer.open(found, tenant_id))) for found in stored["drift"]]
+    return replace(state, properties=as_found(state.properties, drift))

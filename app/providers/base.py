@@ -232,6 +232,8 @@ class ResourceType(ABC):
     idempotency: ClassVar[Idempotency] = Idempotency.NONE
     delete_first: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
+    # Whether `read` tells how the resource is, and not only that it is there: without that there is no drift to find.
+    observable: ClassVar[bool] = True
     actions: ClassVar[Mapping[str, ActionSpec]] = {}
 
     def check(self, properties: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:

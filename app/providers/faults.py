@@ -24,7 +24,7 @@ from app.providers.base import (
 Answer = TypeVar("Answer")
 DECLARED = (
     "name", "title", "description", "template_type", "schema", "outputs_schema", "schema_version", "create_only",
-    "secret", "scalable", "computed", "idempotency", "delete_first", "stateful", "actions",
+    "secret", "scalable", "computed", "idempotency", "delete_first", "stateful", "observable", "actions",
 )  # fmt: skip
 
 
@@ -73,6 +73,9 @@ class FaultyType(ResourceType):
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         return await self._call("read", context, lambda: self._inner.read(context, state))
+
+    async def import_(self, context: Context, identity: str) -> ResourceState:
+        return await self._call("import_", context, lambda: self._inner.import_(context, identity))
 
     async def create(self, context: Context, properties: JsonObject) -> ResourceState | Pending:
         return await self._call("create", context, lambda: self._inner.create(context, properties))

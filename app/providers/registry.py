@@ -132,6 +132,10 @@ class Registry:
         """Whether deleting a resource of the type loses data."""
         return self.resource(type_name).stateful
 
+    def can_import(self, type_name: str) -> bool:
+        """Whether resources of the type that exist already can become managed."""
+        return type(self.resource(type_name)).import_ is not ResourceType.import_
+
     def deletes_first(self, type_name: str) -> bool:
         """Whether a replacement cannot exist beside its predecessor."""
         return self.resource(type_name).delete_first

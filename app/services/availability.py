@@ -58,6 +58,11 @@ def _refuses_pause(_plan: DeploymentPlan, job: OrchestrationJob | None) -> Refus
     return (StatusReason.NONE, "not while it is PAUSING") if pausing else None
 
 
+def _refuses_rollback(plan: DeploymentPlan, job: OrchestrationJob | None) -> Refusal | None:
+    waits = plan.status is PlanStatus.PAUSED and job is None
+    return (StatusReason.NONE, "it has done nothing yet: it waited when it was paused") if waits else None
+
+
 def _refuses_resumption(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
     reason = plan.status_reason
     return (reason, _UNDECIDED[reason]) if reason in _UNDECIDED else None
@@ -75,6 +80,7 @@ _REFUSALS = {
     "EXECUTE": _refuses_execution,
     "PAUSE": _refuses_pause,
     "RESUME": _refuses_resumption,
+    "ROLLBACK": _refuses_rollback,
 }
 
 
@@ -92,6 +98,8 @@ def plan_actions(
         judged = _judge(action, possible, plan.status, principal, permission)
         if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan, job)):
             judged = Availability(action, allowed=False, reason=refusal[0], message=refusal[1])
+        if action == "EXECUTE" and plan.plan_type is PlanType.AUTOMATED and not judged.allowed:
+            judged = replace(judged, message="each of its runs is a plan of its own, made by what it listens to")
         if judged.allowed and reverts:
             judged = replace(judged, message="makes a new plan, which is reviewed: createRollbackPlan")
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:

@@ -15,6 +15,7 @@ from app.db.following import plan_event
 from app.db.ledger import Ledger
 from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
 from app.db.uow import Transaction
+from app.domain.drifting import ttl_of
 from app.domain.enums import ChangeAction, JobDirection, JobType, RollbackScope, StatusReason, WorkflowType
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import OperationKind
@@ -97,6 +98,8 @@ async def launch(
         metadata_=plan.metadata_,
     )
     _sign(job, transaction)
+    ttl = ttl_of(plan.configuration)
+    plan.ttl_seconds = None if ttl is None else int(ttl.total_seconds())
     transaction.session.add(job)
     await transaction.session.flush()
     resources = await _resources(transaction, plan, deployment.steps)

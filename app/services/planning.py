@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.models import CloudResource, ResourceTemplate, TemplateRevision, Workflow
 from app.domain.definitions.template import parse_template
 from app.domain.definitions.workflow import parse_workflow
-from app.domain.enums import DefinitionStatus
+from app.domain.drifting import Deviation, as_found
+from app.domain.enums import DefinitionStatus, DriftStatus
 from app.domain.errors import IllegalState, NotFound
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
 from app.domain.planning.restoring import Target
@@ -38,6 +40,10 @@ class Intention:
     verification: Verification | None = None
     # Stored and opened; app.domain.planning.restoring gives its shape.
     target: Mapping[str, Any] | None = None
+    # The content of a template that no revision has yet.
+    content: Mapping[str, Any] | None = None
+    # Whether everything that the stack has is to go.
+    teardown: bool = False
 
 
 async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
@@ -89,7 +95,7 @@ async def recorded_resources(
         .where(
             CloudResource.tenant_id == tenant_id,
             CloudResource.stack == stack,
-            CloudResource.status.not_in([*RESOURCE.closed, ResourceStatus.PLANNED]),
+            CloudResource.status.not_in([*RESOURCE.closed, ResourceStatus.PLANNED, ResourceStatus.IMPORTING]),
         )
         .order_by(CloudResource.resource_key)
     )
@@ -98,10 +104,14 @@ async def recorded_resources(
 
 def _recorded(row: CloudResource, dependencies: Dependencies) -> RecordedResource:
     seal = dependencies.sealer
+    applied = seal.open(row.applied or {}, row.tenant_id)
+    drift = tuple(Deviation.from_document(seal.open(found, row.tenant_id)) for found in row.drift or ())
     return RecordedResource(
         key=row.resource_key,
         type=row.type,
-        properties=seal.open(row.applied or {}, row.tenant_id),
+        properties=as_found(applied, drift),
+        drift=drift,
+        missing=row.drift_status is DriftStatus.MISSING,
         outputs=seal.open(row.outputs or {}, row.tenant_id),
         external_id=row.external_id,
         resource_id=row.id,
@@ -116,15 +126,19 @@ def _recorded(row: CloudResource, dependencies: Dependencies) -> RecordedResourc
 async def deployment_of(session: AsyncSession, intention: Intention, dependencies: Dependencies) -> Deployment:
     """Work the intention out against what is recorded now. Raises Invalid and its kin with every fault."""
     tenant_id = intention.tenant_id
-    template: Any = None
+    template: Any = parse_template({"resources": {}}) if intention.teardown else None
     workflow: Any = None
     if intention.template_revision_id is not None:
         revision = await revision_of(session, tenant_id, intention.template_revision_id)
         template = parse_template(revision.content, dependencies.catalogue)
+    elif intention.content is not None:
+        template = parse_template(intention.content, dependencies.catalogue, path=("content",))
     if intention.workflow_id is not None:
         row = await workflow_of(session, tenant_id, intention.workflow_id)
         workflow = parse_workflow(row.definition, dependencies.catalogue)
-    return plan(
+    # A large plan takes its time, and others shall have theirs meanwhile.
+    return await asyncio.to_thread(
+        plan,
         PlanningInput(
             catalogue=dependencies.catalogue,
             stack=intention.stack,
@@ -136,5 +150,5 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
             target=None if intention.target is None else Target.of(intention.target),
-        )
+        ),
     )

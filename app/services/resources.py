@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from app.auth.principal import Principal
+from app.db import drift
 from app.db.models import CloudResource, ResourceLock
 from app.db.uow import Transaction
-from app.domain.enums import Permission
+from app.domain.enums import DriftStatus, Permission
 from app.domain.errors import IllegalState, Locked
 from app.domain.statuses import RESOURCE
 from app.services.authorizing import authorize
@@ -69,9 +70,19 @@ async def detach(transaction: Transaction, principal: Principal, command: Detach
     if not RESOURCE.permits(resource.status, "detach"):
         message = f"a resource that is {resource.status} cannot be detached"
         raise IllegalState(message, status=resource.status, path=("id",))
+    before = {
+        "id": resource.id,
+        "resource_key": resource.resource_key,
+        "status": resource.status,
+        "owner_plan_id": resource.owner_plan_id,
+    }
     resource.status = RESOURCE.after(resource.status, "detach")
+    # Nobody looks at it any more, nor puts it back.
+    resource.drift_status = DriftStatus.NOT_CHECKED
+    resource.drift = resource.observe_at = resource.revert_at = None
     resource.updated_by = transaction.actor
     await store(transaction, resource)
+    await drift.tell(transaction, before, resource.status, resource.drift_status)
     return resource
 
 

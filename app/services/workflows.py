@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import select
 
+from app import clock
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, Workflow, WorkflowStep
 from app.db.uow import Transaction
+from app.domain.automation import check_triggers
 from app.domain.definitions.workflow import StepDefinition, parse_workflow
 from app.domain.enums import DefinitionStatus, Permission, WorkflowType
 from app.domain.errors import Conflict, Invalid, NotFound, Path
@@ -88,6 +90,7 @@ async def create(
     """Store a workflow. Raises Invalid with every fault of the definition, Conflict when the name is taken."""
     authorize(transaction, principal, Permission.WRITE)
     refuse([text_fault(command.name, NAME_LIMIT, "the name of the workflow", "name")])
+    check_triggers(command.triggers, clock.utc_now())
     workflow = Workflow(
         tenant_id=transaction.tenant_id,
         workflow_name=command.name.strip(),
@@ -120,6 +123,7 @@ async def update(
         workflow.workflow_name = command.name.strip()
     if command.type is not None:
         workflow.workflow_type = command.type
+    check_triggers(command.triggers, clock.utc_now())
     for field in ("description", "triggers", "conditions", "actions", "is_active"):
         value = getattr(command, field)
         if value is not None:

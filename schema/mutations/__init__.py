@@ -5,6 +5,8 @@ from __future__ import annotations
 import strawberry
 
 from schema.mutations.connections import ConnectionMutations
+from schema.mutations.drift import DriftMutations
+from schema.mutations.hooks import HookMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
 from schema.mutations.resources import ResourceMutations
@@ -18,11 +20,13 @@ from schema.mutations.workflows import WorkflowMutations
 @strawberry.type
 class Mutation(
     PlanMutations,
+    HookMutations,
     JobMutations,
     StepMutations,
     TemplateMutations,
     WorkflowMutations,
     ResourceMutations,
+    DriftMutations,
     ConnectionMutations,
     TenantMutations,
     WebhookMutations,

@@ -36,6 +36,10 @@ class CreatePlanInput:
         default=None, description="Plans of the same stack change the same resources; the plan's name by default."
     )
     schedule: ScheduleInput | None = None
+    condition: JSON | None = strawberry.field(
+        default=None,
+        description="What a CONDITIONAL plan waits for: an object of `when`, `for`, `fire`, `coolDown`, `timeZone`.",
+    )
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     valid_until: datetime | None = None
@@ -55,6 +59,7 @@ class CreatePlanInput:
             configuration=mapping(self.configuration, "configuration"),
             stack=self.stack,
             schedule=None if self.schedule is None else self.schedule.value(),
+            condition=mapping(self.condition, "condition"),
             failure_strategy=self.failure_strategy,
             rollback_scope=self.rollback_scope,
             valid_until=self.valid_until,
@@ -73,6 +78,7 @@ class UpdatePlanInput:
     parameters: JSON | None = None
     configuration: JSON | None = None
     schedule: ScheduleInput | None = None
+    condition: JSON | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -104,6 +110,14 @@ class ReviewPlanInput:
     preview_hash: str
     decision: ReviewDecision
     comment: str | None = None
+
+
+@strawberry.input(description="A word from outside that the condition of a waiting plan reads by its name.")
+class SignalPlanInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
+    name: str
+    payload: JSON | None = None
 
 
 @strawberry.input
@@ -149,6 +163,7 @@ class PlanMutations:
                 parameters=mapping(input.parameters, "parameters"),
                 configuration=mapping(input.configuration, "configuration"),
                 schedule=None if input.schedule is None else input.schedule.value(),
+                condition=mapping(input.condition, "condition"),
                 failure_strategy=input.failure_strategy,
             )
             plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)
@@ -240,6 +255,15 @@ class PlanMutations:
             return {"job": job.id, "plan": job.plan_id}
 
         return await mutate(info, JobPayload, "rollbackPlan", input, verb)
+
+    @described("Tells a WAITING plan. The newest signal of a name stays until the plan has run because of it.")
+    async def signal_plan(self, info: Info, input: SignalPlanInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = plans.SignalPlan(number_in(input.plan_id, _PLAN), input.name, mapping(input.payload, "payload"))
+            plan = await plans.signal(transaction, info.context.principal, command, info.context.dependencies)
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "signalPlan", input, verb)
 
     @described("Makes a new plan that takes back what a plan that succeeded has done; it is previewed and approved.")
     async def create_rollback_plan(self, info: Info, input: RollbackPlanInput) -> PlanPayload:

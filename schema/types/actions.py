@@ -8,7 +8,8 @@ import strawberry
 
 from app.db import models
 from app.domain.enums import StatusReason
-from app.domain.statuses import JobStatus
+from app.domain.firing import TriggerOutcome
+from app.domain.statuses import JobStatus, PlanStatus
 from app.services import availability
 from schema.context import Info
 from schema.enums import PlanAction
@@ -23,7 +24,14 @@ _HELD_UP = (
     StatusReason.CIRCUIT_OPEN,
 )
 
-
+# What may keep the next trigger from making a run, too; that a plan was paused is over when it waits again.
+_UNFIRED = (
+    StatusReason.CONCURRENCY_LIMIT,
+    StatusReason.QUOTA,
+    StatusReason.POLICY,
+    StatusReason.CONDITION_FALSE,
+    StatusReason.DEPENDENCY_FAILED,
+)
 _WAITS_FOR = {
     StatusReason.USER: "paused until somebody resumes it",
     StatusReason.STEP_FAILED: "paused until somebody decides about its failed steps",
@@ -74,7 +82,18 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
             message = "another job holds the stack"
             since = row.updated_at
             return [Blocker(reason=StatusReason.LOCK_HELD, message=message, since=since, queue_position=place)]
+    if isinstance(row, models.DeploymentPlan) and row.status is PlanStatus.WAITING:
+        return await _unfired(info, row)
     if row.status_reason not in _HELD_UP and row.status != JobStatus.PAUSED:
         return []
     message = row.status_message or _WAITS_FOR.get(row.status_reason, row.status_reason.value)
     return [Blocker(reason=row.status_reason, message=message, since=row.updated_at)]
+
+
+async def _unfired(info: Info, row: models.DeploymentPlan) -> list[Blocker]:
+    """Why the last thing that a standing plan has heard has made no run."""
+    trigger = await info.context.loaders.last_trigger.load(row.id)
+    if trigger is None or trigger.outcome is TriggerOutcome.SPAWNED or trigger.reason not in _UNFIRED:
+        return []
+    message = trigger.message or trigger.reason.value
+    return [Blocker(reason=trigger.reason, message=message, since=trigger.decided_at or trigger.created_at)]

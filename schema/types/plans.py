@@ -13,6 +13,7 @@ from app.db import models
 from app.domain.enums import FailureStrategy, PlanType, RollbackScope, Stage, StatusReason
 from app.domain.events import Stream
 from app.domain.statuses import PlanStatus, stage_of
+from app.reads import evaluations as evaluation_reads
 from app.reads import jobs as job_reads
 from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
@@ -24,6 +25,7 @@ from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_
 from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
+from schema.types.evaluations import ConditionEvaluation
 from schema.types.filters import JobFilter, page, wanted_jobs
 from schema.types.graphs import ResourceGraph
 from schema.types.histories import EventConnection, events_of, head_cursor
@@ -39,6 +41,7 @@ from schema.types.references import (
     WorkflowRef,
 )
 from schema.types.schedules import Schedule
+from schema.types.triggers import PlanTrigger
 
 
 @strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
@@ -134,6 +137,10 @@ class DeploymentPlan(Entity):
     def schedule(self) -> Schedule | None:
         return None if self.row.schedule is None else Schedule.of(self.row)
 
+    @described("What a CONDITIONAL plan waits for.")
+    def condition(self) -> JSON | None:
+        return json_of(self.row.condition)
+
     @strawberry.field
     def valid_until(self) -> datetime | None:
         return self.row.valid_until
@@ -181,10 +188,24 @@ class DeploymentPlan(Entity):
     async def parent_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.parent_plan_id, "DeploymentPlan")
 
-    @described("The runs of a recurring plan, each a plan of its own, newest first.")
+    @described("What made it, where it is a run of an AUTOMATED plan.")
+    async def trigger(self, info: Info) -> PlanTrigger | None:
+        row = await info.context.loaders.trigger.load(self.row.id)
+        return None if row is None else PlanTrigger(row=row)
+
+    @described("The runs of a plan that makes runs, each a plan of its own, newest first.")
     async def spawned_plans(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[PlanRef]:
         relation = plan_reads.of_parent(info.context.tenant_id)
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    @described("What was seen of its condition or trigger, newest first; the newest 200 are kept.")
+    async def evaluations(
+        self, info: Info, first: int = 20, after: Cursor | None = None
+    ) -> Connection[ConditionEvaluation]:
+        relation = evaluation_reads.of_plan(info.context.tenant_id)
+        return await connect_children(
+            info, lambda row: ConditionEvaluation(row=row), relation, self.row.id, page(first, after)
+        )
 
     @strawberry.field
     async def rollback_of(self, info: Info) -> PlanRef | None:

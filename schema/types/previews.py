@@ -55,6 +55,7 @@ class PropertyChange:
     forces_replacement: bool
     source: ChangeSource
     cause: str | None = strawberry.field(description="The expression or upstream change behind it.")
+    actual: JSON | None = strawberry.field(description="What is there now, where drift is the source.")
 
     @classmethod
     def of_json(cls, stored: Stored) -> PropertyChange:
@@ -67,6 +68,7 @@ class PropertyChange:
             forces_replacement=stored["forcesReplacement"],
             source=ChangeSource(stored["source"]),
             cause=stored.get("cause"),
+            actual=json_of(stored.get("actual")),
         )
 
 

@@ -19,6 +19,7 @@ from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of, required_json_of
+from schema.types.drift import DriftIgnoreRule, ObservationError, PropertyDrift
 from schema.types.entities import Entity
 from schema.types.filters import PlanFilter, page, wanted_plans
 from schema.types.references import JobRef, PlanRef, TenantRef
@@ -100,6 +101,18 @@ class CloudResource(Entity):
     @strawberry.field
     def drift_checked_at(self) -> datetime | None:
         return self.row.drift_checked_at
+
+    @described("What differs, where drift is MODIFIED and nothing says that it does not count.")
+    def drift(self) -> list[PropertyDrift]:
+        return [PropertyDrift.of_json(found) for found in self.row.drift or ()]
+
+    @strawberry.field
+    def drift_ignore_rules(self) -> list[DriftIgnoreRule]:
+        return [DriftIgnoreRule.of_json(rule) for rule in self.row.drift_ignores or ()]
+
+    @described("Why the last look at it came to nothing.")
+    def observation_error(self) -> ObservationError | None:
+        return None if self.row.observe_error is None else ObservationError.of_json(self.row.observe_error)
 
     @described("As the plan rendered it.")
     def desired(self) -> JSON | None:

@@ -16,16 +16,18 @@ from app.domain.enums import DefinitionStatus, TemplateType
 from app.domain.errors import DomainError, Invalid
 from app.reads import plans as plan_reads
 from app.reads import templates as template_reads
+from app.services import impact
 from app.services.previews import diagnostics_of
-from schema.connections import Connection, connect_children
+from schema.connections import Connection, PageInfo, connect_children
 from schema.context import Info
 from schema.fields import described
-from schema.nodes import Node, load, view
+from schema.nodes import Node, load, number_in, view
 from schema.scalars import Cursor, json_of, required_json_of
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import PlanFilter, page, wanted_plans
 from schema.types.graphs import ResourceGraph
+from schema.types.previews import Preview
 from schema.types.references import PlanRef, TemplateRef, TenantRef
 
 
@@ -96,6 +98,22 @@ class TemplateRevision(Node):
     ) -> Connection[PlanRef]:
         relation = plan_reads.of_revision(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+
+@strawberry.type(description="One stack that would change, by the plan that made it what it is.")
+class ImpactEdge:
+    node: PlanRef
+    cursor: Cursor
+    preview: Preview | None = strawberry.field(description="Null where it cannot be worked out: see `diagnostics`.")
+    diagnostics: list[Diagnostic]
+
+
+@strawberry.type(
+    description="A page may be short, or empty, and yet not be the last: stacks that stay the same are left out."
+)
+class ImpactConnection:
+    edges: list[ImpactEdge]
+    page_info: PageInfo
 
 
 @strawberry.type(description="A standard set of resources. Its own fields show the draft.")
@@ -169,6 +187,37 @@ class ResourceTemplate(Entity):
     ) -> Connection[PlanRef]:
         relation = plan_reads.of_template(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
+
+    @described(
+        "The stacks that would change if a revision, or else the draft, were rolled out with their plans' parameters."
+    )
+    async def impact_of(
+        self, info: Info, revision_id: strawberry.ID | None = None, first: int = 50, after: Cursor | None = None
+    ) -> ImpactConnection:
+        context = info.context
+        revision = None if revision_id is None else number_in(revision_id, "TemplateRevision")
+        async with context.read() as session:
+            impacts = await impact.impact_of(
+                session, context.principal, self.row.id, revision, page(first, after), context.dependencies
+            )
+        edges = [
+            ImpactEdge(
+                node=view("DeploymentPlan")(one.plan),
+                cursor=Cursor(one.cursor),
+                preview=None if one.preview is None else Preview.of_json(one.preview),
+                diagnostics=[Diagnostic.of(found) for found in one.diagnostics],
+            )
+            for one in impacts.found
+        ]
+        return ImpactConnection(
+            edges=edges,
+            page_info=PageInfo(
+                has_next_page=impacts.more,
+                has_previous_page=after is not None,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=None if impacts.cursor is None else Cursor(impacts.cursor),
+            ),
+        )
 
     def _draft(self, info: Info, column: Any) -> JSON | None:
         # Publishing a template publishes its revisions, not what its owner is still writing.

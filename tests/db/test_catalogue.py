@@ -14,7 +14,7 @@ NOT_OF_TENANTS = {"worker", "alembic_version"}
 # Identities: an id is unique whoever owns the row, and reveals nothing, because nobody chooses it.
 IDENTITY_INDEXES = {f"pk_{table.name}" for table in tables() if "id" in table.primary_key.columns}
 # Chosen before there is a tenant to ask in, or drawn at random.
-GLOBAL_INDEXES = {"uq_tenant_slug", "uq_api_token_public_id"}
+GLOBAL_INDEXES = {"uq_tenant_slug", "uq_api_token_public_id", "uq_plan_hook_token_hash"}
 
 _TABLES = (
     "SELECT c.relname::text AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,"

@@ -20,6 +20,7 @@ TICK_TABLES = {"worker", "step_attempt", "resource_lock", "job_log"}
 AUTH_COLUMNS = {
     "tenant": {"id", "slug", "is_deleted"},
     "app_user": {"id", "tenant_id", "role", "is_deleted"},
+    "plan_hook": {"tenant_id", "plan_id", "token_hash"},
 }
 # Where secrets may be, sealed or not.
 SEALED = {
@@ -28,11 +29,20 @@ SEALED = {
     "orchestration_job": {"outputs"},
     # Of a gate the scheduler sees when it is due, and not what is asked or answered.
     "gate": {"prompt", "input_schema", "answer", "comment"},
+    "plan_trigger": {"cause", "payload", "message"},
+    "plan_automation": {"automation"},
     "webhook_endpoint": {"url", "secret", "previous_secret", "selection", "last_error"},
     "webhook_delivery": {"error", "answer"},
     "cloud_resource": {"desired", "applied", "observed", "outputs", "private"},
 }
-SECRET_TABLES = {"provider_connection", "step_effect", "resource_revision", "template_revision", "api_token"}
+SECRET_TABLES = {
+    "provider_connection",
+    "step_effect",
+    "resource_revision",
+    "template_revision",
+    "api_token",
+    "plan_hook",
+}
 
 
 async def _readable(url: str, role: str) -> dict[str, set[str]]:

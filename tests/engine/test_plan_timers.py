@@ -14,7 +14,7 @@ from app.db.statements import Statement
 from app.db.uow import SystemRole
 from app.domain.enums import PlanType
 from app.domain.statuses import PlanStatus
-from app.engine import plan_timers
+from app.engine import plan_timers, watches
 from app.engine.ticking import tick
 from tests.engine.harness import Workshop
 
@@ -122,7 +122,7 @@ async def test_finding_what_is_due_reads_only_what_is_due(workshop: Workshop) ->
         await planted(workshop, status, valid_until=later, approval_deadline=later, fire_at=later)
     async with workshop.database.system(SystemRole.TICK) as transaction:
         await transaction.session.execute(text("SET LOCAL enable_seqscan = off"))
-        for statement in plan_timers.TIMERS:
+        for statement in (*plan_timers.TIMERS, *watches.TIMERS):
             explained = await transaction.fetch(Statement(f"EXPLAIN {statement.sql.replace('$1', '5')}"), {})
             plan = "\n".join(row["QUERY PLAN"] for row in explained)
             assert "Index Cond: " in plan, plan

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
+from app.db.uow import SystemRole
 from app.domain.statuses import JobStatus
 from app.engine.runner import Runner
 from app.engine.ticking import tick
@@ -106,6 +108,18 @@ async def test_a_ring_that_is_lost_is_repeated(workshop: Workshop) -> None:
     template = await workshop.template({"resources": {"a": note("a")}})
     job_id = await workshop.submit(template)
     workshop.rung.clear()
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+
+
+async def test_a_step_that_was_rung_for_in_vain_for_days_is_rung_for_again(workshop: Workshop) -> None:
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    workshop.rung.clear()
+    async with workshop.database.system(SystemRole.TICK) as transaction:
+        await transaction.session.execute(
+            text("UPDATE step_run SET dispatches = 5000, dispatched_at = clock_timestamp()")
+        )
+    assert (await tick(workshop.database, ring_again_seconds=10)).rung == 0
+    assert (await tick(workshop.database, ring_again_seconds=0)).rung == 1
     assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
 
 

@@ -87,7 +87,7 @@ _VALUES: list[tuple[Any, Callable[[], Any]]] = [
     (sa.Boolean, bool),
     (sa.Integer, lambda: next(_numbers)),
     (sa.Float, float),
-    (sa.LargeBinary, lambda: b"hash"),
+    (sa.LargeBinary, lambda: uuid.uuid4().bytes),
     (sa.Uuid, uuid.uuid4),
     (sa.DateTime, lambda: datetime(2026, 1, 31, tzinfo=UTC)),
 ]

@@ -60,7 +60,13 @@ async def belongings(access: Access, word: str) -> Owned:
     plan = await rows.plan(
         f"{word}-plan", workflow_id=workflow.id, template_tenant_id=access.tenant_id, template_id=template.id,
         template_revision_id=revision.id, description=word, parameters=told, configuration=told, metadata_=told,
-        diagnostics=[diagnostic], status_message=word, error_message=word,
+        diagnostics=[diagnostic], status_message=word, error_message=word, condition=told,
+    )  # fmt: skip
+    await rows.add(
+        models.ConditionEvaluation(
+            tenant_id=access.tenant_id, plan_id=plan.id, spawned_plan_id=plan.id, result=True, trigger=word,
+            message=word, inputs=told,
+        )
     )  # fmt: skip
     job = await rows.job(
         plan, job_name=f"{word}-job", description=word, inputs=told, configuration=told, outputs=told, metadata_=told,

@@ -25,6 +25,7 @@ from app.domain.events import Event, Stream
 from app.domain.operations import OperationKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from app.domain.webhooks import DeliverySource, DeliveryStatus
+from schema.nodes import number_in
 
 Row = TypeVar("Row", bound=models.Base)
 
@@ -132,6 +133,12 @@ class Rows:
             **columns,
         }
         return await self.add(models.DeploymentPlan(tenant_id=self.tenant_id, plan_name=name, **values))
+
+    async def settled(self, plan_id: str, status: PlanStatus) -> None:
+        """The plan of that global id has come to its end, whatever it was."""
+        async with self.write() as transaction:
+            plan = await transaction.session.get_one(models.DeploymentPlan, number_in(plan_id, "DeploymentPlan"))
+            plan.status = status
 
     async def job(self, plan: models.DeploymentPlan, **columns: Any) -> models.OrchestrationJob:
         values = {

@@ -207,10 +207,13 @@ REQUIRED: dict[Permission, set[str]] = {
         "createPlan", "updatePlan", "submitPlan", "createResourceTemplate", "updateResourceTemplate",
         "publishResourceTemplate", "deprecateResourceTemplate", "createWorkflow", "updateWorkflow",
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource", "testWebhook",
-        "replayWebhook", "redeliverWebhook",
+        "replayWebhook", "redeliverWebhook", "acceptDrift", "ignoreDrift", "heedDrift", "importResource",
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
-    Permission.EXECUTE: {"executePlan", "retryPlan", "pausePlan", "resumePlan", "stepAction"},
+    Permission.EXECUTE: {
+        "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction", "rotatePlanHook",
+        "refreshResource",
+    },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback"},
     Permission.DELETE: {

@@ -118,7 +118,7 @@ async def test_every_wrong_field_of_a_form_is_named(api: Api) -> None:
     assert [e["path"] for e in errors] == [
         ["name"],
         ["templateRevisionId"],
-        ["type"],
+        ["condition"],
         ["configuration", "pause", "deadline"],
     ]
 

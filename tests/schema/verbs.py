@@ -37,7 +37,9 @@ OBJECTS = {
     "workflow": f"""{_AUDIT} name type status description isActive definition parameters triggers conditions actions
         metadata steps {{ id key version }}""",
     "workflowStep": f"{_AUDIT} key name type stepOrder inputs configuration checkpoint dependsOn {{ key }}",
-    "cloudResource": f"{_AUDIT} key name type status stack retain preventDestroy",
+    "cloudResource": f"""{_AUDIT} key name type status stack retain preventDestroy driftStatus externalId applied
+        drift {{ path expected actual sensitive }} driftIgnoreRules {{ path reason expiresAt expired }}
+        observationError {{ code message }} ownerPlan {{ id }}""",
     "tenant": f"{_AUDIT} name slug",
     "user": f"{_AUDIT} email displayName role",
     "apiToken": "id name scopes revokedAt user { id }",
@@ -46,6 +48,8 @@ OBJECTS = {
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",
     "text": "",
+    "path": "",
+    "signingSecret": "",
     "deletedId": "",
 }
 _COMMON = {"userErrors", "replayed", "requestId"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
+from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
@@ -17,8 +19,10 @@ from app.db.models.workflows import Workflow, WorkflowStep
 __all__ = [
     "ApiToken",
     "Approval",
+    "AutomationFeed",
     "Base",
     "CloudResource",
+    "ConditionEvaluation",
     "DeploymentPlan",
     "EventLog",
     "Gate",
@@ -26,8 +30,13 @@ __all__ = [
     "JobLog",
     "OrchestrationJob",
     "Outbox",
+    "PlanAutomation",
     "PlanFiring",
+    "PlanHook",
     "PlanResource",
+    "PlanSignal",
+    "PlanTrigger",
+    "PlanWatch",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
@@ -38,6 +47,7 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "User",
+    "WatchCursor",
     "WebhookDelivery",
     "WebhookEndpoint",
     "Worker",

@@ -55,6 +55,7 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
         Index("idx_deployment_plan_status", "status"),
         Index("idx_deployment_plan_scheduled", "scheduled_at"),
         Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
+        Index("idx_deployment_plan_name", "tenant_id", "plan_name", "id"),
         Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "id"),
         Index(
             "idx_deployment_plan_parent",
@@ -82,6 +83,7 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
             "fire_at",
             postgresql_where=text("NOT is_deleted AND fire_at IS NOT NULL AND status = 'SCHEDULED'"),
         ),
+        Index("idx_deployment_plan_ttl_at", "ttl_at", postgresql_where=text("ttl_at IS NOT NULL")),
     )
 
     id: Mapped[int] = identity()
@@ -131,6 +133,10 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     # When its schedule says; `fire_at` is when the tick looks, which jitter makes later.
     scheduled_at: Mapped[datetime | None]
     fire_at: Mapped[datetime | None]
+    # When what it made has lived long enough; and whether it is the plan that takes such things away.
+    ttl_seconds: Mapped[int | None] = mapped_column(BigInteger)
+    ttl_at: Mapped[datetime | None]
+    teardown: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     duration_seconds: Mapped[int | None] = mapped_column(Integer)

@@ -27,6 +27,12 @@ class CloudResource(Audited, SoftDeleted, Base):
         Index("idx_cloud_resource_status", "tenant_id", "status", "id"),
         Index("idx_cloud_resource_page", "tenant_id", "created_at", "id"),
         Index("idx_cloud_resource_owner", "tenant_id", "owner_plan_id"),
+        Index(
+            "idx_cloud_resource_observe_at",
+            "observe_at",
+            postgresql_where=text("observe_at IS NOT NULL AND status IN ('ACTIVE', 'IMPORTING')"),
+        ),
+        Index("idx_cloud_resource_revert_at", "revert_at", postgresql_where=text("revert_at IS NOT NULL")),
     )
 
     id: Mapped[int] = identity()
@@ -42,6 +48,17 @@ class CloudResource(Audited, SoftDeleted, Base):
     status: Mapped[ResourceStatus] = one_of(ResourceStatus, "status", default=ResourceStatus.PLANNED)
     drift_status: Mapped[DriftStatus] = one_of(DriftStatus, "drift_status", default=DriftStatus.NOT_CHECKED)
     drift_checked_at: Mapped[datetime | None]
+    # What differs ([{path, expected, actual, sensitive}]), and the differences that do not count.
+    drift: Mapped[list[Any] | None]
+    drift_ignores: Mapped[list[Any] | None]
+    # An observation: when it is due, whose it is until when, and how often in a row it failed.
+    observe_at: Mapped[datetime | None]
+    observe_until: Mapped[datetime | None]
+    observe_fence: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    observe_failures: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    observe_error: Mapped[dict[str, Any] | None]
+    # When its owner plan is to be asked to put it back.
+    revert_at: Mapped[datetime | None]
     # desired: as the plan rendered it; applied: as we last left it; observed: as last seen at the provider.
     desired: Mapped[dict[str, Any] | None]
     applied: Mapped[dict[str, Any] | None]

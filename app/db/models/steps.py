@@ -33,6 +33,7 @@ class StepRun(Base):
         Index("idx_step_run_job", "job_id"),
         Index(
             "idx_step_run_due",
+            "tenant_id",
             "due_at",
             "id",
             postgresql_where=text("due_at IS NOT NULL AND worker_id IS NULL"),

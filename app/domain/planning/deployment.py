@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.domain.definitions.template import TemplateDefinition
     from app.domain.definitions.workflow import WorkflowDefinition
     from app.domain.diffing import Difference, PropertyChange
+    from app.domain.drifting import Deviation
     from app.domain.graph import DependencyGraph
     from app.domain.planning.restoring import Target
     from app.domain.verification import Verification
@@ -45,7 +46,10 @@ class PlanningCatalogue(Catalogue, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedResource:
-    """What is known of a live resource of the stack. `properties` are those we last applied."""
+    """What is known of a live resource of the stack. `properties` are those we last applied, but for what drifted.
+
+    `drift` is what was found to differ from what we applied; `missing`: it was found to be gone.
+    """
 
     key: str
     type: str
@@ -59,6 +63,13 @@ class RecordedResource:
     prevent_destroy: bool = False
     # A resource that failed or whose state is unknown has nothing reliable to compare with.
     settled: bool = True
+    drift: tuple[Deviation, ...] = ()
+    missing: bool = False
+
+    @property
+    def found(self) -> Mapping[str, Value] | None:
+        """What a plan begins with: the properties as they really are, None where the resource is gone."""
+        return None if self.missing else self.properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,8 @@ class Origin:
 
     source: ChangeSource
     cause: str | None = None
+    # Where drift is the cause: what is there now.
+    actual: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +226,7 @@ def _change_document(change: ResourceChange) -> dict[str, Any]:
                 "forcesReplacement": item.forces_replacement,
                 "source": origin.source.value,
                 "cause": origin.cause,
+                **({"actual": redact(origin.actual)} if origin.source is ChangeSource.DRIFT else {}),
             }
             for item, origin in change.properties
         ],

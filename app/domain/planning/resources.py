@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from app.domain.definitions.template import ResourceDefinition, TemplateDefinition
@@ -113,7 +113,7 @@ def _render(
         properties=properties,
         difference=difference,
         recorded=before,
-        changes=tuple((change, _origin(change, origins)) for change in difference.changes),
+        changes=with_drift(before, ((change, _origin(change, origins)) for change in difference.changes)),
     )
 
 
@@ -127,8 +127,8 @@ def compare(
     """The difference, with two things a type cannot know: an unsettled resource is never 'unchanged', and a property
     that cannot be changed in place and comes from a replaced resource will be another one.
     """
-    difference = catalogue.compare(definition.type, before.properties if before else None, properties)
-    if before is None:
+    difference = catalogue.compare(definition.type, before.found if before else None, properties)
+    if before is None or before.missing:
         return difference
     if difference.action is ChangeAction.NO_CHANGE and not before.settled:
         return replace(difference, action=ChangeAction.UPDATE)
@@ -141,6 +141,24 @@ def compare(
         if names & replaced and any(path == pointer or path.startswith(pointer + "/") for pointer in fixed):
             return replace(difference, action=ChangeAction.REPLACE)
     return difference
+
+
+def with_drift(
+    recorded: RecordedResource | None, changes: Iterable[tuple[PropertyChange, Origin]]
+) -> tuple[tuple[PropertyChange, Origin], ...]:
+    """The changes, with those told apart that only take back what somebody else did: before that, it was as applied."""
+    if recorded is None or not (recorded.drift or recorded.missing):
+        return tuple(changes)
+    return tuple(_drifted(recorded, change, origin) for change, origin in changes)
+
+
+def _drifted(recorded: RecordedResource, change: PropertyChange, origin: Origin) -> tuple[PropertyChange, Origin]:
+    if recorded.missing:
+        return change, Origin(ChangeSource.DRIFT, "missing")
+    for deviation in recorded.drift:
+        if deviation.path == change.path:
+            return replace(change, before=deviation.expected), Origin(ChangeSource.DRIFT, None, deviation.actual)
+    return change, origin
 
 
 def _expose(resources: dict[str, Value], instance: RenderedResource) -> None:

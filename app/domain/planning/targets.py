@@ -11,7 +11,7 @@ from app.domain.enums import ChangeAction, ChangeSource
 from app.domain.errors import Diagnostic, DomainError, Severity
 from app.domain.expressions import embedded
 from app.domain.planning.deployment import Origin, PlanningCatalogue, RecordedResource
-from app.domain.planning.resources import RenderedResource
+from app.domain.planning.resources import RenderedResource, with_drift
 from app.domain.values import UNKNOWN, Value
 
 Changes = tuple[tuple[PropertyChange, Origin], ...]
@@ -64,11 +64,16 @@ class Targets:
         self._adopt(faults, step)
         if any(fault.severity is Severity.ERROR for fault in faults):
             return Difference(ChangeAction.CREATE, ()), ()
-        difference = self.catalogue.compare(type_name, before.properties if before else None, checked)
-        if before is not None and not before.settled and difference.action is ChangeAction.NO_CHANGE:
+        difference = self.catalogue.compare(type_name, before.found if before else None, checked)
+        if (
+            before is not None
+            and not before.missing
+            and not before.settled
+            and difference.action is ChangeAction.NO_CHANGE
+        ):
             difference = replace(difference, action=ChangeAction.UPDATE)
         self._expose(step, before, checked, difference)
-        return difference, _from_workflow(difference, step)
+        return difference, with_drift(before, _from_workflow(difference, step))
 
     def _expose(
         self, step: StepDefinition, before: RecordedResource | None, properties: Value, difference: Difference

@@ -6,9 +6,10 @@ from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, cre
 from app.services.plans.execution import ExecutePlan, RetryPlan, cancel, execute, retry, rollback
 from app.services.plans.forecasting import rollback_preview
 from app.services.plans.pausing import pause, resume
-from app.services.plans.reverting import create_rollback_plan
+from app.services.plans.restoring import create_rollback_plan
 from app.services.plans.reviewing import ReviewPlan, review, send_back
 from app.services.plans.scopes import RollbackPlan
+from app.services.plans.signalling import SignalPlan, signal
 
 __all__ = [
     "CreatePlan",
@@ -17,6 +18,7 @@ __all__ = [
     "RetryPlan",
     "ReviewPlan",
     "RollbackPlan",
+    "SignalPlan",
     "UpdatePlan",
     "cancel",
     "create",
@@ -30,6 +32,7 @@ __all__ = [
     "rollback",
     "rollback_preview",
     "send_back",
+    "signal",
     "submit",
     "update",
 ]

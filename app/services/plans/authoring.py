@@ -11,11 +11,13 @@ from sqlalchemy import select
 
 from app import clock
 from app.auth.principal import Principal
-from app.db import journal
+from app.db import journal, watches
 from app.db.following import plan_event
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
+from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
+from app.domain.drifting import configuration_faults
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
@@ -29,7 +31,7 @@ from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import revision_of, workflow_of
-from app.services.plans import passage
+from app.services.plans import automation, passage
 from app.services.records import same_version
 
 _NAME_LIMIT = 200
@@ -51,6 +53,7 @@ class CreatePlan:
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     schedule: Schedule | None = None
+    condition: Mapping[str, Any] | None = None
     valid_until: datetime | None = None
     metadata: Mapping[str, Any] | None = None
     submit: bool = True
@@ -67,6 +70,7 @@ class UpdatePlan:
     parameters: Mapping[str, Value] | None = None
     configuration: Mapping[str, Any] | None = None
     schedule: Schedule | None = None
+    condition: Mapping[str, Any] | None = None
     failure_strategy: FailureStrategy | None = None
 
 
@@ -99,6 +103,7 @@ async def create(
         failure_strategy=command.failure_strategy,
         rollback_scope=command.rollback_scope,
         schedule=None if command.schedule is None else command.schedule.document(),
+        condition=None if command.condition is None else dict(command.condition),
         valid_until=command.valid_until,
         metadata_=dict(command.metadata) if command.metadata is not None else None,
         created_by=transaction.actor,
@@ -113,7 +118,7 @@ async def create(
         schema = revision.content.get("parameters") or {}
     if command.workflow_id is not None:
         await workflow_of(transaction.session, transaction.tenant_id, command.workflow_id)
-    plan.parameters = _stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
+    plan.parameters = stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
     transaction.session.add(plan)
     await transaction.session.flush()
     first = plan_event(plan.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)
@@ -142,12 +147,14 @@ async def update(
         if plan.template_revision_id is not None:
             revision = await revision_of(transaction.session, transaction.tenant_id, plan.template_revision_id)
             schema = revision.content.get("parameters") or {}
-        plan.parameters = _stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
+        plan.parameters = stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
     # What was worked out for the plan as it was says nothing about the plan as it is.
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
     plan.review_round += 1
     plan.approval_deadline = plan.scheduled_at = plan.fire_at = None
+    await watches.end(transaction, plan.id)
+    await watches.forget_signals(transaction, plan.id)
     plan.updated_by = transaction.actor
     if plan.status is not PlanStatus.DRAFT:
         await launching.move_plan(transaction, plan, "edit", StatusReason.USER)
@@ -161,9 +168,12 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
     ]
-    found = [fault for fault in faults if fault is not None]
+    found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
+    found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
+    condition = plan.condition if command.condition is None else command.condition
+    found.extend(_condition_faults(plan.plan_type, condition, command.name or plan.plan_name))
     if found:
         raise found[0] if len(found) == 1 else Several(found)
     if command.name is not None:
@@ -174,6 +184,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         plan.configuration = dict(command.configuration)
     if command.schedule is not None:
         plan.schedule = command.schedule.document()
+    if command.condition is not None:
+        plan.condition = dict(command.condition)
     if command.failure_strategy is not None:
         plan.failure_strategy = command.failure_strategy
 
@@ -256,16 +268,16 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
-    if command.type not in (PlanType.IMMEDIATE, PlanType.MANUAL, PlanType.SCHEDULED):
-        message = f"plans of type {command.type} are not available yet: use IMMEDIATE, MANUAL or SCHEDULED"
-        faults.append(Invalid(message, path=("type",)))
     faults.extend(_schedule_faults(command.type, command.schedule))
+    faults.extend(_condition_faults(command.type, command.condition, command.name))
+    faults.extend(automation.faults_of(command.type, command.configuration, clock.utc_now()))
     later = (
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
     )
     faults.extend(fault for fault in later if fault is not None)
+    faults.extend(configuration_faults(command.configuration))
     if command.valid_until is not None and command.valid_until <= clock.utc_now():
         faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
     return faults
@@ -304,6 +316,15 @@ def _schedule_faults(kind: PlanType, schedule: Schedule | None) -> list[DomainEr
     return []
 
 
+def _condition_faults(kind: PlanType, condition: object | None, name: str) -> list[DomainError]:
+    if kind is PlanType.CONDITIONAL:
+        missing = Required("a plan of type CONDITIONAL needs a condition", path=("condition",))
+        return [missing] if condition is None else conditions.check(condition, name)
+    if condition is not None:
+        return [Invalid(f"a plan of type {kind} has no condition: make it CONDITIONAL", path=("condition",))]
+    return []
+
+
 def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
     try:
         ApprovalPolicy.of(configuration)
@@ -312,7 +333,7 @@ def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | N
     return None
 
 
-def _stored_parameters(
+def stored_parameters(
     parameters: Mapping[str, Value], schema: Mapping[str, Any], dependencies: Dependencies, tenant_id: int
 ) -> dict[str, Any]:
     """The parameters as given, with those sealed that the template calls secret; faults are found when planning."""

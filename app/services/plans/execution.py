@@ -104,6 +104,9 @@ async def cancel(
         raise Conflict(message, path=("planId",))
     require(plan, "cancel")
     await launching.move_plan(transaction, plan, "cancel", StatusReason.USER, command.comment)
+    if plan.status is PlanStatus.CANCELLING:
+        # It was paused while it waited: there is no job that would have to come to rest.
+        await launching.move_plan(transaction, plan, "quiesced_keep", StatusReason.USER, command.comment)
     return plan
 
 

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from app import clock
+from app.db import watches
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy
+from app.domain.conditions import Condition
 from app.domain.enums import PlanType, RollbackScope, StatusReason
 from app.domain.errors import ApprovalRequired, DomainError, Invalid
 from app.domain.planning import Deployment
@@ -19,7 +21,7 @@ from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
-from app.services.plans import councils
+from app.services.plans import automation, councils
 
 
 class Asker(Protocol):
@@ -41,6 +43,7 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
         parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
         verification=verification_of(plan.configuration),
         target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
+        teardown=plan.teardown,
     )
 
 
@@ -87,6 +90,8 @@ async def pass_on(
     """
     try:
         deployment = await work_out(transaction, asker, plan, dependencies)
+        if plan.plan_type is PlanType.AUTOMATED:
+            await automation.document_of(transaction, plan)
     except kept as error:
         plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
         await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
@@ -103,8 +108,10 @@ async def pass_on(
 
 def _is_judged_later(plan: DeploymentPlan) -> bool:
     """Whether there may be something to do when the plan's time comes, though there is nothing now."""
+    if plan.plan_type is PlanType.AUTOMATED:
+        return True
     if plan.plan_type is not PlanType.SCHEDULED:
-        return False
+        return plan.plan_type is PlanType.CONDITIONAL
     schedule = Schedule.of(plan.schedule or {})
     return schedule.at is None or schedule.at > clock.utc_now()
 
@@ -132,18 +139,30 @@ def _awaited(policy: ApprovalPolicy) -> str:
 async def proceed(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
 ) -> None:
-    """What a READY plan does by itself: IMMEDIATE ones begin, SCHEDULED ones wait for their time, MANUAL ones stay."""
+    """What a READY plan does by itself: begin, or wait for what it waits for; a MANUAL one stays."""
     if plan.plan_type is PlanType.IMMEDIATE:
         await start(transaction, asker, plan, deployment, dependencies)
-    elif plan.plan_type is PlanType.SCHEDULED:
+    elif plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         await _arm(transaction, plan)
+    elif plan.plan_type is PlanType.AUTOMATED:
+        await _listen(transaction, plan)
 
 
 async def _arm(transaction: Transaction, plan: DeploymentPlan) -> None:
-    """Set the plan's clock. A time that passed while people looked at it is due at once, and is judged then."""
+    """Set the plan's clock, or watch its condition. A time that passed while people looked at it is due at once."""
+    if plan.plan_type is PlanType.CONDITIONAL:
+        await launching.move_plan(transaction, plan, "arm_condition")
+        await watches.begin(transaction, plan.id, Condition.of(plan.condition).subjects(plan.stack))
+        return
     schedule = Schedule.of(plan.schedule or {})
     set_clock(plan, schedule, schedule.at or schedule.after(clock.utc_now()))
     await launching.move_plan(transaction, plan, "arm_schedule")
+
+
+async def _listen(transaction: Transaction, plan: DeploymentPlan) -> None:
+    """Let the plan wait for its triggers."""
+    await launching.move_plan(transaction, plan, "arm_condition")
+    await automation.arm(transaction, plan)
 
 
 def set_clock(plan: DeploymentPlan, schedule: Schedule, time: datetime | None) -> None:
@@ -174,9 +193,13 @@ async def go_on(transaction: Transaction, asker: Asker, plan: DeploymentPlan, de
     """Let a plan that has become READY proceed, unless it is no longer what was agreed to."""
     if plan.plan_type is PlanType.MANUAL:
         return
-    if plan.plan_type is PlanType.SCHEDULED:
+    if plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         # Whether it still is what was agreed to is asked when its time has come.
         await _arm(transaction, plan)
+        return
+    if plan.plan_type is PlanType.AUTOMATED:
+        # Nor is it asked of what makes runs of its own: each of them is worked out by itself.
+        await _listen(transaction, plan)
         return
     deployment = await unchanged(transaction, asker, plan, dependencies)
     if deployment is None:

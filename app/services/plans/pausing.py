@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.auth.principal import Principal
-from app.db import jobs
+from app.db import jobs, watches
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
@@ -13,6 +13,7 @@ from app.domain.statuses import JOB, JobStatus
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
+from app.services.plans import automation
 from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.scopes import RollbackPlan, require_scope
 
@@ -48,6 +49,8 @@ async def resume(
     if ledger is None:
         require(plan, "resume_waiting")
         await launching.move_plan(transaction, plan, "resume_waiting", StatusReason.USER, command.comment)
+        await watches.go_on(transaction, plan.id)
+        await automation.close_circuit(transaction, plan)
         return plan
     if not JOB.permits(ledger.status, "resume"):
         raise _refusal(plan, ledger, "resumed")

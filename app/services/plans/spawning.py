@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 
@@ -28,9 +29,17 @@ class Clockwork:
 
 
 async def spawn(
-    transaction: Transaction, clockwork: Clockwork, plan: DeploymentPlan, time: datetime, dependencies: Dependencies
+    transaction: Transaction,
+    clockwork: Clockwork,
+    plan: DeploymentPlan,
+    time: datetime | None,
+    dependencies: Dependencies,
+    **changes: Any,
 ) -> DeploymentPlan:
-    """The child of `plan` for `time`, led as far as it goes: to its job, to its own approval, or to INVALID."""
+    """The child of `plan` for `time`, led as far as it goes: to its job, to its own approval, or to INVALID.
+
+    `changes` are columns in which it differs from the plan.
+    """
     child = DeploymentPlan(
         tenant_id=transaction.tenant_id,
         user_id=plan.user_id,
@@ -46,6 +55,7 @@ async def spawn(
         stack=plan.stack,
         configuration=plan.configuration,
         parameters=plan.parameters,
+        target=plan.target,
         constraints=plan.constraints,
         metadata_=plan.metadata_,
         failure_strategy=plan.failure_strategy,
@@ -56,6 +66,8 @@ async def spawn(
         created_by=transaction.actor,
         updated_by=transaction.actor,
     )
+    for column, value in changes.items():
+        setattr(child, column, value)
     transaction.session.add(child)
     await transaction.session.flush()
     first = plan_event(child.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)

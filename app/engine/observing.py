@@ -1,0 +1,180 @@
+"""Looks at resources as they are outside: for drift, and for what is imported.
+
+No transaction is open while a provider is asked. A worker that dies meanwhile has lost nothing but time: its lease runs
+out, and the next one to look has a newer fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from app import clock
+from app.db.uow import Database, SystemRole, Transaction
+from app.domain.enums import ErrorClass, LogLevel
+from app.engine.connections import Connections
+from app.engine.observations import Archivist, Due, Finding, Subject, claim, look
+from app.engine.states import unpack
+from app.providers.base import OperationCancelled, ProviderError, ResourceState
+
+_logger = structlog.get_logger(__name__)
+
+DEADLINE_SECONDS = 30.0
+_GRACE_SECONDS = 5.0
+# Longer than a look may take with all that is around it.
+LEASE_SECONDS = 60.0
+# A claim counts a lease that ran out, so this many workers have died at it.
+_MOST_CRASHES = 3
+
+
+class ObservationContext:
+    """The engine's side of `app.providers.base.Context` where nothing is done and nobody follows a log."""
+
+    def __init__(self, subject: Subject, connection: Any, workspace: Path, connections: Connections) -> None:
+        row = subject.row
+        self._subject = subject
+        self._connections = connections
+        self._cancelled = asyncio.Event()
+        self.operation_id = uuid4().hex
+        self.attempt = row["observe_failures"] + 1
+        self.owner = f"windlass:{row['slug']}:{row['stack']}:{row['resource_key']}"
+        self.connection = connection
+        self.workspace = workspace
+        self.deadline = clock.monotonic() + DEADLINE_SECONDS
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Tell the provider that its time is up."""
+        self._cancelled.set()
+
+    def connect(self, name: str) -> AbstractAsyncContextManager[Any]:
+        return self._connections.session(self._subject.due.tenant_id, self._subject.row["provider"], name)
+
+    def log(self, message: str, level: LogLevel = LogLevel.INFO, stream: str = "provider", **fields: Any) -> None:
+        # What a provider says may name what is the tenant's: it stays out of our own log unless asked for.
+        del fields
+        _logger.debug(message, level=level.value, stream=stream, resource_id=self._subject.due.resource_id)
+
+    def progress(self, percent: float | None, message: str = "") -> None:
+        del percent, message
+
+    async def sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._cancelled.wait(), seconds)
+        except TimeoutError:
+            return
+        raise OperationCancelled
+
+
+class Observer:
+    """Claims observations and carries them out, a few at a time."""
+
+    def __init__(self, database: Database, archivist: Archivist, connections: Connections, artifacts: Path) -> None:
+        self._database = database
+        self._archivist = archivist
+        self._connections = connections
+        self._artifacts = artifacts
+
+    async def round(self, limit: int) -> int:
+        """Look at what is due, at most `limit` resources side by side; returns how many."""
+        async with self._database.system(SystemRole.TICK) as transaction:
+            claimed = await claim(transaction, limit, LEASE_SECONDS)
+        results = await asyncio.gather(*(self.carry(due) for due in claimed), return_exceptions=True)
+        for due, result in zip(claimed, results, strict=True):
+            if isinstance(result, Exception):
+                # Its lease runs out, and that counts as a failure of the observation.
+                _logger.error("an observation came to nothing", resource_id=due.resource_id, exc_info=result)
+        return len(claimed)
+
+    async def carry(self, due: Due) -> bool:
+        """Look at one claimed resource and write down what was found. False when that counts no more."""
+        async with self._transaction(due) as transaction:
+            subject = await look(transaction, due)
+        if subject is None:
+            return False
+        finding = await self._find(subject)
+        async with self._transaction(due) as transaction:
+            return await self._archivist.record(transaction, subject, finding)
+
+    async def _find(self, subject: Subject) -> Finding:
+        kind = self._archivist.registry.resource(subject.row["type"])
+        if not kind.observable and not subject.imports:
+            return Finding(unsupported=True)
+        if subject.row["observe_failures"] >= _MOST_CRASHES:
+            return Finding(error={"code": "WORKER_LOST", "message": "workers died while they looked at it"})
+        row = subject.row
+        folder = self._artifacts / str(subject.due.tenant_id)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        try:
+            async with self._connections.session(subject.due.tenant_id, row["provider"], row["connection"]) as session:
+                context = ObservationContext(subject, session, folder, self._connections)
+                return await self._ask(subject, context)
+        except ProviderError as error:
+            return _failure(error)
+
+    async def _ask(self, subject: Subject, context: ObservationContext) -> Finding:
+        call = asyncio.ensure_future(self._call(subject, context))
+        try:
+            done, _ = await asyncio.wait({call}, timeout=DEADLINE_SECONDS)
+            if not done:
+                context.cancel()
+                done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+        finally:
+            call.cancel()
+        if not done:
+            await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+            message = f"no answer within {DEADLINE_SECONDS:g} s"
+            return Finding(error={"code": "TIMEOUT", "message": message}, transient=True)
+        return call.result()
+
+    async def _call(self, subject: Subject, context: ObservationContext) -> Finding:
+        row = subject.row
+        kind = self._archivist.registry.resource(row["type"])
+        try:
+            if subject.imports:
+                return Finding(await kind.import_(context, row["external_id"]))
+            return Finding(await kind.read(context, self._recorded(subject)))
+        except ProviderError as error:
+            return _failure(error)
+        except Exception:
+            _logger.exception("a provider raised something that is not a ProviderError", type=row["type"])
+            message = f"the provider of {row['type']} failed in an unexpected way"
+            return Finding(error={"code": "PROVIDER_BUG", "message": message})
+
+    def _recorded(self, subject: Subject) -> ResourceState:
+        row = subject.row
+        stored = {
+            "id": row["external_id"],
+            "properties": row["applied"] or {},
+            "outputs": row["outputs"] or {},
+            "private": row["private"],
+            "version": row["state_version"],
+        }
+        state = unpack(stored, self._archivist.sealer, subject.due.tenant_id)
+        if state is None:
+            message = "a stored state is never nothing"
+            raise AssertionError(message)
+        return state
+
+    @asynccontextmanager
+    async def _transaction(self, due: Due) -> AsyncIterator[Transaction]:
+        async with self._database.machine(
+            due.tenant_id, actor="system:observer", correlation_id=f"observation-{due.resource_id}-{due.fence}"
+        ) as transaction:
+            transaction.authorize("engine: looking at what is the tenant's changes nothing of it")
+            yield transaction
+
+
+def _failure(error: ProviderError) -> Finding:
+    told = {"code": error.code, "message": error.message}
+    helps = error.kind.error_class in (ErrorClass.TRANSIENT, ErrorClass.INDETERMINATE, ErrorClass.CANCELLED)
+    return Finding(error=told, transient=helps)

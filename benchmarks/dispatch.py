@@ -1,0 +1,89 @@
+"""What the scheduler's pick of due steps costs when many wait, and whether a flood of one tenant hides the others.
+
+Two databases: 2,000 READY steps of 201 tenants; and 200,000, nine of ten of them one tenant's, beside 100,000 steps
+that wait for a time to come. Each pick rings for up to 256 steps and is rolled back.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+
+import asyncpg
+
+from app.db.uow import Database, SystemRole
+from app.engine import ticking
+from benchmarks.surroundings import surroundings
+
+TENANTS = 201
+PICK = 256
+
+_TENANTS = "INSERT INTO tenant (name, slug) SELECT 'many ' || n, 'many-' || n FROM generate_series(1, $1::int) n"
+_PLANS = (
+    "INSERT INTO deployment_plan (tenant_id, plan_name, plan_type, status, stack)"
+    " SELECT id, 'many', 'IMMEDIATE', 'RUNNING', 'many' FROM tenant WHERE slug LIKE 'many-%'"
+)
+_JOBS = (
+    "INSERT INTO orchestration_job (tenant_id, plan_id, job_name, job_type, status, stack)"
+    " SELECT tenant_id, id, 'many', 'CUSTOM', 'RUNNING', 'many' FROM deployment_plan WHERE plan_name = 'many'"
+)
+_STEPS = (
+    "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, change, status, due_at, needs,"
+    " spec, timeout_seconds, operation_id, max_attempts, wave)"
+    " SELECT j.tenant_id, j.id, $2::text || n, 's', 'CUSTOM', 'RUN', 'RUN', $3::text, clock_timestamp()"
+    " + $4::text::interval + random() * interval '1 second', '{}', '{}', 60, gen_random_uuid(), 1, 0"
+    " FROM orchestration_job j, generate_series(1, $1::int) n WHERE j.job_name = 'many' AND"
+)
+_ALL, _FIRST = " true", " j.id = (SELECT min(id) FROM orchestration_job WHERE job_name = 'many')"
+
+
+async def run(rounds: int) -> str:
+    """The table."""
+    lines = [
+        f"\n### The scheduler's pick of {PICK} due steps, {TENANTS} tenants (median of {10 * rounds})\n",
+        "| READY | timers | ms | min–max | tenants in one pick | the largest has |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for ready, flood, timers in ((10, 0, 0), (100, 180_000, 500)):
+        async with surroundings() as where:
+            connection = await asyncpg.connect(where.database_url)
+            await connection.execute(_TENANTS, TENANTS)
+            await connection.execute(_PLANS)
+            await connection.execute(_JOBS)
+            await connection.execute(_STEPS + _ALL, ready, "ready", "READY", "-1 hour")
+            if flood:
+                await connection.execute(_STEPS + _FIRST, flood, "flood", "READY", "-2 hours")
+            if timers:
+                await connection.execute(_STEPS + _ALL, timers, "timer", "RETRY_WAIT", "1 hour")
+            await connection.execute("VACUUM ANALYZE")
+            await connection.close()
+            taken, picked = await _picks(where.database_url, 10 * rounds)
+        counted = Counter(picked)
+        lines.append(
+            f"| {TENANTS * ready + flood:,} | {TENANTS * timers:,} | {statistics.median(taken):.1f}"
+            f" | {min(taken):.1f}–{max(taken):.1f} | {len(counted)} | {max(counted.values())} |"
+        )
+    return "\n".join(lines)
+
+
+class _Undone(Exception):
+    """The pick is taken back, so that the next one finds the same."""
+
+
+async def _picks(url: str, count: int) -> tuple[list[float], list[int]]:
+    database = Database.connect(url, name="benchmark", pool_size=1)
+    taken: list[float] = []
+    picked: list[int] = []
+    for _ in range(count):
+        try:
+            async with database.system(SystemRole.TICK) as transaction:
+                began = time.perf_counter()
+                await ticking._dispatch(transaction, 5.0, PICK)  # noqa: SLF001
+                taken.append((time.perf_counter() - began) * 1000)
+                picked = [due.tenant_id for due in transaction.rings.due]
+                raise _Undone  # noqa: TRY301
+        except _Undone:
+            continue
+    await database.close()
+    return taken[1:], picked
