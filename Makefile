@@ -49,8 +49,7 @@ schema: sync
 	@$(RUN) python -m schema.printing
 
 ## make bench    the benchmarks; prints the tables of docs/benchmarks.md
-bench: python
-	@$(UV) sync --quiet --locked --extra embedded --group bench --python $(PYTHON)
+bench: sync
 	@$(RUN) python -m benchmarks $(ARGS)
 
 ## make chaos    real processes, killed at random; a reckoning afterwards (ARGS="--seed 7 --jobs 200")
