@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from app.bus import bus as module
 from app.bus.bus import Bus
@@ -207,7 +208,7 @@ async def test_a_cancellation_that_gets_lost_does_not_keep_it_from_stopping(
             if swallowed > 1:
                 raise
 
-    monkeypatch.setattr(module.Redis, "publish", publish)
+    monkeypatch.setattr(Redis, "publish", publish)
     await bus.start()
     bus.ring(JOB_7)
     await publishing.wait()
