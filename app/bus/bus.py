@@ -75,6 +75,7 @@ class Bus:
     def ring(self, rings: Rings) -> None:
         """Tell every process, this one included. Never blocks, never raises; may be called from any thread."""
         keys = [_key(tenant_id, stream, number) for tenant_id, stream, number in rings.streams]
+        keys += [_tenant_key(tenant_id) for tenant_id in {tenant_id for tenant_id, _, _ in rings.streams}]
         if rings.due:
             keys.append(_DUE)
         loop = self._loop
@@ -90,6 +91,10 @@ class Bus:
     def watch(self, tenant_id: int, stream: Stream, stream_id: int) -> Bell:
         """A bell that rings when something may have been written to the stream."""
         return self._bell(_key(tenant_id, stream, stream_id))
+
+    def watch_tenant(self, tenant_id: int) -> Bell:
+        """A bell that rings when something may have been written to any stream of the tenant."""
+        return self._bell(_tenant_key(tenant_id))
 
     def due_bell(self) -> Bell:
         """A bell that rings when some step became due."""
@@ -180,6 +185,10 @@ class Bus:
 
 def _key(tenant_id: int, stream: Stream, stream_id: int) -> str:
     return f"{tenant_id}:{stream.value}:{stream_id}"
+
+
+def _tenant_key(tenant_id: int) -> str:
+    return f"{tenant_id}"
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
