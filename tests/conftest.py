@@ -17,7 +17,6 @@ from app.db.migrating import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
 from tests import transitions
-from tests.databases import Copies
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -98,20 +97,14 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     return TEMPLATE
 
 
-@pytest.fixture(scope="session")
-def copies(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Copies]:
-    """Migrated databases, made ahead of time."""
-    made = Copies(postgres_server.url, migrated_template)
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-async def database_url(postgres_server: EmbeddedPostgres, copies: Copies) -> AsyncIterator[str]:
+async def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
     """A migrated database of the test's own, as its owner."""
-    name = await asyncio.to_thread(copies.take)
+    # Not ahead of time, beside other tests: a transaction anywhere on the server holds back all tenants' feeds.
+    name = f"test_{next(_numbers)}"
+    await _execute(postgres_server.url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
     yield database(postgres_server, name)
-    copies.give_back(name)
+    await _execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
