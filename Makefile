@@ -30,7 +30,7 @@ up: sync
 
 ## make test     all tests, against real servers (ARGS="tests/domain -x"; ARGS="-m long" for those that take long)
 test: sync
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n auto --dist worksteal $(ARGS)
 
 ## make check    ruff, mypy --strict, import contracts
 check: sync
