@@ -66,7 +66,8 @@ async def impact_of(
     """Look at the stacks made from the template, newest first, with a revision of it or else its draft.
 
     Looks for a few seconds and at a bounded number of stacks; whoever wants more goes on from the cursor. None for the
-    draft of a template of somebody else. Raises Forbidden, NotFound, and Invalid or LimitExceeded for a window that makes no sense.
+    draft of a template of somebody else. Raises Forbidden, NotFound, and Invalid or LimitExceeded for a window that
+    makes no sense.
     """
     if not principal.may(Permission.READ):
         message = "previewing needs READ"
