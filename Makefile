@@ -30,7 +30,7 @@ up: sync
 
 ## make test     all tests, against real servers (ARGS="tests/domain -x"; ARGS="-m long" for those that take long)
 test: sync
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n auto --dist worksteal $(ARGS)
 
 ## make check    ruff, mypy --strict, import contracts
 check: sync
@@ -49,8 +49,7 @@ schema: sync
 	@$(RUN) python -m schema.printing
 
 ## make bench    the benchmarks; prints the tables of docs/benchmarks.md
-bench: python
-	@$(UV) sync --quiet --locked --extra embedded --group bench --python $(PYTHON)
+bench: sync
 	@$(RUN) python -m benchmarks $(ARGS)
 
 ## make chaos    real processes, killed at random; a reckoning afterwards (ARGS="--seed 7 --jobs 200")

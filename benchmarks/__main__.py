@@ -1,14 +1,21 @@
-"""Run the benchmarks and print their tables: `make bench`, or `make bench ARGS="jobs"`."""
+"""Run the benchmarks and print their tables: `make bench`, or `make bench ARGS="engine --rounds 5"`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 
-from benchmarks import dispatch, jobs, latency
+import uvloop
+
+from benchmarks import dispatch, engine, idle, latency, recovery
 from benchmarks.surroundings import describe
 
-BENCHMARKS = {"dispatch": dispatch.run, "jobs": jobs.run, "latency": latency.run}
+BENCHMARKS = {
+    "dispatch": dispatch.run,
+    "engine": engine.run,
+    "idle": idle.run,
+    "recovery": recovery.run,
+    "latency": latency.run,
+}
 
 
 def main() -> None:
@@ -18,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     print(describe())
     for name in given.names or BENCHMARKS:
-        print(asyncio.run(BENCHMARKS[name](given.rounds)))
+        print(uvloop.run(BENCHMARKS[name](given.rounds)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -15,9 +16,47 @@ import pytest
 from app.db.migrating import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
+from tests import transitions
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def transitions_taken() -> Iterator[None]:
+    """Every transition that a test takes is noted; see tests/transitions.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        transitions.watch(patch)
+        yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that ran a part of the tests says what it has seen."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["transitions"] = sorted(transitions.taken)
+
+
+class _Gathering:
+    """Hears what the processes say that run a part of the tests each."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        said = getattr(node, "workeroutput", {}).get("transitions", ())
+        transitions.taken.update(tuple(transition) for transition in said)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Gathering())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a run of everything, the transitions that were never taken."""
+    if config.args == config.getini("testpaths") and not config.option.collectonly:
+        declared = sum(len(machine.edges) for machine in transitions.MACHINES)
+        missing = transitions.never()
+        terminalreporter.section(f"{declared - len(missing)} of {declared} declared transitions were taken")
+        for edge in missing:
+            terminalreporter.line(f"never: {edge}")
 
 
 @pytest.fixture
@@ -61,6 +100,7 @@ def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 @pytest.fixture
 async def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
     """A migrated database of the test's own, as its owner."""
+    # Not ahead of time, beside other tests: a transaction anywhere on the server holds back all tenants' feeds.
     name = f"test_{next(_numbers)}"
     await _execute(postgres_server.url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
     yield database(postgres_server, name)
@@ -70,7 +110,7 @@ async def database_url(postgres_server: EmbeddedPostgres, migrated_template: str
 @pytest.fixture
 async def empty_database_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A database without any table."""
-    name = f"test_{next(_numbers)}"
+    name = f"empty_{next(_numbers)}"
     await _execute(postgres_server.url, f"CREATE DATABASE {name}")
     yield database(postgres_server, name)
     await _execute(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app import clock
+from app.engine.housekeeping import tidy
 from app.engine.ticking import tick
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan, fire
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from app.services.dependencies import Dependencies
 
 _logger = structlog.get_logger(__name__)
+_TIDY_SECONDS = 60.0
 
 
 async def keep_ticking(
@@ -32,8 +35,12 @@ async def keep_ticking(
     What the tick finds due on a schedule, or a condition, is seen to here: the engine carries jobs, and making one is a
     service.
     """
+    tidied_at = clock.monotonic()
     while True:
         try:
+            if clock.monotonic() - tidied_at > _TIDY_SECONDS:
+                tidied_at = clock.monotonic()
+                await tidy(database)
             done = await tick(database, ring_again_seconds=ring_again_seconds)
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)

@@ -22,6 +22,7 @@ from app.domain.events import Stream
 
 _SOCKET_TIMEOUT = 1.0
 _PENDING_LIMIT = 10_000
+_STOP_SECONDS = 2.0
 _KEYS_PER_MESSAGE = 500
 _RECONNECT_SECONDS = (0.1, 0.2, 0.5, 1.0)
 # A connection that is silent for one interval is asked for a sign of life, and given up after two.
@@ -62,15 +63,19 @@ class Bus:
 
     async def stop(self) -> None:
         """Close both connections; what was not published yet is forgotten."""
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = set(self._tasks), []
         self._loop = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        until = clock.monotonic() + _STOP_SECONDS
+        # A cancellation that meets the client in the middle of a command may get lost there.
+        while tasks and clock.monotonic() < until:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=_STOP_SECONDS / 10)
 
     def ring(self, rings: Rings) -> None:
         """Tell every process, this one included. Never blocks, never raises; may be called from any thread."""
         keys = [_key(tenant_id, stream, number) for tenant_id, stream, number in rings.streams]
+        keys += [_tenant_key(tenant_id) for tenant_id in {tenant_id for tenant_id, _, _ in rings.streams}]
         if rings.due:
             keys.append(_DUE)
         loop = self._loop
@@ -86,6 +91,10 @@ class Bus:
     def watch(self, tenant_id: int, stream: Stream, stream_id: int) -> Bell:
         """A bell that rings when something may have been written to the stream."""
         return self._bell(_key(tenant_id, stream, stream_id))
+
+    def watch_tenant(self, tenant_id: int) -> Bell:
+        """A bell that rings when something may have been written to any stream of the tenant."""
+        return self._bell(_tenant_key(tenant_id))
 
     def due_bell(self) -> Bell:
         """A bell that rings when some step became due."""
@@ -176,6 +185,10 @@ class Bus:
 
 def _key(tenant_id: int, stream: Stream, stream_id: int) -> str:
     return f"{tenant_id}:{stream.value}:{stream_id}"
+
+
+def _tenant_key(tenant_id: int) -> str:
+    return f"{tenant_id}"
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

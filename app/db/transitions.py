@@ -106,6 +106,7 @@ _FOLLOW = (
     " completed_at = CASE WHEN :p_closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :p_closed THEN"
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
+    " ttl_at = CASE WHEN :p_succeeded THEN clock_timestamp() + make_interval(secs => ttl_seconds) END,"
     " active_job_id = CASE WHEN :p_closed THEN NULL ELSE active_job_id END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"
     f" WHERE tenant_id = :tenant AND id = :p_id AND status = :p_expected{_HEADED}"

@@ -21,7 +21,7 @@ from app.db.ledger import Ledger, Overtaken
 from app.db.uow import DATABASE_AWAY, Database, Transaction
 from app.domain.enums import ErrorClass
 from app.domain.statuses import JobStatus
-from app.engine import orphans, outputs
+from app.engine import breaking, orphans, outputs
 from app.engine.claims import Claimer
 from app.engine.connections import Connections
 from app.engine.context import StepContext
@@ -103,6 +103,13 @@ class Runner:
         except Overtaken:
             # This process has no lease any more; the step is rung for again.
             return None
+        except _LOST_CONNECTION:
+            raise
+        except Exception:
+            _logger.exception("a step could not be looked at", step_run_id=message.step_run_id)
+            async with self._transaction(message.tenant_id, message.job_id) as transaction:
+                await breaking.count(transaction, message.job_id, message.step_run_id)
+            return None
 
     async def _take(self, ledger: Ledger, step_id: int | None, *, inline: bool = False) -> Hand | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
@@ -182,6 +189,12 @@ class Runner:
                 _logger.warning("an outcome could not be written yet", step_run_id=hand.work.step_id, exc_info=True)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
+            except Exception:
+                # The outcome shall not be lost for what is wrong with the next step: that one is looked at apart.
+                if not stay:
+                    raise
+                _logger.exception("the turn after a step went wrong", step_run_id=hand.work.step_id)
+                stay, hand = False, Hand(hand.work)
 
     async def _try_record(
         self, hand: Hand, outcome: Outcome, lines: list[dict[str, Any]], *, stay: bool

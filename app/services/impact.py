@@ -62,16 +62,19 @@ async def impact_of(
     revision_id: int | None,
     window: Window,
     dependencies: Dependencies,
-) -> Impacts:
+) -> Impacts | None:
     """Look at the stacks made from the template, newest first, with a revision of it or else its draft.
 
-    Looks for a few seconds and at a bounded number of stacks; whoever wants more goes on from the cursor. Raises
-    Forbidden, NotFound, and Invalid or LimitExceeded for a window that makes no sense.
+    Looks for a few seconds and at a bounded number of stacks; whoever wants more goes on from the cursor. None for the
+    draft of a template of somebody else. Raises Forbidden, NotFound, and Invalid or LimitExceeded for a window that
+    makes no sense.
     """
     if not principal.may(Permission.READ):
         message = "previewing needs READ"
         raise Forbidden(message, required=Permission.READ)
     change = await _change(session, principal, template_id, revision_id)
+    if change is None:
+        return None
     wanted, until = window.size(), clock.monotonic() + _SECONDS
     order, after, looked = reads.order(), window.after, 0
     found: list[Impact] = []
@@ -92,8 +95,8 @@ async def impact_of(
 
 async def _change(
     session: AsyncSession, principal: Principal, template_id: int, revision_id: int | None
-) -> Mapping[str, Any]:
-    """What takes the place of the revision that a plan was made from."""
+) -> Mapping[str, Any] | None:
+    """What takes the place of the revision that a plan was made from; None for the draft of somebody else."""
     if revision_id is not None:
         revision = await revision_of(session, principal.tenant_id, revision_id)
         if revision.template_id != template_id:
@@ -104,10 +107,7 @@ async def _change(
         ResourceTemplate.tenant_id == principal.tenant_id, ResourceTemplate.id == template_id
     )
     draft = (await session.execute(query)).scalar_one_or_none()
-    if draft is None:
-        message = "only its owner sees what would come of a draft: name a revision"
-        raise NotFound(message, path=("revisionId",))
-    return {"template_revision_id": None, "content": draft}
+    return None if draft is None else {"template_revision_id": None, "content": draft}
 
 
 def _stacks(tenant_id: int, template_id: int) -> Any:

@@ -27,12 +27,12 @@ from schema.context import Context
 from schema.types.frames import FrameKind
 
 # How long a lost ring can delay what it announced, while the bus works and while it does not.
-_SWEEP_SECONDS = 1.0
-_SWEEP_WITHOUT_BUS_SECONDS = 0.25
+SWEEP_SECONDS = 1.0
+SWEEP_WITHOUT_BUS_SECONDS = 0.25
 HEARTBEAT_SECONDS = 10.0
 # How long a database that does not answer is waited for before the client is told.
-_PATIENCE_SECONDS = 30.0
-_TROUBLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
+PATIENCE_SECONDS = 30.0
+TROUBLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 
 Item = TypeVar("Item")
 
@@ -116,7 +116,7 @@ class Follower(Generic[Item]):
                 if look.kind is FrameKind.END:
                     return
                 if look.kind is None and not look.more:
-                    await bell.wait(_SWEEP_SECONDS if bus.healthy else _SWEEP_WITHOUT_BUS_SECONDS)
+                    await bell.wait(SWEEP_SECONDS if bus.healthy else SWEEP_WITHOUT_BUS_SECONDS)
 
     async def _require(self) -> None:
         async with self._context.read() as session:
@@ -128,11 +128,11 @@ class Follower(Generic[Item]):
         while True:
             try:
                 look = await self._look(place)
-            except _TROUBLE as error:
-                if place is None or clock.monotonic() - self._looked_at > _PATIENCE_SECONDS:
+            except TROUBLE as error:
+                if place is None or clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
                     raise
                 _logger.warning("a stream cannot be read; trying again", stream=self._stream.value, error=str(error))
-                await asyncio.sleep(_SWEEP_SECONDS)
+                await asyncio.sleep(SWEEP_SECONDS)
             else:
                 self._looked_at = clock.monotonic()
                 return look

@@ -55,6 +55,14 @@ class LogFrame:
     )
 
 
+@strawberry.type(description="A step of following a tenant.")
+class EventFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_CURSOR)
+    events: list[Event]
+    lag_ms: int = strawberry.field(description=_LAG)
+
+
 @strawberry.type(description="A step of following a plan.")
 class PlanFrame:
     kind: FrameKind

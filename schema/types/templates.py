@@ -190,16 +190,19 @@ class ResourceTemplate(Entity):
 
     @described(
         "The stacks that would change if a revision, or else the draft, were rolled out with their plans' parameters."
+        " Null for the draft of somebody else."
     )
     async def impact_of(
         self, info: Info, revision_id: strawberry.ID | None = None, first: int = 50, after: Cursor | None = None
-    ) -> ImpactConnection:
+    ) -> ImpactConnection | None:
         context = info.context
         revision = None if revision_id is None else number_in(revision_id, "TemplateRevision")
         async with context.read() as session:
             impacts = await impact.impact_of(
                 session, context.principal, self.row.id, revision, page(first, after), context.dependencies
             )
+        if impacts is None:
+            return None
         edges = [
             ImpactEdge(
                 node=view("DeploymentPlan")(one.plan),

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from app.bus import bus as module
 from app.bus.bus import Bus
@@ -187,3 +188,29 @@ async def test_a_bus_that_was_not_started_or_was_stopped_takes_rings(valkey: Val
     await bus.stop()
     bus.ring(JOB_7)
     assert not bus._pending
+
+
+async def test_a_cancellation_that_gets_lost_does_not_keep_it_from_stopping(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the client takes the cancellation of a command for its timeout."""
+    bus = Bus(valkey.url)
+    publishing = asyncio.Event()
+    swallowed = 0
+
+    async def publish(*_: object) -> None:
+        nonlocal swallowed
+        publishing.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            swallowed += 1
+            if swallowed > 1:
+                raise
+
+    monkeypatch.setattr(Redis, "publish", publish)
+    await bus.start()
+    bus.ring(JOB_7)
+    await publishing.wait()
+    async with asyncio.timeout(5):
+        await bus.stop()

@@ -208,11 +208,13 @@ async def test_a_plan_that_meets_a_fault_of_ours_keeps_no_other_from_firing(
     bad, good = await standing(workshop, HOOK, name="bad"), await standing(workshop, HOOK, name="good")
     spawn = spawning.spawn
 
-    async def failing(transaction: Any, clockwork: Any, plan: DeploymentPlan, *rest: Any) -> DeploymentPlan:
+    async def failing(
+        transaction: Any, clockwork: Any, plan: DeploymentPlan, *rest: Any, **more: Any
+    ) -> DeploymentPlan:
         if plan.id == bad:
             message = "a fault of ours"
             raise RuntimeError(message)
-        return await spawn(transaction, clockwork, plan, *rest)
+        return await spawn(transaction, clockwork, plan, *rest, **more)
 
     monkeypatch.setattr(spawning, "spawn", failing)
     for plan_id in (bad, good):
