@@ -14,8 +14,8 @@ from app.db.statements import Statement
 
 def _step(row: str) -> Statement:
     """A step to be claimed, its effect, and its resource, which `row` looks up by what is in `s` and `o`."""
-    return Statement(  # noqa: S608
-        "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt,"
+    return Statement(
+        "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt,"  # noqa: S608
         " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence,"
         " s.handle, s.resource_id, r.id AS record_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
         " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before,"
@@ -86,7 +86,8 @@ _REAL = Record(
         "INSERT INTO cloud_resource (tenant_id, stack, resource_key, name, type, provider, connection, region, status,"
         " depends_on, retain, prevent_destroy, owner_plan_id, created_by)"
         " SELECT tenant_id, stack, resource_key, name, type, provider, connection, region, 'CREATING', depends_on,"
-        " retain, prevent_destroy, :plan, created_by FROM cloud_resource WHERE tenant_id = :tenant AND id = :id RETURNING id"
+        " retain, prevent_destroy, :plan, created_by FROM cloud_resource WHERE tenant_id = :tenant AND id = :id"
+        " RETURNING id"
     ),
     # A plan that waited for its stack was worked out when the resource still existed, or was still to be made by
     # another.

@@ -10,7 +10,7 @@ from migrations.columns import one_of
 from migrations.row_security import APP, grant, protect, unforced
 
 revision = "0019"
-down_revision = "0027"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
