@@ -9,6 +9,8 @@ from typing import Any
 MARK = "simulated"
 _DEEPEST = 16
 _MOST_ITEMS = 100
+# A schema that refers to itself in several places has no end of places.
+_MOST_PLACES = 5_000
 _FORMATS = {
     "date-time": "2000-01-01T00:00:00Z",
     "date": "2000-01-01",
@@ -47,9 +49,11 @@ def placeholder(schema: Mapping[str, Any], name: str = "value") -> Any:
 class _Maker:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.root = root
+        self.places = 0
 
     def make(self, schema: Any, name: str, depth: int) -> Any:
-        if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        self.places += 1
+        if not isinstance(schema, Mapping) or depth > _DEEPEST or self.places > _MOST_PLACES:
             return None
         schema = self._whole(schema, depth)
         named = [schema[keyword] for keyword in ("const", "default") if keyword in schema]
@@ -77,7 +81,8 @@ class _Maker:
         branches = [self._referred(schema), *schema.get("allOf", ())]
         branches.extend(schema[keyword][0] for keyword in ("anyOf", "oneOf") if schema.get(keyword))
         for branch in branches:
-            if isinstance(branch, Mapping) and depth <= _DEEPEST:
+            self.places += 1
+            if isinstance(branch, Mapping) and depth <= _DEEPEST and self.places <= _MOST_PLACES:
                 _merge(merged, self._whole(branch, depth + 1))
         _merge(merged, schema)
         return merged
