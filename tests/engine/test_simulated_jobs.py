@@ -114,7 +114,7 @@ def refuse(workshop: Workshop, name: str) -> None:
             raise ProviderError(ErrorKind.ACCESS_DENIED, "no")
         return await update(context, prior, properties, difference)
 
-    notes.create, notes.update = refused_create, refused_update  # type: ignore[method-assign,assignment]
+    notes.create, notes.update = refused_create, refused_update  # type: ignore[method-assign]
 
 
 async def really(workshop: Workshop, plan_id: int) -> OrchestrationJob:
