@@ -145,7 +145,8 @@ class Ledger:
         """Collect a step's move that `write` will carry out."""
         step = self.steps[move.key]
         self.step_event(step.id, step.key, step.status, move.status, step.attempt, move.reason, because=move.because)
-        step.status = move.status
+        step.status, step.ended_at = move.status, None
+        step.abandoned = move.reason is StatusReason.DEPENDENCY_FAILED
         self._moved[step.id] = move
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
         if move.status in _DUE:
@@ -191,7 +192,7 @@ class Ledger:
         """The step's row is written apart, and nobody holds the step any more."""
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.worker_id = status, None
+            step.status, step.worker_id, step.ended_at, step.abandoned = status, None, None, False
             step.attempt = step.attempt if attempt is None else attempt
 
     def overtake(self, step_id: int) -> None:

@@ -156,7 +156,8 @@ STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
     "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
-    " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies"
+    " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies,"
+    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
