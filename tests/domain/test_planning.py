@@ -9,7 +9,7 @@ import pytest
 from app.domain.definitions.template import parse_template
 from app.domain.definitions.workflow import parse_workflow
 from app.domain.enums import ChangeAction, ChangeSource, StepType
-from app.domain.errors import Invalid, Required
+from app.domain.errors import Invalid, Required, Severity
 from app.domain.operations import OperationKind, Phase
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
 from app.providers.registry import Registry
@@ -165,6 +165,25 @@ def test_a_maintenance_workflow_deletes_nothing() -> None:
     workflow = {"steps": [{"key": "go", "type": "CUSTOM", "configuration": {"task": "core.pass"}}]}
     deployment = work_out(notes("a"), workflow=workflow, recorded=(note("z"),))
     assert [step.key for step in deployment.steps] == ["go"]
+
+
+def test_a_resource_that_no_step_brings_about_is_warned_of() -> None:
+    """What is there already, or goes, need not be brought about; and a plan without a workflow does it all."""
+    back_up = {"key": "keep", "type": "CUSTOM", "configuration": {"task": "core.pass"}}
+    make = {"key": "make", "type": "RESOURCE_CREATE", "configuration": {"resource": "b"}}
+    everything = {"key": "all", "type": "RESOURCE_CREATE", "configuration": {"resource": "*"}}
+    many = {"resources": {**notes("a", "b")["resources"], "c": {**notes("c")["resources"]["c"], "forEach": ["x", "y"]}}}
+    for steps, recorded, left_out in (
+        ([back_up], (), ["a", "b", "c"]),
+        ([back_up, make], (), ["a", "c"]),
+        ([back_up, make], (note("a"),), ["c"]),
+        ([back_up, everything], (), []),
+    ):
+        found = work_out(many, workflow={"steps": steps}, recorded=recorded).diagnostics
+        assert [(item.severity, item.code, item.path) for item in found] == [
+            (Severity.WARN, "NOT_APPLIED", ("content", "resources", key)) for key in left_out
+        ]
+    assert work_out(many).diagnostics == ()
 
 
 def test_a_workflow_alone_declares_resources_inline() -> None:

@@ -46,6 +46,7 @@ def plan(given: PlanningInput) -> Deployment:
     _constraints(given.template, scope, diagnostics)
     planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
     drafts = _drafts(given, rendered, planner)
+    diagnostics += _left_out(rendered, drafts)
     if _applies_whole_template(given.workflow, rendered) and given.template is not None:
         drafts += [
             planner.removal(resource)
@@ -100,6 +101,30 @@ def _drafts(
         else:
             drafts += planner.workflow_step(step)
     return drafts
+
+
+def _left_out(
+    rendered: Mapping[str, RenderedResource], drafts: list[tuple[PlannedStep, ResourceChange]]
+) -> list[Diagnostic]:
+    """Resources of the template that are not there, and that no step brings about: the plan may succeed without them.
+
+    One that is there already need not be brought about by a workflow that only uses it.
+    """
+    handled = {step.resource_key for step, _ in drafts}
+    absent = {
+        resource.definition_key: None
+        for key, resource in rendered.items()
+        if resource.difference.action is ChangeAction.CREATE and key not in handled
+    }
+    return [
+        Diagnostic(
+            Severity.WARN,
+            "NOT_APPLIED",
+            f"no step of the workflow brings about '{key}': name it in a RESOURCE_CREATE step, or all by '*'",
+            ("content", "resources", key),
+        )
+        for key in absent
+    ]
 
 
 def _applies_whole_template(workflow: WorkflowDefinition | None, rendered: Mapping[str, RenderedResource]) -> bool:
