@@ -282,8 +282,10 @@ class Ledger:
         await self._flush(last=True)
         if self._closes:
             self._closes = False
-            closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            await self.transaction.fetch(transitions.CLOSE_JOB, closing)
+            failed = self.status is not JobStatus.SUCCEEDED
+            closing = {**self._key, "plan": self.plan_id, "failed": failed, "stack": self.row["stack"]}
+            row = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
+            self.transaction.rings.freed = self.transaction.rings.freed or bool(row and row["wanted"])
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
