@@ -71,7 +71,7 @@ class Bus:
     def ring(self, rings: Rings) -> None:
         """Tell every process, this one included. Never blocks, never raises; may be called from any thread."""
         keys = [_key(tenant_id, stream, number) for tenant_id, stream, number in rings.streams]
-        if rings.due:
+        if rings.due or rings.freed:
             keys.append(_DUE)
         loop = self._loop
         if loop is None or not keys:
@@ -88,7 +88,7 @@ class Bus:
         return self._bell(_key(tenant_id, stream, stream_id))
 
     def due_bell(self) -> Bell:
-        """A bell that rings when some step became due."""
+        """A bell that rings when some step became due, or some job may start."""
         return self._bell(_DUE)
 
     def _bell(self, key: str) -> Bell:

@@ -283,7 +283,8 @@ class Ledger:
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            await self.transaction.fetch(transitions.CLOSE_JOB, closing)
+            closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, {**closing, "stack": self.row["stack"]})
+            self.transaction.rings.freed |= closed is not None and closed["awaited"]
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
