@@ -200,5 +200,5 @@ CLOSE_JOB = Statement(
     "   WHERE tenant_id = :tenant AND id = :plan))"
     # Whether somebody waits for what is free now: the tick need not be woken for nothing.
     " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
-    "   AND stack = :stack) AS awaited"
+    "   AND (stack = :stack OR status_reason = 'CONCURRENCY_LIMIT')) AS awaited"
 )
