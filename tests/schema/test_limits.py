@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tests.schema.conftest import Api
+from tests.schema.test_mutations import NOTE, revision
 from tests.schema.verbs import done, refused
 
+BLOCKED = "query($id: ID!) { deploymentPlan(id: $id) { status blockedBy { reason message } } }"
 QUOTAS = "{ viewer { tenants { quotas { key limit used } } } }"
 
 
@@ -26,9 +28,13 @@ async def test_a_limit_that_means_nothing_is_refused_with_its_path(api: Api) -> 
 async def test_a_job_more_than_may_wait_is_refused_with_the_quota(api: Api) -> None:
     limits = {"maxRunningJobs": 1, "maxQueuedJobs": 1}
     await done(api, "updateTenant", name="Acme", expectedVersion=1, limits=limits)
-    template = await published(api)
-    for name in ("one", "two"):
-        await done(api, "createPlan", **plan_of(template, name))
-    (error,) = await refused(api, "createPlan", **plan_of(template, "three"))
+    given = {"name": "p", "type": "IMMEDIATE", "templateRevisionId": await revision(api, NOTE)}
+    await done(api, "createPlan", **given, stack="one")
+    held = (await done(api, "createPlan", **given, stack="two"))["plan"]
+    assert (await api.data(BLOCKED, {"id": held["id"]}))["deploymentPlan"] == {
+        "status": "QUEUED",
+        "blockedBy": [{"reason": "CONCURRENCY_LIMIT", "message": "the tenant has as many jobs under way as it may"}],
+    }
+    (error,) = await refused(api, "createPlan", **given, stack="three")
     assert (error["__typename"], error["code"]) == ("QuotaError", "QUOTA_EXCEEDED")
     assert error["quota"] == {"key": "jobs.queued", "limit": 1, "used": 1}
