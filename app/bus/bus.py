@@ -97,7 +97,7 @@ class Bus:
         return self._bell(_tenant_key(tenant_id))
 
     def due_bell(self) -> Bell:
-        """A bell that rings when some step became due."""
+        """A bell that rings when some step became due, or some job may start."""
         return self._bell(_DUE)
 
     def _bell(self, key: str) -> Bell:

@@ -282,10 +282,9 @@ class Ledger:
         await self._flush(last=True)
         if self._closes:
             self._closes = False
-            failed = self.status is not JobStatus.SUCCEEDED
-            closing = {**self._key, "plan": self.plan_id, "failed": failed, "stack": self.row["stack"]}
-            row = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
-            self.transaction.rings.freed = self.transaction.rings.freed or bool(row and row["wanted"])
+            closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
+            closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, {**closing, "stack": self.row["stack"]})
+            self.transaction.rings.freed |= closed is not None and closed["awaited"]
         self.transaction.rings.due.extend(self.due)
         self.due = []
 

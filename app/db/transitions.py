@@ -182,7 +182,7 @@ BLAME = Statement(
 )
 # What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
 # logs gets the tail (the whole log is in job_log), the workflow counts. That row is one for all jobs of the workflow,
-# so this is the last statement of its transaction. `wanted`: somebody waits for the stack.
+# so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
 CLOSE_JOB = Statement(
     "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
     " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
@@ -193,12 +193,13 @@ CLOSE_JOB = Statement(
     " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
     " FROM job_log l, jsonb_array_elements(l.lines) WITH ORDINALITY AS e(line, n)"
     " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
-    " WHERE tenant_id = :tenant AND id = :id)"
-    ", counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
+    " WHERE tenant_id = :tenant AND id = :id),"
+    " counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
     " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
     " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
     " WHERE tenant_id = :tenant AND id = (SELECT workflow_id FROM deployment_plan"
     "   WHERE tenant_id = :tenant AND id = :plan))"
+    # Whether somebody waits for what is free now: the tick need not be woken for nothing.
     " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
-    "   AND stack = :stack) AS wanted"
+    "   AND (stack = :stack OR status_reason = 'CONCURRENCY_LIMIT')) AS awaited"
 )

@@ -63,7 +63,7 @@ class Rings:
 
     streams: set[tuple[int, Stream, int]] = field(default_factory=set)
     due: list[StepDue] = field(default_factory=list)
-    # Something is free that others wait for: the tick shall look at once.
+    # Whether a queued job may start now that could not before.
     freed: bool = False
 
 

@@ -12,7 +12,7 @@ from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResour
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
-from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User
 from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
@@ -46,6 +46,7 @@ __all__ = [
     "StepRun",
     "TemplateRevision",
     "Tenant",
+    "TenantLimit",
     "User",
     "WatchCursor",
     "WebhookDelivery",
