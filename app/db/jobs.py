@@ -18,7 +18,7 @@ _ALONE = Statement(
 )
 _LOCK = Statement(
     "WITH room AS (SELECT count(*) < :most::bigint AS free FROM orchestration_job WHERE tenant_id = :tenant"
-    "   AND status = ANY(:under_way::text[])),"
+    "   AND status = ANY(:under_way::text[]) AND NOT simulated),"
     " taken AS (INSERT INTO resource_lock (tenant_id, lock_key, job_id)"
     " SELECT :tenant, 'stack/' || :stack, :job FROM room WHERE free"
     " ON CONFLICT DO NOTHING RETURNING job_id)"
@@ -35,8 +35,26 @@ _HOLD_BACK = Statement(
 
 async def start(ledger: Ledger) -> bool:
     """Start a queued job if its stack is free. A job that is not queued is left alone."""
-    if ledger.status is not JobStatus.QUEUED:
+    if ledger.status is not JobStatus.QUEUED or not await _may_begin(ledger):
         return False
+    ledger.apply("granted")
+    if ledger.row["direction"] == JobDirection.ROLLBACK:
+        ledger.apply("claimed_rollback")
+    await ledger.read_steps()
+    ledger.advance()
+    await ledger.write()
+    if ledger.row["started_at"] is not None:
+        ledger.transaction.rings.due.extend(await pausing.unpark(ledger.transaction, ledger.job_id))
+    return True
+
+
+async def _may_begin(ledger: Ledger) -> bool:
+    """Whether the stack is the job's, and the tenant has room for it.
+
+    A simulated job touches nothing of the stack, and neither waits nor is waited for.
+    """
+    if ledger.simulated:
+        return True
     tenant_id = ledger.transaction.tenant_id
     limited = await ledger.transaction.fetch_one(_ALONE, {"tenant": tenant_id})
     if limited is not None and not limited["alone"]:
@@ -57,14 +75,6 @@ async def start(ledger: Ledger) -> bool:
         if found is not None and not found["free"]:
             await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id})
         return False
-    ledger.apply("granted")
-    if ledger.row["direction"] == JobDirection.ROLLBACK:
-        ledger.apply("claimed_rollback")
-    await ledger.read_steps()
-    ledger.advance()
-    await ledger.write()
-    if ledger.row["started_at"] is not None:
-        ledger.transaction.rings.due.extend(await pausing.unpark(ledger.transaction, ledger.job_id))
     return True
 
 

@@ -22,7 +22,7 @@ _WAITING = Statement(
     " CROSS JOIN LATERAL (SELECT coalesce("
     "   (SELECT max_running_jobs FROM tenant_limit l WHERE l.tenant_id = t.tenant_id), :most::bigint)"
     "   - (SELECT count(*) FROM orchestration_job u WHERE u.tenant_id = t.tenant_id"
-    "     AND u.status = ANY(:under_way::text[])) AS room) r"
+    "     AND u.status = ANY(:under_way::text[]) AND NOT u.simulated) AS room) r"
     " CROSS JOIN LATERAL (SELECT f.*,"
     "   row_number() OVER (ORDER BY f.priority DESC, f.id) AS turn FROM ("
     "   SELECT DISTINCT ON (j.stack) j.tenant_id, j.id, j.priority FROM orchestration_job j"

@@ -37,6 +37,7 @@ def listed(tenant_id: int, wanted: JobFilter) -> Select[OrchestrationJob]:
         *rows.one_of(OrchestrationJob.job_type, wanted.type),
         *rows.exactly(OrchestrationJob.plan_id, wanted.plan_id),
         *rows.exactly(OrchestrationJob.direction, wanted.direction),
+        *rows.exactly(OrchestrationJob.simulated, wanted.simulated),
         *rows.range_conditions(OrchestrationJob.started_at, wanted.started),
     )
     if wanted.resource_id is None:

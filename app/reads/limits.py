@@ -37,5 +37,9 @@ async def queued(session: AsyncSession, tenant_id: int) -> int:
 
 
 async def _count(session: AsyncSession, tenant_id: int, statuses: Sequence[JobStatus]) -> int:
-    query = select(func.count()).where(OrchestrationJob.tenant_id == tenant_id, OrchestrationJob.status.in_(statuses))
+    query = select(func.count()).where(
+        OrchestrationJob.tenant_id == tenant_id,
+        OrchestrationJob.status.in_(statuses),
+        ~OrchestrationJob.simulated,
+    )
     return await session.scalar(query) or 0

@@ -30,7 +30,7 @@ OBJECTS = {
         preview {{ hash summary {{ create noChange }} changes {{ key action }} }}
         approvals {{ required granted previewHash deadline
           reviews {{ decision comment previewHash by {{ email }} }} }}""",
-    "job": f"""{_AUDIT} name type status stage direction stack description metadata plan {{ id status }}
+    "job": f"""{_AUDIT} name type status stage direction simulated stack description metadata plan {{ id status }}
         steps {{ key status }}""",
     "resourceTemplate": f"""{_AUDIT} name type status description isPublic tags metadata content parameters outputs
         dependencies latest {{ id number }}""",

@@ -10,6 +10,7 @@ from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
+from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
 from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User
@@ -41,6 +42,7 @@ __all__ = [
     "ResourceLock",
     "ResourceRevision",
     "ResourceTemplate",
+    "SimulatedResource",
     "StepAttempt",
     "StepEffect",
     "StepRun",

@@ -145,6 +145,7 @@ async def _histories(transaction: Transaction, plan: DeploymentPlan) -> tuple[di
             StepEffect.tenant_id == transaction.tenant_id,
             OrchestrationJob.plan_id == plan.id,
             OrchestrationJob.direction == JobDirection.FORWARD,
+            ~OrchestrationJob.simulated,
             StepEffect.state == EffectState.DONE,
             StepRun.operation != OperationKind.RETIRE,
             StepRun.status.in_((StepStatus.SUCCEEDED, StepStatus.COMPENSATION_SKIPPED)),

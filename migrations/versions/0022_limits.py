@@ -7,8 +7,8 @@ from alembic import op
 
 from migrations.row_security import APP, TICK, across_tenants, grant, protect
 
-revision = "0028"
-down_revision = "0030"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
