@@ -17,6 +17,8 @@ _DATA_DIR = Path(".windlass")
 app = App(
     name="windlass",
     help="A control plane that deploys resources and can always wind them back.",
+    help_epilogue="Exit code: 0 done; 1 it failed or was refused; 2 it was not understood, or settings make no sense;"
+    " 130 interrupted. What stays with a job (watch, submit --watch, simulate --watch) ends as it does.",
     version=version("windlass"),
 )
 remote.register(app)

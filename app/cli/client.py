@@ -66,6 +66,9 @@ def find_server(url: str | None, token: str | None, data_dir: Path | None) -> Se
     if not token:
         message = "no token: give --token or set WINDLASS_TOKEN"
         raise CommandFailed(message)
+    if not all("!" <= letter <= "~" for letter in token):
+        message = "the token is none: it has characters other than letters, digits and signs of ASCII"
+        raise CommandFailed(message)
     parts = urlsplit(address if "://" in address else f"http://{address}")
     path = parts.path if parts.path.rstrip("/").endswith("/graphql") else parts.path.rstrip("/") + "/graphql"
     live = "wss" if parts.scheme == "https" else "ws"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -18,10 +19,12 @@ from app.cli import manifests
 from app.cli.applying import Applier, submittable
 from app.cli.client import Client, CommandFailed, find_server
 from app.cli.watching import LOGS, PlainView, line_text, show_lines, watch
+from app.domain.naming import hint, nearest
 
 Command = Callable[[Client], Awaitable[int]]
 
 _FAILED = 1
+_NO_JOB = "there is no such job (NOT_FOUND)"
 _ERRORS = "userErrors { code message path }"
 _PLANS = """query($filter: PlanFilter, $first: Int) { deploymentPlans(filter: $filter, first: $first) { nodes {
   id name type status stage stack createdAt completedAt activeJob { id } lastJob { id } } } }"""
@@ -30,6 +33,7 @@ _JOBS = """query($filter: JobFilter, $first: Int) { orchestrationJobs(filter: $f
 _LOG = """query($id: ID!, $filter: LogFilter, $after: Cursor) { orchestrationJob(id: $id) {
   logs(filter: $filter, first: 500, after: $after) { nodes { at level stepKey attempt stream message }
     pageInfo { hasNextPage endCursor } } } }"""
+_STEPS = "query($id: ID!) { orchestrationJob(id: $id) { steps { key } } }"
 _BY_NAME = """query($name: String!) { deploymentPlans(filter: {name: {eq: $name}}, first: 1) { nodes {
   id status version preview { hash } } } }"""
 _PLAN = "plan { id status activeJob { id } lastJob { id } diagnostics { code message path } }"
@@ -102,8 +106,10 @@ def reading(job_id: str, wanted: dict[str, Any], *, tail: int | None, follow: bo
     """Print the lines of a job that the LogFilter `wanted` describes."""
 
     async def command(client: Client) -> int:
+        if "stepKey" in wanted:
+            await _require_step(client, job_id, wanted["stepKey"])
         if not follow:
-            await _print_log(client, job_id, wanted)
+            await _print_log(client, job_id, wanted, tail)
             return 0
         with PlainView(Console()) as view:
             variables = {"id": job_id, "tail": tail, "filter": wanted}
@@ -176,17 +182,32 @@ async def _named(client: Client, name: str) -> dict[str, Any]:
     return plan
 
 
-async def _print_log(client: Client, job_id: str, chosen: dict[str, Any]) -> None:
+async def _require_step(client: Client, job_id: str, key: str) -> None:
+    """Refuse to look for lines of a step that there is not: there will never be one."""
+    job = (await client.ask(_STEPS, {"id": job_id}))["orchestrationJob"]
+    if job is None:
+        raise CommandFailed(_NO_JOB)
+    keys = [step["key"] for step in job["steps"]]
+    if key not in keys:
+        message = f"the job has no step '{key}'{hint(nearest(key, keys))}"
+        raise CommandFailed(message)
+
+
+async def _print_log(client: Client, job_id: str, chosen: dict[str, Any], tail: int | None) -> None:
+    """Print the lines, or only the last `tail` ones."""
     console = Console()
+    last: deque[str] = deque(maxlen=tail)
     after: str | None = None
     while True:
         job = (await client.ask(_LOG, {"id": job_id, "filter": chosen, "after": after}))["orchestrationJob"]
         if job is None:
-            message = "there is no such job (NOT_FOUND)"
-            raise CommandFailed(message)
-        for line in job["logs"]["nodes"]:
-            console.print(Text(line_text(line)), soft_wrap=True)
+            raise CommandFailed(_NO_JOB)
+        last.extend(line_text(line) for line in job["logs"]["nodes"])
         page = job["logs"]["pageInfo"]
+        if tail is None or not page["hasNextPage"]:
+            for line in last:
+                console.print(Text(line), soft_wrap=True)
+            last.clear()
         if not page["hasNextPage"]:
             return
         after = page["endCursor"]

@@ -98,13 +98,37 @@ def read(path: Path) -> list[Manifest]:
     return sorted(manifests, key=lambda manifest: order.index(manifest.kind))
 
 
+class _GivenTwice(yaml.YAMLError):
+    """A mapping has a key twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML leaves to the reader: of two values of one key nobody means the second to win unseen."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        # Before merges (<<) are written out: what they bring may well be given anew.
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in first:
+                    message = f"line {line}: the key '{key.value}' is given twice, first in line {first[name]}"
+                    raise _GivenTwice(message)
+                first[name] = line
+        return node
+
+
 def _documents(file: Path, faults: list[str]) -> list[tuple[str, Any]]:
     try:
-        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        # The loader is a safe one.
+        documents = list(yaml.load_all(file.read_text(encoding="utf-8"), _Loader))
     except OSError as error:
         faults.append(f"{file}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         faults.append(f"{file}: {' '.join(str(error).split())}")
+    except RecursionError:
+        faults.append(f"{file}: it is nested too deeply to be read")
     else:
         return [(f"{file}#{n}", document) for n, document in enumerate(documents, 1) if document is not None]
     return []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from app.cli.commands import Command
@@ -31,17 +32,23 @@ JobId = Annotated[str, Parameter(help="Id of a job, as `submit` prints it.")]
 StageName = Annotated[str | None, Parameter(help="AUTHORING, GATED, ACTIVE, ATTENTION or DONE.")]
 Limit = Annotated[int, Parameter(help="How many at most.")]
 Level = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
+EXIT_HELP = (
+    "Exit code: 0 succeeded, 1 failed (wholly, in part, or its rollback did), 2 rolled back, 3 cancelled,"
+    " 130 interrupted."
+)
 _FILE_HELP = "A YAML file with one or more documents, or a folder of such files."
 _PLAN_HELP = "A YAML file with plans, or the name of a plan that is there already."
+_TAIL_HELP = "So many last lines only; with --follow, begin with them (1000 at most)."
 _FAIL_HELP = "Key of a step that shall fail, or KEY:undo for its undoing; may be given several times."
-_WATCH_HELP = "Stay until the job has ended; the exit code is that of `watch`."
+_WATCH_HELP = f"Stay until the job has ended. {EXIT_HELP}"
 
 
 def register(app: App) -> None:
     """Give `app` the commands of this module."""
     for command in (apply, submit, simulate, watch_job, logs, plans, jobs):
-        name = "watch" if command is watch_job else None
-        app.command(command, name=name)
+        watches = command is watch_job
+        told = f"Show a job and its log until it ends. {EXIT_HELP}" if watches else None
+        app.command(command, name="watch" if watches else None, help=told)
 
 
 def apply(
@@ -82,7 +89,6 @@ def simulate(
 
 
 def watch_job(job: JobId, *, remote: Remote = _HERE) -> int:
-    """Show a job and its log until it ends. Exit code: 0 succeeded, 1 failed, 2 rolled back, 3 cancelled."""
     from app.cli import commands
 
     return _run(remote, commands.watching(job))
@@ -92,7 +98,7 @@ def logs(
     job: JobId,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], help="Go on until the job has ended.")] = False,
-    tail: Annotated[int | None, Parameter(help="With --follow: begin with so many last lines.")] = None,
+    tail: Annotated[int | None, Parameter(help=_TAIL_HELP, validator=Number(gte=0))] = None,
     step: Annotated[str | None, Parameter(help="Lines of this step only.")] = None,
     level: Annotated[Level | None, Parameter(help="Lines that matter at least this much.")] = None,
     contains: Annotated[str | None, Parameter(help="Lines with this text.")] = None,

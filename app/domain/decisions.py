@@ -28,7 +28,7 @@ _OPEN = frozenset(
     }
 )
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN})
+_UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)

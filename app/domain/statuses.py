@@ -223,13 +223,12 @@ STEP: Lifecycle[StepStatus] = Lifecycle(
     initial=StepStatus.PENDING,
     closed={
         StepStatus.NO_CHANGE,
-        StepStatus.SKIPPED,
         StepStatus.CANCELLED,
         StepStatus.COMPENSATED,
         StepStatus.COMPENSATION_SKIPPED,
         StepStatus.COMPENSATION_FAILED,
     },
-    settled={StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.BLOCKED},
+    settled={StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.BLOCKED, StepStatus.SKIPPED},
     edges=[
         (StepStatus.PENDING, "deps_ok", StepStatus.READY),
         (StepStatus.PENDING, "when_false", StepStatus.SKIPPED),
@@ -267,6 +266,8 @@ STEP: Lifecycle[StepStatus] = Lifecycle(
         (StepStatus.SUCCEEDED, "rollback", StepStatus.COMPENSATING),
         (StepStatus.FAILED, "rollback", StepStatus.COMPENSATING),
         (StepStatus.UNKNOWN, "rollback", StepStatus.COMPENSATING),
+        # It may have acted before somebody decided to go past it.
+        (StepStatus.SKIPPED, "rollback", StepStatus.COMPENSATING),
         (StepStatus.SUCCEEDED, "rollback_retained", StepStatus.COMPENSATION_SKIPPED),
         (StepStatus.COMPENSATING, "ok", StepStatus.COMPENSATED),
         (StepStatus.COMPENSATING, "nothing_to_undo", StepStatus.COMPENSATED),

@@ -30,8 +30,11 @@ ADDED = {
         ("RETRY_WAIT", "abandoned", "FAILED"),
         ("READY", "abandoned", "FAILED"),
         ("READY", "when_false", "SKIPPED"),
+        ("SKIPPED", "rollback", "COMPENSATING"),
     }
 }
+# Closed in the reference; left by what was added.
+OPENED = {"step": {"SKIPPED"}}
 
 
 class Light(StrEnum):
@@ -44,8 +47,9 @@ class Light(StrEnum):
 def test_machines_equal_the_reference(name: str, machine: Lifecycle[StrEnum]) -> None:
     reference = REFERENCE[name]
     assert machine.initial == reference["initial"]
-    assert machine.closed == set(reference["closed"])
-    assert machine.settled == set(reference["settled"])
+    opened = OPENED.get(name, set())
+    assert machine.closed == set(reference["closed"]) - opened
+    assert machine.settled == set(reference["settled"]) | opened
     edges = {(str(a), event, str(b)) for a, event, b in machine.edges}
     assert edges == {tuple(edge) for edge in reference["t"]} | ADDED.get(name, set())
 

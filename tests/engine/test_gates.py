@@ -14,12 +14,16 @@ from app.domain.enums import FailureStrategy, Permission, StatusReason, StepActi
 from app.domain.errors import Forbidden, IllegalState, Invalid, Required
 from app.domain.statuses import JobStatus, PlanStatus
 from app.engine.ticking import tick
+from app.providers.base import ErrorKind
+from app.providers.faults import Fault, FaultKind
 from app.services import gates, plans, steps
 from app.services.gates import AnswerGate
 from app.services.plans import PlanAction
 from app.services.steps import DecideStep
+from tests.engine.conftest import Open
 from tests.engine.harness import Workshop, note
 from tests.engine.test_pausing import act, locks, until
+from tests.engine.test_rollback import FAILING
 
 FORM = {
     "type": "object",
@@ -251,6 +255,26 @@ async def test_a_paused_failure_is_skipped(workshop: Workshop) -> None:
     await act(workshop, steps.decide, DecideStep(number, StepAction.SKIP))
     assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
     assert await workshop.steps(job_id) == {"bad": "SKIPPED", "made": "SUCCEEDED"}
+
+
+async def test_what_a_skipped_failure_has_left_is_undone_by_a_later_rollback(open_workshop: Open) -> None:
+    """Its answer was lost and could not be asked for: the note is there, and nobody knew when the step was skipped."""
+    lost, broken = Fault(FaultKind.DROP_AFTER), Fault(FaultKind.ERROR, error=ErrorKind.ACCESS_DENIED)
+    workshop = await open_workshop({"create": [lost], "recover": [broken]})
+    first = {**made("x"), "key": "first", "order": 1, "inputs": {"name": "first"}}
+    then = {**made("x"), "key": "then", "order": 2, "inputs": {"name": "then"}}
+    failure = {**FAILING, "errorHandling": {"strategy": "ROLLBACK"}}
+    job_id = await asked(workshop, first, then, failure, strategy=FailureStrategy.PAUSE)
+    assert await workshop.steps(job_id) == {"first": "FAILED", "then": "BLOCKED", "fail": "BLOCKED"}
+    await act(workshop, steps.decide, DecideStep(await step_id(workshop, job_id, "first"), StepAction.SKIP))
+    job = await workshop.settle(job_id)
+    assert (job.status, workshop.notes()) == (JobStatus.ROLLED_BACK, {})
+    assert await workshop.steps(job_id) == dict.fromkeys(("first", "then", "fail"), "COMPENSATED")
+    undone = await workshop.rows(
+        "SELECT data->>'stepKey' AS key FROM event_log WHERE kind = 'StepStatusChanged'"
+        " AND data->>'status' = 'COMPENSATED' ORDER BY seq"
+    )
+    assert [row.key for row in undone] == ["fail", "then", "first"]
 
 
 async def test_a_pause_that_nobody_ends_falls_back(workshop: Workshop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ async def test_a_plan_is_previewed_handed_in_and_executed_by_name(shell: Shell, 
     assert (made.code, made.err) == (0, "")
     assert made.lines[0].endswith(" READY")
     assert (await counts(shell))[2] == [{"name": "rollout", "status": "READY", "stack": "main", "type": "MANUAL"}]
+    rehearsed = await shell.run("simulate", "rollout", "--fail-at", "wait", "--fail-at", "wait:undo")
+    assert (rehearsed.code, rehearsed.err) == (0, "")
+    listed = json.loads((await shell.run("jobs", "-o", "json")).out)
+    assert [(job["name"], job["simulated"]) for job in listed] == [("rollout simulation", True)]
+    unknown = await shell.run("simulate", "rollout", "--fail-at", "weit")
+    assert unknown.code == 1
+    assert unknown.err.startswith("error: simulateFailureAt.0: there is no step 'weit'; did you mean 'wait'?")
     executed = await shell.run("submit", "rollout")
     assert (executed.code, executed.err) == (0, "")
     assert executed.lines[0].startswith("job ")

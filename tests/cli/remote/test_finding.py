@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.client import CommandFailed, Server, find_server
+from app.cli.watching import EXIT_CODES
 from tests.cli.remote.conftest import run
 
 pytestmark = pytest.mark.usefixtures("nowhere")
@@ -51,6 +52,21 @@ def test_without_a_server_the_command_says_what_to_do() -> None:
     assert done.code == 1
     assert done.err == "error: no server: give --url, set WINDLASS_URL, or start one with `windlass up`\n"
     assert run("plans", "--url", "http://x").err == "error: no token: give --token or set WINDLASS_TOKEN\n"
+
+
+@pytest.mark.parametrize("token", ["wl_ü", "wl_a\n", "wl a"])
+def test_what_cannot_be_a_token_is_told_in_a_line(token: str) -> None:
+    done = run("plans", "--url", "http://127.0.0.1:1", "--token", token)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.err.startswith("error: the token is none")
+
+
+def test_every_exit_code_is_in_the_help() -> None:
+    codes = sorted({*EXIT_CODES.values(), 130})
+    for words in (("watch",), ("submit",), ("simulate",)):
+        told = " ".join(run(*words, "--help").out.replace("│", " ").split())
+        places = [told.index(f" {code} ", told.index("Exit code:")) for code in codes]
+        assert places == sorted(places)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

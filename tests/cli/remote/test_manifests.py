@@ -41,6 +41,34 @@ def test_a_folder_is_read_in_the_order_in_which_one_needs_the_other(tmp_path: Pa
     assert found[2].source == f"{tmp_path / 'a.yaml'}#1"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEMPLATE + "spec: {resources: {}}\n", "line 5: the key 'spec' is given twice, first in line 4"),
+        (PLAN.replace("{name: p}", '{name: p, "name": q}'), "line 3: the key 'name' is given twice, first in line 3"),
+        (f"{PLAN}---\na:\n  - {{b: 1,\n     b: 2}}\n", "line 13: the key 'b' is given twice, first in line 12"),
+        ("[" * 50_000, "it is nested too deeply to be read"),
+        ("a: " * 5_000, None),
+    ],
+)
+def test_what_yaml_lets_pass_is_refused_in_a_line(tmp_path: Path, text: str, said: str | None) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    with pytest.raises(CommandFailed) as caught:
+        read(file)
+    (line,) = caught.value.lines
+    assert line.startswith(f"{file}: ")
+    assert said is None or line == f"{file}: {said}"
+
+
+def test_what_is_merged_may_be_given_anew(tmp_path: Path) -> None:
+    merged = "spec:\n  resources:\n    a: &a {type: x, when: 1}\n    b: {<<: *a, type: y}\n    1: {}\n    '1': {}\n"
+    (tmp_path / "a.yaml").write_text(TEMPLATE.replace("spec: {type: DATABASE, resources: {}}\n", merged))
+    (found,) = read(tmp_path)
+    assert found.spec["resources"]["b"] == {"type": "y", "when": 1}
+    assert set(found.spec["resources"]) == {"a", "b", 1, "1"}
+
+
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Pod\nmetadata: {}\nspec: []\nextra: 1\n")
     (tmp_path / "b.yaml").write_text("{unclosed")

@@ -36,12 +36,21 @@ async def test_a_log_is_printed_and_filtered(shell: Shell) -> None:
     rows = shell.live.api.acme.rows
     await rows.lines(job, *(f"line {n} " + "x" * 200 for n in range(600)))
     await rows.lines(job, "bad [bold]news", level="ERROR", step="b")
+    await rows.step(job, "b")
     printed = await shell.run("logs", job_id(job))
     assert printed.code == 0
     assert len(printed.lines) == 601
     assert printed.lines[-1].endswith(" ERROR b | bad [bold]news")
     assert len((await shell.run("logs", job_id(job), "--step", "b")).lines) == 1
     assert len((await shell.run("logs", job_id(job), "--level", "WARN", "--contains", "NEWS")).lines) == 1
+    tail = await shell.run("logs", job_id(job), "--tail", "502")
+    assert tail.lines == printed.lines[-502:]
+    assert (await shell.run("logs", job_id(job), "--tail", "0")).out == ""
+    assert (await shell.run("logs", job_id(job), "--tail", "9", "--step", "b")).lines == printed.lines[-1:]
+    for follow in ((), ("--follow",)):
+        unknown = await shell.run("logs", job_id(job), "--step", "bb", *follow)
+        assert (unknown.code, unknown.out) == (1, "")
+        assert unknown.err == "error: the job has no step 'bb'; did you mean 'b'?\n"
     absent = await shell.run("logs", "nonsense")
     assert (absent.code, absent.out, absent.err) == (1, "", "error: there is no such job (NOT_FOUND)\n")
 
