@@ -289,8 +289,12 @@ class Ledger:
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            close = transitions.CLOSE_SIMULATION if self.simulated else transitions.CLOSE_JOB
-            await self.transaction.fetch(close, closing)
+            if self.simulated:
+                await self.transaction.fetch(transitions.CLOSE_SIMULATION, closing)
+            else:
+                closing["stack"] = self.row["stack"]
+                closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
+                self.transaction.rings.freed |= closed is not None and closed["awaited"]
         self.transaction.rings.due.extend(self.due)
         self.due = []
 

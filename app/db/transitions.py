@@ -191,18 +191,21 @@ _TOLD = (
 )
 # What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
 # logs gets the tail (the whole log is in job_log), the workflow counts. That row is one for all jobs of the workflow,
-# so this is the last statement of its transaction.
+# so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
 CLOSE_JOB = Statement(
     "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
     " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
     " version = version + 1 WHERE tenant_id = :tenant AND status = 'PLANNED' AND id = ANY(ARRAY("
     "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))),"
-    f" {_TOLD}"
-    " UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
+    f" {_TOLD},"
+    " counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
     " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
     " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
     " WHERE tenant_id = :tenant AND id = (SELECT workflow_id FROM deployment_plan"
-    "   WHERE tenant_id = :tenant AND id = :plan)"
+    "   WHERE tenant_id = :tenant AND id = :plan))"
+    # Whether somebody waits for what is free now: the tick need not be woken for nothing.
+    " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
+    "   AND (stack = :stack OR status_reason = 'CONCURRENCY_LIMIT')) AS awaited"
 )
 # A simulated job leaves its log, and nothing of what it has made up.
 CLOSE_SIMULATION = Statement(f"WITH {_TOLD} DELETE FROM simulated_resource WHERE tenant_id = :tenant AND job_id = :id")

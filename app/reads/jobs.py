@@ -83,4 +83,4 @@ async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         .where(other.status == JobStatus.QUEUED, or_(other.priority > job.priority, before))
         .group_by(job.id)
     )
-    return dict((await session.execute(query)).tuples().all())
+    return {row[0]: row[1] for row in await session.execute(query)}

@@ -34,6 +34,7 @@ _PLAN_ACTIONS = (
     ("RETRY", ("retry_resume", "retry_restart"), Permission.EXECUTE),
     ("ROLLBACK", ("rollback",), Permission.ROLLBACK),
     ("CONTINUE_ROLLBACK", ("continue_rollback",), Permission.ROLLBACK),
+    ("ACCEPT_CURRENT_STATE", ("accept_current_state",), Permission.ROLLBACK),
 )
 
 

@@ -22,7 +22,8 @@ from app.domain.operations import OperationKind
 from app.domain.pausing import patience_of
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.planning.steps import references
-from app.domain.statuses import PLAN, RESOURCE, ResourceStatus, StepStatus
+from app.domain.statuses import PLAN, RESOURCE, JobStatus, ResourceStatus, StepStatus
+from app.services import limits
 from app.services.dependencies import Dependencies
 
 _BY_WORKFLOW = {
@@ -144,6 +145,10 @@ async def begin(transaction: Transaction, plan: DeploymentPlan, job: Orchestrati
     await announce(transaction, job)
     # The engine writes past the session: what it holds of these rows is out of date.
     await transaction.session.refresh(plan)
+    # What was done can always be taken back; what fires by itself has bounds of its own, and nobody to be told.
+    asked_for = not transaction.actor.startswith("system:")
+    if asked_for and job.status is JobStatus.QUEUED and job.direction is JobDirection.FORWARD:
+        await limits.refuse_beyond(transaction)
 
 
 async def announce(transaction: Transaction, job: OrchestrationJob) -> None:

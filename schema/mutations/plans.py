@@ -293,6 +293,17 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "createRollbackPlan", input, verb)
 
+    @described("Leaves what a rollback could not take back as it is; the plan that was ROLLBACK_FAILED has FAILED.")
+    async def accept_current_state(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.accept_current_state(
+                transaction, context.principal, input.command(), context.dependencies
+            )
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "acceptCurrentState", input, verb)
+
     @described("Hides a plan that is not under way. What it deployed stays.")
     async def delete_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:

@@ -19,6 +19,7 @@ ERRORS = """userErrors { __typename code message path
   ... on CycleError { cycle { from to explicit path expression } }
   ... on ConflictError { currentVersion }
   ... on IllegalStateError { status }
+  ... on QuotaError { quota { key limit used } }
   ... on PermissionError { required }
   ... on StalePreviewError { current { hash } } }"""
 _AUDIT = "id version createdAt updatedAt createdBy { ... on User { email } } updatedBy { ... on User { email } }"

@@ -13,7 +13,7 @@ from app.db.models.resources import CloudResource, ProviderConnection, ResourceL
 from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
-from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User
 from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
@@ -48,6 +48,7 @@ __all__ = [
     "StepRun",
     "TemplateRevision",
     "Tenant",
+    "TenantLimit",
     "User",
     "WatchCursor",
     "WebhookDelivery",

@@ -176,6 +176,18 @@ async def rollback(
     )
 
 
+async def accept_current_state(
+    transaction: Transaction, principal: Principal, command: PlanAction, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Leave what a rollback could not take back as it is: the plan has FAILED, and the next one begins from there."""
+    del dependencies
+    authorize(transaction, principal, Permission.ROLLBACK)
+    plan = await find(transaction, command.plan_id, command.expected_version)
+    require(plan, "accept_current_state")
+    await launching.move_plan(transaction, plan, "accept_current_state", StatusReason.USER, command.comment)
+    return plan
+
+
 async def job_of(transaction: Transaction, job_id: int | None) -> OrchestrationJob:
     """The plan's job by its id."""
     found = await transaction.session.execute(

@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql
 from migrations.columns import one_of
 from migrations.row_security import APP, grant, protect, unforced
 
-revision = "0019"
-down_revision = "0030"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
