@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.domain.statuses import JobStatus
 
-RUNNING, QUEUED = "jobs.running", "jobs.queued"
+RUNNING, QUEUED, SIMULATED = "jobs.running", "jobs.queued", "jobs.simulated"
 # No tenant can be given more than this.
 HIGHEST = 100_000
 # A job that is paused has nothing under way; to go on it is queued again.

@@ -36,10 +36,17 @@ async def queued(session: AsyncSession, tenant_id: int) -> int:
     return await _count(session, tenant_id, (JobStatus.QUEUED,))
 
 
-async def _count(session: AsyncSession, tenant_id: int, statuses: Sequence[JobStatus]) -> int:
+async def simulated(session: AsyncSession, tenant_id: int) -> int:
+    """How many simulated jobs are under way."""
+    return await _count(session, tenant_id, UNDER_WAY, simulated=True)
+
+
+async def _count(
+    session: AsyncSession, tenant_id: int, statuses: Sequence[JobStatus], *, simulated: bool = False
+) -> int:
     query = select(func.count()).where(
         OrchestrationJob.tenant_id == tenant_id,
         OrchestrationJob.status.in_(statuses),
-        ~OrchestrationJob.simulated,
+        OrchestrationJob.simulated == simulated,
     )
     return await session.scalar(query) or 0

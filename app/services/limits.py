@@ -9,7 +9,7 @@ from app.db.models import TenantLimit
 from app.db.uow import Transaction
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded, QuotaExceeded
-from app.domain.limits import HIGHEST, QUEUED
+from app.domain.limits import HIGHEST, QUEUED, SIMULATED
 from app.reads import limits
 from app.services.authorizing import authorize
 from app.services.faults import refuse
@@ -57,3 +57,14 @@ async def refuse_beyond(transaction: Transaction) -> None:
     if used >= limit:
         message = f"{used} jobs wait already, of {limit} that may"
         raise QuotaExceeded(message, key=QUEUED, limit=limit, used=used)
+
+
+async def refuse_more_simulations(transaction: Transaction) -> None:
+    """Raises QuotaExceeded when as many jobs are simulated as may be under way: a simulation waits for nothing, so that
+    nothing else holds it back.
+    """
+    limit = (await limits.limits_of(transaction.session, transaction.tenant_id)).max_running_jobs
+    used = await limits.simulated(transaction.session, transaction.tenant_id)
+    if used >= limit:
+        message = f"{used} jobs are simulated already, of {limit} that may"
+        raise QuotaExceeded(message, key=SIMULATED, limit=limit, used=used)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.db.models import OrchestrationJob, ProviderConnection
-from app.domain.enums import FailureStrategy, Permission, PlanType
-from app.domain.errors import Forbidden, IllegalState, Invalid, StalePreview, UnknownReference
+from app.domain.enums import FailureStrategy, PlanType
+from app.domain.errors import IllegalState
 from app.domain.statuses import JobStatus, PlanStatus
 from app.domain.values import Secret
 from app.engine.ticking import tick
@@ -19,7 +18,7 @@ from app.providers.base import ErrorKind, ProviderError
 from app.providers.postgres.provider import PostgresProvider
 from app.providers.registry import Registry
 from app.services import jobs, plans
-from app.services.plans import CreatePlan, ExecutePlan, RollbackPlan
+from app.services.plans import CreatePlan, ExecutePlan
 from tests.engine.harness import SEALER, Workshop, note
 from tests.engine.test_pausing import act, begun, locks
 from tests.engine.test_recovery import die_at
@@ -308,60 +307,6 @@ async def test_a_simulated_job_can_be_cancelled(workshop: Workshop) -> None:
     await act(workshop, jobs.cancel, jobs.CancelJob(job.id))
     assert (await workshop.settle(job.id)).status is JobStatus.CANCELLED
     assert await contents(workshop) == before
-
-
-async def test_what_a_simulation_did_is_not_what_a_plan_has_done(workshop: Workshop) -> None:
-    """Neither the plan that takes a plan back nor what is foretold of an undoing goes by it."""
-    plan_id = await planned(workshop, {"resources": {"a": note("a")}})
-    await simulated(workshop, plan_id, "a")
-    await really(workshop, plan_id)
-    await simulate_refused(workshop, plan_id, PlanStatus.SUCCEEDED)
-    back = await act(workshop, plans.create_rollback_plan, RollbackPlan(plan_id))
-    assert [(change["key"], change["action"]) for change in back.preview["changes"]] == [("a", "DELETE")]
-    assert back.diagnostics == []
-    async with workshop.database.read(workshop.tenant_id) as session:
-        fresh = await planned(workshop, {"resources": {"z": note("z")}}, "fresh", stack="fresh")
-        found = await plans.rollback_preview(session, workshop.principal, fresh, "z", workshop.dependencies)
-    assert found[1] is None
-
-
-async def simulate_refused(workshop: Workshop, plan_id: int, status: PlanStatus) -> None:
-    with pytest.raises(IllegalState) as refused:
-        await act(workshop, plans.execute, ExecutePlan(plan_id, simulate=True))
-    assert (refused.value.status, refused.value.path) == (status, ("planId",))
-
-
-async def test_a_plan_is_simulated_before_anybody_approved_it_but_not_while_it_runs(workshop: Workshop) -> None:
-    approvals = {"approvals": {"required": 1}}
-    template = await workshop.template({"resources": {"a": note("a")}})
-    command = CreatePlan(
-        name="plan", type=PlanType.IMMEDIATE, template_revision_id=template, stack="stack", configuration=approvals
-    )
-    plan = await act(workshop, plans.create, command)
-    assert plan.status is PlanStatus.PENDING_APPROVAL
-    assert (await simulated(workshop, plan.id)).status is JobStatus.SUCCEEDED
-    draft = await act(workshop, plans.create, replace(command, name="draft", submit=False))
-    assert (await simulated(workshop, draft.id)).status is JobStatus.SUCCEEDED
-    running = await act(workshop, plans.create, replace(command, name="now", configuration={}))
-    await simulate_refused(workshop, running.id, PlanStatus.QUEUED)
-    with pytest.raises(StalePreview):
-        await act(workshop, plans.execute, ExecutePlan(draft.id, "0" * 64, simulate=True))
-
-
-async def test_whoever_simulates_needs_execute_and_names_steps_that_there_are(workshop: Workshop) -> None:
-    plan_id = await planned(workshop, {"resources": DIAMOND})
-    for wanted, place, hint in ((("a", "bb"), "1", "'b'"), (("a:undu",), "0", "'a:undo'"), (("retire:a",), "0", "")):
-        with pytest.raises(UnknownReference) as unknown:
-            await act(workshop, plans.execute, ExecutePlan(plan_id, simulate=True, simulate_failure_at=wanted))
-        assert unknown.value.path == ("simulateFailureAt", place)
-        assert hint in unknown.value.message
-    with pytest.raises(Invalid) as useless:
-        await act(workshop, plans.execute, ExecutePlan(plan_id, simulate_failure_at=("a",)))
-    assert useless.value.path == ("simulateFailureAt",)
-    workshop.principal = replace(workshop.principal, permissions=frozenset(Permission) - {Permission.EXECUTE})
-    with pytest.raises(Forbidden):
-        await act(workshop, plans.execute, ExecutePlan(plan_id, simulate=True))
-    assert await workshop.rows("SELECT 1 FROM orchestration_job") == []
 
 
 async def test_a_real_server_is_not_asked(workshop: Workshop, database_url: str) -> None:

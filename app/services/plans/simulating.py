@@ -14,7 +14,7 @@ from app.domain.operations import OperationKind
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.simulation import Simulation
 from app.domain.statuses import PlanStatus, ResourceStatus
-from app.services import launching, previews
+from app.services import launching, limits, previews
 from app.services.dependencies import Dependencies
 from app.services.plans.passage import job_context, work_out
 
@@ -52,12 +52,13 @@ async def simulate(
 ) -> OrchestrationJob:
     """Make and start a simulated job. The plan, which need not be locked, stays as it is.
 
-    Raises IllegalState, StalePreview, UnknownReference for a step in `fail_at` that there is not, and what working the
-    plan out raises.
+    Raises IllegalState, QuotaExceeded, StalePreview, UnknownReference for a step in `fail_at` that there is not, and
+    what working the plan out raises.
     """
     if plan.status not in _OPEN:
         message = f"a plan that is {plan.status} cannot be simulated"
         raise IllegalState(message, status=plan.status, path=("planId",))
+    await limits.refuse_more_simulations(transaction)
     deployment = await work_out(transaction, principal, plan, dependencies)
     preview = previews.stamped(deployment)
     if expected_preview_hash not in (None, preview["hash"]):
