@@ -36,11 +36,11 @@ class Trap:
 
     def __init__(self, workshop: Workshop, key: str, *, after: bool) -> None:
         self.workshop, self.key, self.after = workshop, key, after
-        self.inner = workshop.provider.notes._call  # noqa: SLF001  the one place that every call passes
-        workshop.provider.notes._call = self.call  # type: ignore[method-assign]  # noqa: SLF001
+        self.inner = workshop.provider.notes._call
+        workshop.provider.notes._call = self.call  # type: ignore[method-assign]
 
     async def call(self, method: str, context: Context, inner: Callable[[], Awaitable[Any]]) -> Any:
-        work = context._work  # type: ignore[attr-defined]  # noqa: SLF001
+        work = context._work  # type: ignore[attr-defined]
         if work.key != self.key or method not in ACTING or work.mode != "RUN":
             return await self.inner(method, context, inner)
         if await self.workshop.rows(QUIET, job=work.job_id, key=self.key):
@@ -80,9 +80,7 @@ async def test_what_is_foretold_for_a_step_is_what_its_failure_brings(
     was = workshop.notes()
     plan = await _planned(workshop, SHAPES[shape])
     async with workshop.database.read(workshop.tenant_id) as session:
-        found, _ = await plans.rollback_preview(
-            session, workshop.principal, plan.id, fail_at, workshop.dependencies
-        )
+        found, _ = await plans.rollback_preview(session, workshop.principal, plan.id, fail_at, workshop.dependencies)
     Trap(workshop, fail_at, after=after)
     async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
         command = ExecutePlan(plan.id, expected_preview_hash=plan.preview_hash)
