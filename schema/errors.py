@@ -13,6 +13,7 @@ from schema.enums import Permission
 from schema.types.diagnostics import Diagnostic
 from schema.types.graphs import GraphEdge
 from schema.types.previews import Preview
+from schema.types.quotas import Quota
 
 
 @strawberry.enum(description="Stable; treat a value you do not know as INVALID.")
@@ -85,9 +86,7 @@ class PermissionError(UserError):  # noqa: A001  the public contract's name
 
 @strawberry.type(description="The tenant has used up what it was given.")
 class QuotaError(UserError):
-    key: str
-    limit: int
-    used: int
+    quota: Quota
 
 
 ERROR_TYPES = (
@@ -153,6 +152,6 @@ _BUILDERS: tuple[tuple[type[errors.DomainError], Builder], ...] = (
     (errors.Forbidden, lambda error, common: PermissionError(**common, required=Permission(error.required))),
     (
         errors.QuotaExceeded,
-        lambda error, common: QuotaError(**common, key=error.key, limit=error.limit, used=error.used),
+        lambda error, common: QuotaError(**common, quota=Quota(key=error.key, limit=error.limit, used=error.used)),
     ),
 )

@@ -20,8 +20,21 @@ from app.db.pages import Count, Page, Window
 from app.db.uow import Database
 from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
+from app.domain.limits import Usage
 from app.domain.statuses import StepStatus
-from app.reads import approvals, jobs, plans, resources, steps, templates, tenants, triggers, webhooks, workflows
+from app.reads import (
+    approvals,
+    jobs,
+    limits,
+    plans,
+    resources,
+    steps,
+    templates,
+    tenants,
+    triggers,
+    webhooks,
+    workflows,
+)
 from app.reads.rows import Relation
 
 Found = TypeVar("Found")
@@ -163,6 +176,11 @@ class Loaders:
     def queue_place(self) -> DataLoader[int, int | None]:
         """By queued job: its place, from 1, among those that wait for its stack. None: nothing stands in its way."""
         return self._optional(jobs.queue_places)
+
+    @property
+    def quotas(self) -> DataLoader[int, list[Usage] | None]:
+        """By tenant."""
+        return self._optional(limits.usages)
 
     @property
     def resource(self) -> DataLoader[int, models.CloudResource | None]:

@@ -171,7 +171,7 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
         inputs.check(given)
         async with context.write() as transaction:
             outcome, replayed = await idempotency.once(
-                transaction, operation, given.idempotency_key, _document(given), lambda: verb(transaction)
+                transaction, operation, given.idempotency_key, document(given), lambda: verb(transaction)
             )
     except DomainError as error:
         return payload(user_errors=user_errors(error), replayed=False, request_id=context.request_id)
@@ -194,8 +194,8 @@ def mapping(value: Any, *path: str) -> dict[str, Any] | None:
     return value
 
 
-def _document(given: Any) -> Any:
-    """An input as JSON, without the key itself."""
+def document(given: Any) -> Any:
+    """An input as JSON, without the key itself: what the key stands for."""
     document = dataclasses.asdict(given)
     document.pop("idempotency_key")
     return {name: value for name, value in document.items() if value is not strawberry.UNSET}

@@ -59,7 +59,7 @@ def build(name: str) -> House:
 
     def after_commit(rings: Rings) -> None:
         doorbell.ring(rings.due)
-        bus.ring(Rings(streams=rings.streams))
+        bus.ring(Rings(streams=rings.streams, freed=rings.freed))
 
     database = Database.connect(
         settings.required("database_url"),

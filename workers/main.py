@@ -34,7 +34,7 @@ _logger = structlog.get_logger(__name__)
 _TICK_SECONDS = 2.0
 _OBSERVE_SECONDS = 1.0
 # The longest an idle worker takes to hear a ring; it polls.
-_POLL_MILLISECONDS = 20
+_POLL_MILLISECONDS = 15
 
 
 class WorkerProcess:

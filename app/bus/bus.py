@@ -76,7 +76,7 @@ class Bus:
         """Tell every process, this one included. Never blocks, never raises; may be called from any thread."""
         keys = [_key(tenant_id, stream, number) for tenant_id, stream, number in rings.streams]
         keys += [_tenant_key(tenant_id) for tenant_id in {tenant_id for tenant_id, _, _ in rings.streams}]
-        if rings.due:
+        if rings.due or rings.freed:
             keys.append(_DUE)
         loop = self._loop
         if loop is None or not keys:
@@ -97,7 +97,7 @@ class Bus:
         return self._bell(_tenant_key(tenant_id))
 
     def due_bell(self) -> Bell:
-        """A bell that rings when some step became due."""
+        """A bell that rings when some step became due, or some job may start."""
         return self._bell(_DUE)
 
     def _bell(self, key: str) -> Bell:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 from rich.console import Console
@@ -25,7 +26,7 @@ _ERRORS = "userErrors { code message path }"
 _PLANS = """query($filter: PlanFilter, $first: Int) { deploymentPlans(filter: $filter, first: $first) { nodes {
   id name type status stage stack createdAt completedAt activeJob { id } lastJob { id } } } }"""
 _JOBS = """query($filter: JobFilter, $first: Int) { orchestrationJobs(filter: $filter, first: $first) { nodes {
-  id name type status stage stack direction queuedAt durationSeconds progress { total done failed } } } }"""
+  id name type status stage stack direction simulated queuedAt durationSeconds progress { total done failed } } } }"""
 _LOG = """query($id: ID!, $filter: LogFilter, $after: Cursor) { orchestrationJob(id: $id) {
   logs(filter: $filter, first: 500, after: $after) { nodes { at level stepKey attempt stream message }
     pageInfo { hasNextPage endCursor } } } }"""
@@ -71,6 +72,19 @@ def submitting(plan: str, *, stay: bool) -> Command:
     async def command(client: Client) -> int:
         job_ids = await (_submit_name(client, plan) if path is None else _submit_file(client, path))
         return max([await watch(client, job_id, Console()) for job_id in job_ids], default=0) if stay else 0
+
+    return command
+
+
+def simulating(name: str, fail_at: list[str], *, stay: bool) -> Command:
+    """Simulate the plan of that name; with `stay` until the job has ended."""
+
+    async def command(client: Client) -> int:
+        plan = await _named(client, name)
+        given = {"idempotencyKey": uuid4().hex, "planId": plan["id"], "simulate": True, "simulateFailureAt": fail_at}
+        job_id = (await client.mutate(_EXECUTE, given))["job"]["id"]
+        _say(f"job {job_id}")
+        return await watch(client, job_id, Console()) if stay else 0
 
     return command
 
@@ -132,11 +146,7 @@ async def _submit_file(client: Client, path: Path) -> list[str]:
 
 
 async def _submit_name(client: Client, name: str) -> list[str]:
-    found = (await client.ask(_BY_NAME, {"name": name}))["deploymentPlans"]["nodes"]
-    if not found:
-        message = f"there is neither a file nor a plan named {name}"
-        raise CommandFailed(message)
-    plan = found[0]
+    plan = await _named(client, name)
     given = {"idempotencyKey": f"submit-{plan['id']}-{plan['version']}", "planId": plan["id"]}
     if plan["status"] in {"DRAFT", "INVALID"}:
         plan = (await client.mutate(_SUBMIT, given))["plan"]
@@ -154,6 +164,16 @@ async def _submit_name(client: Client, name: str) -> list[str]:
         return []
     _say(f"job {job['id']}")
     return [job["id"]]
+
+
+async def _named(client: Client, name: str) -> dict[str, Any]:
+    """The newest plan of that name."""
+    found = (await client.ask(_BY_NAME, {"name": name}))["deploymentPlans"]["nodes"]
+    if not found:
+        message = f"there is neither a file nor a plan named {name}"
+        raise CommandFailed(message)
+    plan: dict[str, Any] = found[0]
+    return plan
 
 
 async def _print_log(client: Client, job_id: str, chosen: dict[str, Any]) -> None:

@@ -33,12 +33,13 @@ Limit = Annotated[int, Parameter(help="How many at most.")]
 Level = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
 _FILE_HELP = "A YAML file with one or more documents, or a folder of such files."
 _PLAN_HELP = "A YAML file with plans, or the name of a plan that is there already."
+_FAIL_HELP = "Key of a step that shall fail, or KEY:undo for its undoing; may be given several times."
 _WATCH_HELP = "Stay until the job has ended; the exit code is that of `watch`."
 
 
 def register(app: App) -> None:
     """Give `app` the commands of this module."""
-    for command in (apply, submit, watch_job, logs, plans, jobs):
+    for command in (apply, submit, simulate, watch_job, logs, plans, jobs):
         name = "watch" if command is watch_job else None
         app.command(command, name=name)
 
@@ -65,6 +66,19 @@ def submit(
     from app.cli import commands
 
     return _run(remote, commands.submitting(plan, stay=watch))
+
+
+def simulate(
+    plan: Annotated[str, Parameter(help="The name of a plan that is there already.")],
+    *,
+    fail_at: Annotated[list[str] | None, Parameter(name=["--fail-at"], help=_FAIL_HELP)] = None,
+    watch: Annotated[bool, Parameter(name=["--watch", "-w"], help=_WATCH_HELP)] = False,
+    remote: Remote = _HERE,
+) -> int:
+    """Show what a plan would do, in a job that touches nothing."""
+    from app.cli import commands
+
+    return _run(remote, commands.simulating(plan, fail_at or [], stay=watch))
 
 
 def watch_job(job: JobId, *, remote: Remote = _HERE) -> int:

@@ -6,26 +6,36 @@ from app.db import pausing
 from app.db.ledger import Ledger
 from app.db.statements import Statement
 from app.domain.enums import JobDirection, StatusReason
+from app.domain.limits import DEFAULT, UNDER_WAY
 from app.domain.statuses import JobStatus
 
+# A limit that was set is kept to the job, so only one transaction of the tenant may count at a time. Nobody waits for
+# that, because whoever counts holds other locks. The default is a safety net that jobs which start at the same moment
+# may overstep.
+_ALONE = Statement(
+    "SELECT max_running_jobs AS most, pg_try_advisory_xact_lock(77079, hashint8(tenant_id)) AS alone"
+    " FROM tenant_limit WHERE tenant_id = :tenant"
+)
 _LOCK = Statement(
-    "WITH taken AS (INSERT INTO resource_lock (tenant_id, lock_key, job_id) VALUES (:tenant, 'stack/' || :stack, :job)"
+    "WITH room AS (SELECT count(*) < :most::bigint AS free FROM orchestration_job WHERE tenant_id = :tenant"
+    "   AND status = ANY(:under_way::text[]) AND NOT simulated),"
+    " taken AS (INSERT INTO resource_lock (tenant_id, lock_key, job_id)"
+    " SELECT :tenant, 'stack/' || :stack, :job FROM room WHERE free"
     " ON CONFLICT DO NOTHING RETURNING job_id)"
     # A job that was paused has kept it.
-    " SELECT job_id FROM taken UNION ALL SELECT job_id FROM resource_lock WHERE tenant_id = :tenant"
-    " AND lock_key = 'stack/' || :stack AND job_id = :job"
+    " SELECT free, EXISTS (SELECT FROM taken) OR free AND EXISTS (SELECT FROM resource_lock WHERE tenant_id = :tenant"
+    " AND lock_key = 'stack/' || :stack AND job_id = :job) AS taken FROM room"
+)
+_HOLD_BACK = Statement(
+    "UPDATE orchestration_job SET status_reason = 'CONCURRENCY_LIMIT', updated_at = now(), status_message ="
+    " 'the tenant has as many jobs under way as it may' WHERE tenant_id = :tenant AND id = :id"
+    " AND status = 'QUEUED' AND status_reason <> 'CONCURRENCY_LIMIT'"
 )
 
 
 async def start(ledger: Ledger) -> bool:
     """Start a queued job if its stack is free. A job that is not queued is left alone."""
-    if ledger.status is not JobStatus.QUEUED:
-        return False
-    taken = await ledger.transaction.fetch_one(
-        _LOCK,
-        {"tenant": ledger.transaction.tenant_id, "stack": ledger.row["stack"], "job": ledger.job_id},
-    )
-    if taken is None:
+    if ledger.status is not JobStatus.QUEUED or not await _may_begin(ledger):
         return False
     ledger.apply("granted")
     if ledger.row["direction"] == JobDirection.ROLLBACK:
@@ -35,6 +45,36 @@ async def start(ledger: Ledger) -> bool:
     await ledger.write()
     if ledger.row["started_at"] is not None:
         ledger.transaction.rings.due.extend(await pausing.unpark(ledger.transaction, ledger.job_id))
+    return True
+
+
+async def _may_begin(ledger: Ledger) -> bool:
+    """Whether the stack is the job's, and the tenant has room for it.
+
+    A simulated job touches nothing of the stack, and neither waits nor is waited for.
+    """
+    if ledger.simulated:
+        return True
+    tenant_id = ledger.transaction.tenant_id
+    limited = await ledger.transaction.fetch_one(_ALONE, {"tenant": tenant_id})
+    if limited is not None and not limited["alone"]:
+        # The tick tries again.
+        ledger.transaction.rings.freed = True
+        return False
+    found = await ledger.transaction.fetch_one(
+        _LOCK,
+        {
+            "tenant": tenant_id,
+            "stack": ledger.row["stack"],
+            "job": ledger.job_id,
+            "most": DEFAULT.max_running_jobs if limited is None else limited["most"],
+            "under_way": list(UNDER_WAY),
+        },
+    )
+    if found is None or not found["taken"]:
+        if found is not None and not found["free"]:
+            await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id})
+        return False
     return True
 
 

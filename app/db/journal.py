@@ -15,6 +15,8 @@ from app.db.uow import Transaction
 from app.domain.events import Event, Stream
 
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
+# Who follows the tenant does not hear of what is only simulated: its events have no place in the feed.
+_FED = {Stream.JOB: "CASE WHEN NOT simulated THEN feed END AS feed", Stream.PLAN: "feed"}
 
 
 def statement(
@@ -38,7 +40,7 @@ def statement(
         f"WITH head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total,"  # noqa: S608
         # The place in the tenant's feed (app.db.feed): never below what this stream has had.
         f" feed = greatest(feed, pg_current_xact_id()::text::bigint){assignments}"
-        f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq - :total AS start, feed),"
+        f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq - :total AS start, {_FED[stream]}),"
         " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
         f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, head.feed, e.kind, :actor, :correlation,"
         " e.data::jsonb"

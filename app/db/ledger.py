@@ -93,6 +93,11 @@ class Ledger:
     def job_id(self) -> int:
         return int(self.row["id"])
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the job only shows what would happen: neither its plan nor anything else is to follow."""
+        return bool(self.row["simulated"])
+
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
         if self._finish or self._moved or self._job_moves:
@@ -140,7 +145,8 @@ class Ledger:
         """Collect a step's move that `write` will carry out."""
         step = self.steps[move.key]
         self.step_event(step.id, step.key, step.status, move.status, step.attempt, move.reason, because=move.because)
-        step.status = move.status
+        step.status, step.ended_at = move.status, None
+        step.abandoned = move.reason is StatusReason.DEPENDENCY_FAILED
         self._moved[step.id] = move
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
         if move.status in _DUE:
@@ -186,7 +192,7 @@ class Ledger:
         """The step's row is written apart, and nobody holds the step any more."""
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.worker_id = status, None
+            step.status, step.worker_id, step.ended_at, step.abandoned = status, None, None, False
             step.attempt = step.attempt if attempt is None else attempt
 
     def overtake(self, step_id: int) -> None:
@@ -283,7 +289,12 @@ class Ledger:
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            await self.transaction.fetch(transitions.CLOSE_JOB, closing)
+            if self.simulated:
+                await self.transaction.fetch(transitions.CLOSE_SIMULATION, closing)
+            else:
+                closing["stack"] = self.row["stack"]
+                closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
+                self.transaction.rings.freed |= closed is not None and closed["awaited"]
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
@@ -338,6 +349,8 @@ class Ledger:
         if culprit is not None:
             await self.transaction.fetch(transitions.BLAME, {**self._key, "because": culprit})
         self._closes = self._closes or self.status in JOB.closed
+        if self.simulated:
+            return
         if told:
             self._plan_status = PlanStatus(follow["p_status"])
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.PLAN, self.plan_id))
@@ -346,7 +359,7 @@ class Ledger:
 
     def _plan_move(self, moves: Sequence[JobMove]) -> dict[str, Any]:
         """What the plan takes from the job's moves, for the same statement; nothing where it has to be asked first."""
-        if not moves or any(move.because for move in moves):
+        if self.simulated or not moves or any(move.because for move in moves):
             return {}
         if self.status in JOB.closed and self.status is not JobStatus.SUCCEEDED:
             return {}

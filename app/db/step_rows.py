@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.db.statements import Row
 from app.domain.decisions import StepView
@@ -29,6 +30,8 @@ class StepRow:
     gate: bool = False
     checkpoint: str | None = None
     verifies: bool = False
+    abandoned: bool = False
+    ended_at: datetime | None = None
 
     def view(self) -> StepView:
         return StepView(
@@ -43,6 +46,8 @@ class StepRow:
             gate=self.gate,
             checkpoint=self.checkpoint,
             verifies=self.verifies,
+            abandoned=self.abandoned,
+            ended_at=self.ended_at,
         )
 
 
@@ -63,4 +68,6 @@ def step_row(row: Row) -> StepRow:
         gate=row["gate"],
         checkpoint=row["checkpoint"],
         verifies=row["verifies"],
+        abandoned=row["abandoned"],
+        ended_at=row["completed_at"],
     )

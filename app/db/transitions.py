@@ -146,7 +146,7 @@ WRITE_PLAN = journal.statement(Stream.PLAN, lines=False, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
 LOCK_JOB = Statement(
     "SELECT id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
-    " inputs, configuration, direction, event_seq, started_at,"
+    " inputs, configuration, direction, event_seq, started_at, simulated,"
     " coalesce(pause_until <= clock_timestamp(), false) AS overdue,"
     # Without a lock: what is written about the plan is written only where this is still so.
     " (SELECT p.status FROM deployment_plan p WHERE p.tenant_id = :tenant AND p.id = plan_id) AS plan_status"
@@ -156,7 +156,8 @@ STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
     "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
-    " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies"
+    " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies,"
+    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
@@ -180,23 +181,31 @@ BLAME = Statement(
     " WHERE j.tenant_id = :tenant AND j.id = :id AND j.error IS NULL AND s.tenant_id = j.tenant_id AND s.job_id = j.id"
     " AND s.step_key = :because AND s.error IS NOT NULL"
 )
-# What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
-# logs gets the tail (the whole log is in job_log), the workflow counts. That row is one for all jobs of the workflow,
-# so this is the last statement of its transaction.
-CLOSE_JOB = Statement(
-    "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
-    " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
-    " version = version + 1 WHERE tenant_id = :tenant AND status = 'PLANNED' AND id = ANY(ARRAY("
-    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))),"
-    " told AS (UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
+_TOLD = (
+    "told AS (UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
     " 'entries', jsonb_agg(t.entry ORDER BY t.seq)) FROM (SELECT l.last_seq, l.first_seq + e.n - 1 AS seq,"
     " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
     " FROM job_log l, jsonb_array_elements(l.lines) WITH ORDINALITY AS e(line, n)"
     " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
     " WHERE tenant_id = :tenant AND id = :id)"
-    " UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
+)
+# What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
+# logs gets the tail (the whole log is in job_log), the workflow counts. That row is one for all jobs of the workflow,
+# so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
+CLOSE_JOB = Statement(
+    "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
+    " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
+    " version = version + 1 WHERE tenant_id = :tenant AND status = 'PLANNED' AND id = ANY(ARRAY("
+    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))),"
+    f" {_TOLD},"
+    " counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
     " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
     " failure_count = failure_count + CASE WHEN :failed THEN 1 ELSE 0 END"
     " WHERE tenant_id = :tenant AND id = (SELECT workflow_id FROM deployment_plan"
-    "   WHERE tenant_id = :tenant AND id = :plan)"
+    "   WHERE tenant_id = :tenant AND id = :plan))"
+    # Whether somebody waits for what is free now: the tick need not be woken for nothing.
+    " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
+    "   AND (stack = :stack OR status_reason = 'CONCURRENCY_LIMIT')) AS awaited"
 )
+# A simulated job leaves its log, and nothing of what it has made up.
+CLOSE_SIMULATION = Statement(f"WITH {_TOLD} DELETE FROM simulated_resource WHERE tenant_id = :tenant AND job_id = :id")

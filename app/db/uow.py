@@ -63,6 +63,8 @@ class Rings:
 
     streams: set[tuple[int, Stream, int]] = field(default_factory=set)
     due: list[StepDue] = field(default_factory=list)
+    # Whether a queued job may start now that could not before.
+    freed: bool = False
 
 
 @dataclass(slots=True)
@@ -261,7 +263,7 @@ class Database:
             return self._pool
 
     def _tell(self, rings: Rings) -> None:
-        if self._after_commit is not None and (rings.streams or rings.due):
+        if self._after_commit is not None and (rings.streams or rings.due or rings.freed):
             self._after_commit(rings)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from app.domain import scopes
 from app.domain.enums import CancelOutcome, FailureStrategy, RollbackScope, StatusReason
@@ -26,6 +27,7 @@ _OPEN = frozenset(
         StepStatus.UNKNOWN,
     }
 )
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN})
 
 
@@ -35,7 +37,8 @@ class StepView:
 
     `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
     `checkpoint`: the workflow step that is a checkpoint and that this step is of. `verifies`: it changes nothing, and
-    looks whether what was changed holds.
+    looks whether what was changed holds. `abandoned`: FAILED only because another step has failed while it waited to be
+    tried again. `ended_at`: when, if it has ended; of those without, nothing has been written yet.
     """
 
     key: str
@@ -49,6 +52,8 @@ class StepView:
     gate: bool = False
     checkpoint: str | None = None
     verifies: bool = False
+    abandoned: bool = False
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,8 @@ class _Decision:
 
     def _go_forward(self) -> None:
         failed = self._failures()
-        strategies = {self._strategy(step) for step in failed}
+        # What was abandoned for another's sake has no say in what becomes of the job while that one stands.
+        strategies = {self._strategy(step) for step in [step for step in failed if not step.abandoned] or failed}
         if FailureStrategy.ROLLBACK in strategies or FailureStrategy.HALT in strategies:
             self._stop(failed[0], undo=FailureStrategy.ROLLBACK in strategies)
             return
@@ -150,7 +156,9 @@ class _Decision:
             self._rest_at_gates()
 
     def _failures(self) -> list[StepView]:
-        return [step for step in self.job.steps if self.now[step.key] is StepStatus.FAILED and not step.ignore]
+        """What has failed, the first in time first: the others may have failed in its wake."""
+        failed = [step for step in self.job.steps if self.now[step.key] is StepStatus.FAILED and not step.ignore]
+        return sorted(failed, key=lambda step: (step.abandoned, step.ended_at is None, step.ended_at or _NEVER))
 
     def _strategy(self, step: StepView) -> FailureStrategy:
         # Once COMMIT has begun there is no way back: what can still be removed is removed.

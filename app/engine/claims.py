@@ -20,7 +20,8 @@ from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
 from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
-from app.engine import gates, resources
+from app.engine import gates, rehearsing, resources
+from app.engine.records import record_of
 from app.engine.scope import read_scope
 from app.engine.states import Hidden, found_state, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Undone, Work
@@ -40,26 +41,9 @@ _MODES = {
     StepStatus.COMPENSATING: Mode.UNDO,
 }
 
-_STEP = Statement(
-    "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt, s.undo_attempt,"
-    " s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence, s.handle,"
-    " s.resource_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
-    " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before, e.intended,"
-    " e.after, e.undo, r.status AS resource_status, r.external_id, r.applied, r.outputs AS resource_outputs,"
-    " r.private, r.state_version, r.drift_status, r.drift"
-    " FROM step_run s"
-    # Whose effect it is about is worked out apart (OFFSET keeps it so): below row security a comparison with something
-    # that is not leakproof, such as ->>, cannot use an index. LATERAL and LIMIT keep both joins look-ups of one row.
-    " CROSS JOIN LATERAL (SELECT coalesce(s.undo_of_id, (s.spec->>'effectOf')::bigint, s.id) AS step_id OFFSET 0) o"
-    " LEFT JOIN LATERAL (SELECT * FROM step_effect WHERE tenant_id = :tenant AND step_run_id = o.step_id"
-    "   AND direction = 'FORWARD' LIMIT 1) e ON true"
-    " LEFT JOIN LATERAL (SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id LIMIT 1) r"
-    "   ON true"
-    " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL AND (:inline OR s.due_at <= clock_timestamp())"
-)
 # What is so of a step that nobody has tried and that has no resource.
 _UNTRIED: Row = dict.fromkeys(
-    ("outputs", "handle", "resource_id", "effect_action", "resource_status", "external_id", "applied")
+    ("outputs", "handle", "resource_id", "record_id", "effect_action", "resource_status", "external_id", "applied")
 )
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
@@ -94,16 +78,16 @@ class Claimer:
         """
         if ledger.status not in _CLAIMABLE:
             return None
-        transaction = ledger.transaction
+        transaction, record = ledger.transaction, record_of(ledger)
         key = {"tenant": transaction.tenant_id, "id": step_id, "inline": inline}
         row = _remembered(ledger, step_id, inline=inline)
         if row is None:
             # What has just been collected is in the row then.
             await ledger.flush()
-            row = await transaction.fetch_one(_STEP, key)
+            row = await transaction.fetch_one(record.step, key)
         if row is not None and _is_stale(row):
-            await resources.renew(ledger, row["resource_id"])
-            row = await transaction.fetch_one(_STEP, key)
+            await resources.renew(ledger, row["record_id"])
+            row = await transaction.fetch_one(record.step, key)
         status = ledger.status_of(step_id) if inline else StepStatus(row["status"]) if row is not None else None
         if row is None or status not in _MODES:
             return None
@@ -119,6 +103,7 @@ class Claimer:
             if isinstance(outcome, Absent):
                 await self._skip(ledger, row, status)
                 return Claim(work, None)
+            outcome = rehearsing.decided(work, outcome)
         elif mode is Mode.UNDO:
             work, outcome = await self._prepare_undo(ledger, work)
         return Claim(work, await self._begin(ledger, row, work, acts=outcome is None), outcome)
@@ -158,10 +143,11 @@ class Claimer:
             prior=self._recorded(row, tenant_id),
             effect=effect,
             handle=row["handle"],
-            resource_id=row["resource_id"],
+            resource_id=row["record_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
             words=self._words(row, tenant_id),
+            rehearsal=rehearsing.rehearsal_of(ledger, row["step_key"], mode),
         )
 
     def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
@@ -252,13 +238,13 @@ class Claimer:
                     return work, Failed(ErrorClass.PERMANENT, "NOT_FOUND", message)
                 rendered = embedded.render(spec.get("inputs") or {}, scope)
                 inputs, faults = self.registry.check_action(spec["type"], spec["action"], rendered)
-                _refuse(faults)
+                _refuse(work, faults)
                 return replace(work, inputs=inputs, action=ChangeAction.RUN), None
             case OperationKind.RUN:
                 inputs, faults = self.registry.check_task(
                     spec["task"], embedded.render(spec.get("inputs") or {}, scope)
                 )
-                _refuse(faults)
+                _refuse(work, faults)
                 return replace(work, inputs=inputs, action=ChangeAction.RUN), None
             case OperationKind.GATE:
                 message = f"the gate '{work.key}' has nothing to resolve"
@@ -274,7 +260,7 @@ class Claimer:
         else:
             rendered = embedded.render(spec.get("properties") or {}, scope)
         inputs, faults = self.registry.check(spec["type"], rendered)
-        _refuse(faults)
+        _refuse(work, faults)
         difference = self.registry.compare(spec["type"], work.prior.properties if work.prior else None, inputs)
         work = replace(work, inputs=inputs, difference=difference, action=difference.action)
         if difference.action is ChangeAction.NO_CHANGE and work.resource_status == "ACTIVE":
@@ -317,7 +303,7 @@ class Claimer:
             "tries": work.mode in (Mode.RUN, Mode.UNDO),
             "number": work.attempt,
             "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
-            "resource": work.resource_id,
+            "resource": row["resource_id"],
             "action": work.action.value,
             "operation": work.operation_id,
             "before": dumps(before) if before is not None else None,
@@ -350,8 +336,8 @@ def _is_stale(row: Row) -> bool:
     return untried and row["resource_status"] in RESOURCE.closed
 
 
-def _refuse(faults: Any) -> None:
-    errors = [fault for fault in faults if fault.severity is Severity.ERROR]
+def _refuse(work: Work, faults: Any) -> None:
+    errors = [fault for fault in faults if fault.severity is Severity.ERROR and not rehearsing.excuses(work)]
     if errors:
         message = "; ".join(f"{'.'.join(fault.path)}: {fault.message}" for fault in errors)
         raise Invalid(message, path=errors[0].path, diagnostics=errors)

@@ -129,6 +129,8 @@ class Recorder:
         """Seconds until somebody has to look at the step again; None when nobody has to."""
         if not verdict.again:
             return None
+        if work.rehearsal is not None:
+            return 0.0
         if isinstance(outcome, Waiting):
             return max(outcome.seconds, 0.1)
         if isinstance(outcome, Failed):

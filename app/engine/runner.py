@@ -141,15 +141,14 @@ class Runner:
 
     async def _act(self, work: Work, log: StepLog) -> Outcome:
         folder = await self._folder(work.tenant_id)
+        provider = work.spec.get("provider") if work.rehearsal is None else None
 
         def connect(name: str) -> AbstractAsyncContextManager[Any]:
-            return self._connections.session(work.tenant_id, work.spec.get("provider"), name)
+            return self._connections.session(work.tenant_id, provider, name)
 
         sent = False
         try:
-            async with self._connections.session(
-                work.tenant_id, work.spec.get("provider"), work.spec.get("connection")
-            ) as session:
+            async with self._connections.session(work.tenant_id, provider, work.spec.get("connection")) as session:
                 context = StepContext(work, session, log, folder, connect)
                 self._running[work.step_id] = context
                 sent = True

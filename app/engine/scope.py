@@ -9,15 +9,11 @@ from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement
 from app.domain.values import Value
+from app.engine.records import record_of
 
 _STEPS = Statement(
     "SELECT step_key, outputs FROM step_run WHERE tenant_id = :tenant AND job_id = :job"
     " AND step_key = ANY(:keys) AND status IN ('SUCCEEDED', 'NO_CHANGE')"
-)
-_RESOURCES = Statement(
-    "SELECT resource_key, external_id, applied, outputs FROM cloud_resource"
-    " WHERE tenant_id = :tenant AND stack = :stack AND status IN ('ACTIVE', 'UPDATING', 'FAILED')"
-    " AND split_part(resource_key, '[', 1) = ANY(:keys)"
 )
 _INSTANCE = re.compile(r"^(?P<key>[^\[]+)\[(?P<each>.*)\]$")
 
@@ -49,8 +45,13 @@ async def read_scope(ledger: Ledger, sealer: Sealer, spec: Mapping[str, Value]) 
             scope["steps"][row["step_key"]] = {"outputs": sealer.open(row["outputs"] or {}, tenant_id)}
         scope["steps"] |= known
     if wanted.get("resources"):
-        found = {"tenant": tenant_id, "stack": ledger.row["stack"], "keys": wanted["resources"]}
-        for row in await transaction.fetch(_RESOURCES, found):
+        found = {
+            "tenant": tenant_id,
+            "job": ledger.job_id,
+            "stack": ledger.row["stack"],
+            "keys": wanted["resources"],
+        }
+        for row in await transaction.fetch(record_of(ledger).visible, found):
             key = row["resource_key"]
             seen = {
                 "id": row["external_id"],

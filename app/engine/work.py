@@ -40,9 +40,17 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """That the work is only simulated. `fails`: that is what it was asked for."""
+
+    fails: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One claimed step. Everything a provider call needs, taken from the database in the claiming transaction.
 
+    `resource_id` is the resource's place in the record that the job reads and writes (app.engine.records).
     `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
     `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome,
     `effect_of` the step run whose journalled effect this step makes or undoes. `words` are the secret texts in what is
@@ -79,6 +87,7 @@ class Work:
     resource_status: str | None = None
     outputs: Mapping[str, Value] = field(default_factory=dict)
     words: frozenset[str] = frozenset()
+    rehearsal: Rehearsal | None = None
 
     @property
     def resource_key(self) -> str | None:

@@ -46,7 +46,8 @@ async def after(session: AsyncSession, tenant_id: int, place: Position) -> Page:
     rows = list((await session.scalars(query)).all())
     if rows:
         last = rows[-1]
-        place = Position(last.feed, last.stream, last.stream_id, last.seq)
+        # What has no place in the feed is not among them.
+        place = Position(last.feed or 0, last.stream, last.stream_id, last.seq)
     open_query = select(select(EventLog.seq).where(own, EventLog.feed >= _HORIZON).exists())
     unsettled = len(rows) < LIMIT and bool(await session.scalar(open_query))
     return Page(rows, place, len(rows) == LIMIT, unsettled)

@@ -92,6 +92,7 @@ class JobFilter:
     resource_id: int | None = None
     started: DateRange | None = None
     direction: JobDirection | None = None
+    simulated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def listed(tenant_id: int, wanted: JobFilter) -> Select[OrchestrationJob]:
         *rows.one_of(OrchestrationJob.job_type, wanted.type),
         *rows.exactly(OrchestrationJob.plan_id, wanted.plan_id),
         *rows.exactly(OrchestrationJob.direction, wanted.direction),
+        *rows.exactly(OrchestrationJob.simulated, wanted.simulated),
         *rows.range_conditions(OrchestrationJob.started_at, wanted.started),
     )
     if wanted.resource_id is None:
@@ -82,4 +83,4 @@ async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         .where(other.status == JobStatus.QUEUED, or_(other.priority > job.priority, before))
         .group_by(job.id)
     )
-    return dict((await session.execute(query)).tuples().all())
+    return {row[0]: row[1] for row in await session.execute(query)}

@@ -34,6 +34,7 @@ _PLAN_ACTIONS = (
     ("RETRY", ("retry_resume", "retry_restart"), Permission.EXECUTE),
     ("ROLLBACK", ("rollback",), Permission.ROLLBACK),
     ("CONTINUE_ROLLBACK", ("continue_rollback",), Permission.ROLLBACK),
+    ("ACCEPT_CURRENT_STATE", ("accept_current_state",), Permission.ROLLBACK),
 )
 
 
@@ -121,10 +122,10 @@ def job_actions(job: OrchestrationJob, principal: Principal) -> list[Availabilit
     """Every action on the job."""
     cancellable = JOB.permits(job.status, "cancel") or job.status is JobStatus.CANCELLING
     stuck = job.status is JobStatus.ROLLBACK_FAILED
-    return [
-        _judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL),
-        _judge("CONTINUE_ROLLBACK", stuck, job.status, principal, Permission.ROLLBACK),
-    ]
+    continuation = _judge("CONTINUE_ROLLBACK", stuck, job.status, principal, Permission.ROLLBACK)
+    if job.simulated:
+        continuation = Availability("CONTINUE_ROLLBACK", allowed=False, message="it is only simulated")
+    return [_judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL), continuation]
 
 
 def _review_action(action: str, plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> Availability:

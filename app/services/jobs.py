@@ -163,6 +163,9 @@ async def continue_rollback(
     del dependencies
     authorize(transaction, principal, Permission.ROLLBACK)
     job = await _job(transaction, command.job_id)
+    if job.simulated:
+        message = "it was only simulated: there is nothing to take back"
+        raise IllegalState(message, status=job.status, path=("jobId",))
     if job.status is not JobStatus.ROLLBACK_FAILED:
         message = f"a job that is {job.status} has no rollback to continue"
         raise IllegalState(message, status=job.status, path=("jobId",))

@@ -22,7 +22,8 @@ from app.domain.operations import OperationKind
 from app.domain.pausing import patience_of
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.planning.steps import references
-from app.domain.statuses import PLAN, RESOURCE, ResourceStatus, StepStatus
+from app.domain.statuses import PLAN, RESOURCE, JobStatus, ResourceStatus, StepStatus
+from app.services import limits
 from app.services.dependencies import Dependencies
 
 _BY_WORKFLOW = {
@@ -75,7 +76,27 @@ async def launch(
 
     `done` are step runs of an earlier job whose results stand: they are taken over, not run again.
     """
-    seal = dependencies.sealer
+    job = forward_job(transaction, plan, deployment, dependencies, context)
+    if parent is not None:
+        job.parent_job_id, job.retry_count = parent.id, parent.retry_count + 1
+    ttl = ttl_of(plan.configuration)
+    plan.ttl_seconds = None if ttl is None else int(ttl.total_seconds())
+    transaction.session.add(job)
+    await transaction.session.flush()
+    resources = await _resources(transaction, plan, deployment.steps)
+    await add_steps(transaction, plan, job, deployment, dependencies, resources, done or {})
+    await begin(transaction, plan, job)
+    return job
+
+
+def forward_job(
+    transaction: Transaction,
+    plan: DeploymentPlan,
+    deployment: Deployment,
+    dependencies: Dependencies,
+    context: JobContext,
+) -> OrchestrationJob:
+    """The row, not yet added, of a job that carries `deployment` out."""
     job = OrchestrationJob(
         tenant_id=transaction.tenant_id,
         plan_id=plan.id,
@@ -83,7 +104,7 @@ async def launch(
         description=plan.description,
         job_type=job_type_of(deployment, context.workflow_type),
         stack=plan.stack,
-        inputs=seal.seal(dict(deployment.parameters), transaction.tenant_id),
+        inputs=dependencies.sealer.seal(dict(deployment.parameters), transaction.tenant_id),
         configuration={
             "plan": {"name": plan.plan_name, "stack": plan.stack},
             "tenant": {"slug": context.tenant_slug},
@@ -93,21 +114,27 @@ async def launch(
         },
         failure_strategy=plan.failure_strategy,
         rollback_scope=plan.rollback_scope,
-        parent_job_id=parent.id if parent else None,
-        retry_count=parent.retry_count + 1 if parent else 0,
+        retry_count=0,
         metadata_=plan.metadata_,
     )
     _sign(job, transaction)
-    ttl = ttl_of(plan.configuration)
-    plan.ttl_seconds = None if ttl is None else int(ttl.total_seconds())
-    transaction.session.add(job)
-    await transaction.session.flush()
-    resources = await _resources(transaction, plan, deployment.steps)
-    definitions = await _workflow_steps(transaction, plan)
-    rows = [_row(job, step, resources, definitions, dependencies, done or {}) for step in deployment.steps]
-    transaction.session.add_all(rows)
-    await begin(transaction, plan, job)
     return job
+
+
+async def add_steps(
+    transaction: Transaction,
+    plan: DeploymentPlan,
+    job: OrchestrationJob,
+    deployment: Deployment,
+    dependencies: Dependencies,
+    resources: Mapping[str, int],
+    done: Mapping[str, StepRun],
+) -> None:
+    """Freeze the steps of `deployment`; `resources` are the ids of those that they work on, by key."""
+    definitions = await _workflow_steps(transaction, plan)
+    transaction.session.add_all(
+        _row(job, step, resources, definitions, dependencies, done) for step in deployment.steps
+    )
 
 
 async def begin(transaction: Transaction, plan: DeploymentPlan, job: OrchestrationJob) -> None:
@@ -115,10 +142,21 @@ async def begin(transaction: Transaction, plan: DeploymentPlan, job: Orchestrati
     plan.active_job_id = plan.last_job_id = job.id
     plan.completed_at = None
     plan.error_message = None
+    await announce(transaction, job)
+    # The engine writes past the session: what it holds of these rows is out of date.
+    await transaction.session.refresh(plan)
+    # What was done can always be taken back; what fires by itself has bounds of its own, and nobody to be told.
+    asked_for = not transaction.actor.startswith("system:")
+    if asked_for and job.status is JobStatus.QUEUED and job.direction is JobDirection.FORWARD:
+        await limits.refuse_beyond(transaction)
+
+
+async def announce(transaction: Transaction, job: OrchestrationJob) -> None:
+    """Tell of a job that was added with its steps, and start it if it need not wait; the plan is not told."""
     await transaction.session.flush()
     created = {
         "jobId": job.id,
-        "planId": plan.id,
+        "planId": job.plan_id,
         "previous": None,
         "status": job.status.value,
         "reason": StatusReason.NONE.value,
@@ -127,9 +165,8 @@ async def begin(transaction: Transaction, plan: DeploymentPlan, job: Orchestrati
     ledger = await Ledger.open(transaction, job.id)
     if ledger is not None:
         await jobs.start(ledger)
-    # The engine writes past the session: what it holds of these rows is out of date.
+    # The engine writes past the session: what it holds of the row is out of date.
     await transaction.session.refresh(job)
-    await transaction.session.refresh(plan)
 
 
 def job_type_of(deployment: Deployment, workflow_type: WorkflowType | None) -> JobType:
@@ -206,10 +243,10 @@ async def _workflow_steps(transaction: Transaction, plan: DeploymentPlan) -> dic
 def _row(
     job: OrchestrationJob,
     step: PlannedStep,
-    resources: dict[str, int],
-    definitions: dict[str, int],
+    resources: Mapping[str, int],
+    definitions: Mapping[str, int],
     dependencies: Dependencies,
-    done: dict[str, StepRun],
+    done: Mapping[str, StepRun],
 ) -> StepRun:
     spec = {**step.spec, "retry": step.retry.document(), "strategy": step.strategy.value if step.strategy else None}
     earlier = done.get(step.key)

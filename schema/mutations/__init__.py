@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
+from schema.mutations.bulk import BulkMutations
 from schema.mutations.connections import ConnectionMutations
 from schema.mutations.drift import DriftMutations
 from schema.mutations.hooks import HookMutations
@@ -20,6 +21,7 @@ from schema.mutations.workflows import WorkflowMutations
 @strawberry.type
 class Mutation(
     PlanMutations,
+    BulkMutations,
     HookMutations,
     JobMutations,
     StepMutations,

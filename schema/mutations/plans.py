@@ -101,6 +101,22 @@ class ExecutePlanInput:
         default=None,
         description="Refused with StalePreviewError when what would happen has changed since; MANUAL plans need it.",
     )
+    simulate: bool = strawberry.field(
+        default=False,
+        description="Only shows what would happen, in a job that is `simulated`: the plan, its resources and the "
+        "outside world stay as they are. Neither an approval nor the hash is needed.",
+    )
+    simulate_failure_at: list[str] | None = strawberry.field(
+        default=None, description='Keys of steps that shall fail in a simulation; "key:undo" for their undoing.'
+    )
+
+    def command(self) -> plans.ExecutePlan:
+        return plans.ExecutePlan(
+            number_in(self.plan_id, _PLAN),
+            self.expected_preview_hash,
+            self.simulate,
+            tuple(self.simulate_failure_at or ()),
+        )
 
 
 @strawberry.input(description="What the asker says of the preview with this hash.")
@@ -191,15 +207,16 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "reviewPlan", input, verb)
 
-    @described("Runs a plan that is READY. One that is no longer what was approved goes back for approval.")
+    @described(
+        "Runs a plan that is READY, or simulates one. One that is no longer what was approved goes back for approval."
+    )
     async def execute_plan(self, info: Info, input: ExecutePlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            command = plans.ExecutePlan(number_in(input.plan_id, _PLAN), input.expected_preview_hash)
-            job = await plans.execute(transaction, info.context.principal, command, info.context.dependencies)
+            job = await plans.execute(transaction, info.context.principal, input.command(), info.context.dependencies)
             return {"job": job.id, "plan": job.plan_id}
 
         payload = await mutate(info, JobPayload, "executePlan", input, verb)
-        if any(isinstance(error, StalePreviewError) for error in payload.user_errors):
+        if not input.simulate and any(isinstance(error, StalePreviewError) for error in payload.user_errors):
             context = info.context
             # Whoever asks next does it where somebody else was faster, or deleted the plan.
             with suppress(DomainError):
@@ -275,6 +292,17 @@ class PlanMutations:
             return {"plan": plan.id}
 
         return await mutate(info, PlanPayload, "createRollbackPlan", input, verb)
+
+    @described("Leaves what a rollback could not take back as it is; the plan that was ROLLBACK_FAILED has FAILED.")
+    async def accept_current_state(self, info: Info, input: PlanActionInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            context = info.context
+            plan = await plans.accept_current_state(
+                transaction, context.principal, input.command(), context.dependencies
+            )
+            return {"plan": plan.id}
+
+        return await mutate(info, PlanPayload, "acceptCurrentState", input, verb)
 
     @described("Hides a plan that is not under way. What it deployed stays.")
     async def delete_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:

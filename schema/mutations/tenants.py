@@ -8,6 +8,7 @@ import strawberry
 
 from app.db.uow import Transaction
 from app.services import tenants, tokens, users
+from app.services.limits import SetLimits, set_limits
 from schema.context import Info
 from schema.enums import Permission, Role
 from schema.fields import described
@@ -17,11 +18,18 @@ from schema.payloads import ApiTokenPayload, DeletedPayload, TenantPayload, User
 _USER, _TOKEN = "User", "ApiToken"
 
 
+@strawberry.input(description="A limit that is left out or null stays as it is.")
+class TenantLimitsInput:
+    max_running_jobs: int | None = strawberry.field(default=None, description="How many may be under way.")
+    max_queued_jobs: int | None = strawberry.field(default=None, description="How many may wait.")
+
+
 @strawberry.input
 class UpdateTenantInput:
     idempotency_key: str
     name: str
     expected_version: int
+    limits: TenantLimitsInput | None = None
 
 
 @strawberry.input
@@ -69,7 +77,11 @@ class TenantMutations:
     async def update_tenant(self, info: Info, input: UpdateTenantInput) -> TenantPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = tenants.RenameTenant(input.name, input.expected_version)
-            return {"tenant": (await tenants.rename(transaction, info.context.principal, command)).id}
+            tenant = await tenants.rename(transaction, info.context.principal, command)
+            if input.limits is not None:
+                given = SetLimits(input.limits.max_running_jobs, input.limits.max_queued_jobs)
+                await set_limits(transaction, info.context.principal, given)
+            return {"tenant": tenant.id}
 
         return await mutate(info, TenantPayload, "updateTenant", input, verb)
 

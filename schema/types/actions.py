@@ -82,6 +82,10 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
             message = "another job holds the stack"
             since = row.updated_at
             return [Blocker(reason=StatusReason.LOCK_HELD, message=message, since=since, queue_position=place)]
+        job = await info.context.loaders.job.load(job_id)
+        if job is not None and job.status_reason is StatusReason.CONCURRENCY_LIMIT:
+            message = job.status_message or job.status_reason.value
+            return [Blocker(reason=job.status_reason, message=message, since=job.updated_at)]
     if isinstance(row, models.DeploymentPlan) and row.status is PlanStatus.WAITING:
         return await _unfired(info, row)
     if row.status_reason not in _HELD_UP and row.status != JobStatus.PAUSED:

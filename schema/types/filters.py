@@ -97,6 +97,7 @@ class JobFilter:
     resource_id: strawberry.ID | None = None
     started: DateRange | None = None
     direction: JobDirection | None = None
+    simulated: bool | None = None
 
 
 @strawberry.input
@@ -202,6 +203,7 @@ def wanted_jobs(given: JobFilter | None) -> reads.JobFilter:
         _number(given.resource_id, "CloudResource"),
         _range(given.started, "started"),
         given.direction,
+        given.simulated,
     )
 
 

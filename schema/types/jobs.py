@@ -116,6 +116,10 @@ class OrchestrationJob(Entity):
     def direction(self) -> JobDirection:
         return self.row.direction
 
+    @described("Whether it only shows what would happen. Then nothing of it is so, outputs included.")
+    def simulated(self) -> bool:
+        return self.row.simulated
+
     @strawberry.field
     def status_reason(self) -> StatusReason:
         return self.row.status_reason

@@ -33,6 +33,7 @@ from schema.types.filters import (
     wanted_templates,
     wanted_workflows,
 )
+from schema.types.quotas import Quota
 from schema.types.references import (
     ActorRef,
     ApiTokenRef,
@@ -46,13 +47,6 @@ from schema.types.references import (
 )
 
 
-@strawberry.type(description="A bound on what a tenant may use.")
-class Quota:
-    key: str
-    limit: int
-    used: int
-
-
 @strawberry.type(description="An organisation. Everything else belongs to exactly one.")
 class Tenant(Entity):
     row: strawberry.Private[models.Tenant]
@@ -64,6 +58,11 @@ class Tenant(Entity):
     @strawberry.field
     def slug(self) -> str:
         return self.row.slug
+
+    @described("How many jobs may be under way, and wait.")
+    async def quotas(self, info: Info) -> list[Quota]:
+        found = await info.context.loaders.quotas.load(self.row.id) or []
+        return [Quota(key=usage.key, limit=usage.limit, used=usage.used) for usage in found]
 
     @described("By e-mail address.")
     async def users(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[UserRef]:

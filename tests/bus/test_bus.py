@@ -93,6 +93,15 @@ async def test_steps_that_become_due_wake_the_scheduler(buses: tuple[Bus, Bus]) 
         assert await bell.wait(2)
 
 
+async def test_a_stack_that_became_free_wakes_the_scheduler(buses: tuple[Bus, Bus]) -> None:
+    here, scheduler = buses
+    async with scheduler.due_bell() as bell:
+        await listening(scheduler)
+        await bell.wait(0.1)
+        here.ring(Rings(freed=True))
+        assert await bell.wait(2)
+
+
 async def test_a_ring_from_another_thread_arrives(buses: tuple[Bus, Bus]) -> None:
     here, _ = buses
     async with here.watch(1, Stream.JOB, 7) as bell:

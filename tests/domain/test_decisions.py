@@ -7,6 +7,7 @@ undone, a failed undo holds back true dependencies only, and what was never touc
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -251,6 +252,21 @@ def test_a_failed_step_is_undone_too() -> None:
         JobMove("failed_rollback", JobStatus.ROLLING_BACK, StatusReason.STEP_FAILED, "b"),
         StepMove("b", "rollback", StepStatus.COMPENSATING, StatusReason.STEP_FAILED),
     )
+
+
+def test_what_failed_first_is_to_blame_and_not_what_was_abandoned_for_its_sake() -> None:
+    """`a` waited to be tried again when `c` failed; `b` was in a worker's hands and failed after it."""
+    early, late = datetime(2026, 1, 31, 8, tzinfo=UTC), datetime(2026, 1, 31, 9, tzinfo=UTC)
+    abandoned = StepView("a", StepStatus.FAILED, touched=True, abandoned=True, ended_at=early)
+    later = StepView("b", StepStatus.FAILED, touched=True, ended_at=late)
+    first = StepView("c", StepStatus.FAILED, touched=True, strategy=FailureStrategy.HALT, ended_at=early)
+    for steps in ((abandoned, first), (abandoned, replace(later, ended_at=None), first)):
+        strategy = FailureStrategy.HALT if len(steps) == 2 else FailureStrategy.ROLLBACK
+        move = next(move for move in decide(job(*steps)) if isinstance(move, JobMove))
+        assert (move.because, move.event) == ("c", "failed_halt" if strategy is FailureStrategy.HALT else
+                                              "failed_rollback")  # fmt: skip
+    move = next(move for move in decide(job(abandoned, later)) if isinstance(move, JobMove))
+    assert move.because == "b"
 
 
 def test_a_failure_in_commit_undoes_nothing() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from app.db.models import OrchestrationJob
+from app.db.uow import Rings
 from app.domain.enums import CancelMode, CancelOutcome, ErrorClass, FailureStrategy, RetryMode
 from app.domain.statuses import JobStatus, PlanStatus
 from app.providers.faults import Fault, FaultKind
@@ -113,14 +116,25 @@ async def test_continue_blocks_only_what_depends_on_the_failure(workshop: Worksh
     assert blocked.not_run_because == "bad"
 
 
-async def test_one_job_at_a_time_works_on_a_stack(workshop: Workshop) -> None:
+async def test_one_job_at_a_time_works_on_a_stack(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     template = await workshop.template({"resources": {"a": note("a")}})
     other = await workshop.template({"resources": {"a": note("a", "y")}}, "other")
     first = await workshop.submit(template)
     second = await workshop.submit(other)
     assert (await workshop.job(second)).status is JobStatus.QUEUED
+    freed: list[bool] = []
+    tell = workshop.database._tell
+
+    def note_freed(rings: Rings) -> None:
+        freed.append(rings.freed)
+        tell(rings)
+
+    monkeypatch.setattr(workshop.database, "_tell", note_freed)
     await workshop.settle(first)
+    # The scheduler is told at once when somebody waits for the stack, and not when nobody does.
+    assert freed.count(True) == 1
     assert (await workshop.settle(second)).status is JobStatus.SUCCEEDED
+    assert freed.count(True) == 1
     assert workshop.notes() == {"a": "y"}
 
 

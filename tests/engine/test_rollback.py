@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from app.domain.enums import FailureStrategy, RetryMode
 from app.domain.statuses import JobStatus, PlanStatus
-from app.providers.base import ErrorKind
+from app.providers.base import ErrorKind, ProviderError
 from app.providers.faults import Fault, FaultKind
 from app.services import jobs, plans
 from app.services.plans import RetryPlan, RollbackPlan
@@ -71,6 +72,35 @@ async def test_a_step_that_failed_after_its_effect_is_undone_too(open_workshop: 
     job = await workshop.settle(await workshop.submit(template))
     assert job.status is JobStatus.ROLLED_BACK
     assert workshop.notes() == {}
+
+
+async def test_the_job_names_what_failed_first_and_not_what_was_given_up_for_its_sake(workshop: Workshop) -> None:
+    """`a` waits for its next try when `b` fails, and is FAILED as well before `c` is over."""
+    original, tried, over = workshop.provider.notes.create, asyncio.Event(), asyncio.Event()
+
+    async def create(context: Any, properties: Any) -> Any:
+        if properties["name"] == "a":
+            tried.set()
+            raise ProviderError(ErrorKind.THROTTLED, "later", retry_after_seconds=60)
+        if properties["name"] == "b":
+            await tried.wait()
+            raise ProviderError(ErrorKind.ACCESS_DENIED, "never")
+        await over.wait()
+        return await original(context, properties)
+
+    workshop.provider.notes.create = create  # type: ignore[method-assign]
+    job_id = await workshop.submit(await workshop.template({"resources": {key: note(key) for key in "abc"}}))
+    working = asyncio.create_task(workshop.answer())
+    for _ in range(500):
+        if (await workshop.steps(job_id))["a"] == "FAILED":
+            break
+        await asyncio.sleep(0.02)
+    assert await workshop.steps(job_id) == {"a": "FAILED", "b": "FAILED", "c": "RUNNING"}
+    over.set()
+    await working
+    job = await workshop.settle(job_id)
+    assert job.error is not None
+    assert (job.status, job.error["stepKey"], job.error_message) == (JobStatus.ROLLED_BACK, "b", "b: never")
 
 
 async def test_somebody_elses_thing_is_never_removed(workshop: Workshop) -> None:

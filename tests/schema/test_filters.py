@@ -65,13 +65,16 @@ async def test_plans_and_jobs_can_be_filtered(api: Api) -> None:
     ):
         found = (await api.data(plans, {"filter": wanted}))["deploymentPlans"]["nodes"]
         assert [node["name"] for node in found] == names, wanted
+    await rows.job(await rows.plan("rehearsed"), simulated=True)
     jobs = "query ($filter: JobFilter) { orchestrationJobs(filter: $filter) { nodes { plan { name } } } }"
     for searched, names in (
         ({"resourceId": encode_id("CloudResource", resource.id)}, ["done"]),
         ({"planId": encode_id("DeploymentPlan", ready.id)}, ["ready"]),
-        ({"stage": ["ACTIVE"]}, ["ready"]),
+        ({"stage": ["ACTIVE"]}, ["rehearsed", "ready"]),
         ({"started": {"from": "2026-01-31T08:00:00Z"}}, ["done"]),
         ({"direction": "ROLLBACK"}, []),
+        ({"simulated": True}, ["rehearsed"]),
+        ({"simulated": False, "stage": ["ACTIVE"]}, ["ready"]),
     ):
         found = (await api.data(jobs, {"filter": searched}))["orchestrationJobs"]["nodes"]
         assert [node["plan"]["name"] for node in found] == names, searched

@@ -19,6 +19,7 @@ ERRORS = """userErrors { __typename code message path
   ... on CycleError { cycle { from to explicit path expression } }
   ... on ConflictError { currentVersion }
   ... on IllegalStateError { status }
+  ... on QuotaError { quota { key limit used } }
   ... on PermissionError { required }
   ... on StalePreviewError { current { hash } } }"""
 _AUDIT = "id version createdAt updatedAt createdBy { ... on User { email } } updatedBy { ... on User { email } }"
@@ -29,7 +30,7 @@ OBJECTS = {
         preview {{ hash summary {{ create noChange }} changes {{ key action }} }}
         approvals {{ required granted previewHash deadline
           reviews {{ decision comment previewHash by {{ email }} }} }}""",
-    "job": f"""{_AUDIT} name type status stage direction stack description metadata plan {{ id status }}
+    "job": f"""{_AUDIT} name type status stage direction simulated stack description metadata plan {{ id status }}
         steps {{ key status }}""",
     "resourceTemplate": f"""{_AUDIT} name type status description isPublic tags metadata content parameters outputs
         dependencies latest {{ id number }}""",

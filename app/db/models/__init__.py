@@ -10,9 +10,10 @@ from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Outbox, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
+from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
-from app.db.models.tenants import ApiToken, Tenant, User
+from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User
 from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
@@ -41,11 +42,13 @@ __all__ = [
     "ResourceLock",
     "ResourceRevision",
     "ResourceTemplate",
+    "SimulatedResource",
     "StepAttempt",
     "StepEffect",
     "StepRun",
     "TemplateRevision",
     "Tenant",
+    "TenantLimit",
     "User",
     "WatchCursor",
     "WebhookDelivery",

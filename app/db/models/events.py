@@ -25,8 +25,8 @@ class EventLog(Base):
     stream: Mapped[Stream] = one_of(Stream, "stream", primary_key=True)
     stream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    # The place in the tenant's feed: app.db.feed.
-    feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # The place in the tenant's feed: app.db.feed. Events of simulated jobs have none.
+    feed: Mapped[int | None] = mapped_column(BigInteger, default=0, server_default=text("0"))
     kind: Mapped[str] = mapped_column(String(60))
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     actor: Mapped[str | None] = mapped_column(String(120))

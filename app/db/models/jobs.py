@@ -38,6 +38,7 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "id"),
         Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "id"),
         Index("idx_orchestration_job_pause", "pause_until", postgresql_where=text("pause_until IS NOT NULL")),
+        Index("idx_orchestration_job_queued", "tenant_id", "id", postgresql_where=text("status = 'QUEUED'")),
     )
 
     id: Mapped[int] = identity()

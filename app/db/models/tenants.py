@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,6 +33,20 @@ class Tenant(Audited, SoftDeleted, Base):
     slug: Mapped[str] = mapped_column(String(63))
     version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # SQLAlchemy reads it from the class
+
+
+class TenantLimit(Base):
+    """How much the tenant may have under way. A tenant without a row has the defaults of `app.domain.limits`."""
+
+    __tablename__ = "tenant_limit"
+    __table_args__ = (
+        CheckConstraint("max_running_jobs > 0", name="running"),
+        CheckConstraint("max_queued_jobs > 0", name="queued"),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("tenant.id"), primary_key=True)
+    max_running_jobs: Mapped[int] = mapped_column(Integer)
+    max_queued_jobs: Mapped[int] = mapped_column(Integer)
 
 
 class User(Audited, SoftDeleted, Base):

@@ -28,6 +28,7 @@ class PassTask(HarmlessTask):
     name = "core.pass"
     title = "Pass"
     description = "Does nothing; its outputs are the input `outputs`."
+    pure = True
     schema: ClassVar[Schema] = {
         "type": "object",
         "additionalProperties": False,
@@ -68,6 +69,7 @@ class AssertTask(HarmlessTask):
     name = "core.assert"
     title = "Assert"
     description = "Fails with the message unless `that` is true."
+    pure = True
     schema: ClassVar[Schema] = {
         "type": "object",
         "additionalProperties": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.services.plans.authoring import CreatePlan, PlanAction, UpdatePlan, create, delete, submit, update
-from app.services.plans.execution import ExecutePlan, RetryPlan, cancel, execute, retry, rollback
+from app.services.plans.execution import ExecutePlan, RetryPlan, accept_current_state, cancel, execute, retry, rollback
 from app.services.plans.forecasting import rollback_preview
 from app.services.plans.pausing import pause, resume
 from app.services.plans.restoring import create_rollback_plan
@@ -20,6 +20,7 @@ __all__ = [
     "RollbackPlan",
     "SignalPlan",
     "UpdatePlan",
+    "accept_current_state",
     "cancel",
     "create",
     "create_rollback_plan",

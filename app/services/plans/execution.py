@@ -20,13 +20,13 @@ from app.domain.enums import (
     RetryMode,
     StatusReason,
 )
-from app.domain.errors import Conflict, IllegalState, NotFound, Required, StalePreview
+from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
 from app.domain.operations import OperationKind
 from app.domain.statuses import PlanStatus, StepStatus
 from app.services import jobs, launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.plans import passage
+from app.services.plans import passage, simulating
 from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.passage import job_context, keep_preview, start, work_out
 from app.services.plans.pausing import give_up
@@ -37,10 +37,15 @@ from app.services.records import same_version
 
 @dataclass(frozen=True, slots=True)
 class ExecutePlan:
-    """Run a READY plan; refused when what it would do is no longer what `expected_preview_hash` stands for."""
+    """Run a READY plan; refused when what it would do is no longer what `expected_preview_hash` stands for.
+
+    `simulate`: only show what would happen, with failures at the steps of `simulate_failure_at` ("key" or "key:undo").
+    """
 
     plan_id: int
     expected_preview_hash: str | None = None
+    simulate: bool = False
+    simulate_failure_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ async def execute(
 ) -> OrchestrationJob:
     """Make the job. The preview is computed again, against what is recorded now."""
     authorize(transaction, principal, Permission.EXECUTE)
+    if command.simulate:
+        plan = await find_unlocked(transaction, command.plan_id)
+        expected, fail_at = command.expected_preview_hash, command.simulate_failure_at
+        return await simulating.simulate(transaction, principal, plan, expected, fail_at, dependencies)
+    if command.simulate_failure_at:
+        message = "only a simulation can be asked to fail: simulate is needed"
+        raise Invalid(message, path=("simulateFailureAt",))
     plan = await find(transaction, command.plan_id, None)
     require(plan, "execute")
     if plan.schedule is not None and plan.schedule.get("recurrence") is not None:
@@ -164,6 +176,18 @@ async def rollback(
     return await launching.launch_rollback(
         transaction, plan, parent, scope=command.scope, checkpoint=command.checkpoint
     )
+
+
+async def accept_current_state(
+    transaction: Transaction, principal: Principal, command: PlanAction, dependencies: Dependencies
+) -> DeploymentPlan:
+    """Leave what a rollback could not take back as it is: the plan has FAILED, and the next one begins from there."""
+    del dependencies
+    authorize(transaction, principal, Permission.ROLLBACK)
+    plan = await find(transaction, command.plan_id, command.expected_version)
+    require(plan, "accept_current_state")
+    await launching.move_plan(transaction, plan, "accept_current_state", StatusReason.USER, command.comment)
+    return plan
 
 
 async def job_of(transaction: Transaction, job_id: int | None) -> OrchestrationJob:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.principal import Principal
-from app.db.models import DeploymentPlan, StepAttempt, StepRun
+from app.db.models import DeploymentPlan, OrchestrationJob, StepAttempt, StepRun
 from app.domain.enums import JobDirection, Permission
 from app.domain.errors import Forbidden, NotFound
 from app.domain.planning.forecast import Forecast, forecast
@@ -67,6 +67,12 @@ async def _durations(session: AsyncSession, tenant_id: int) -> dict[str, float]:
     rows = await session.execute(
         select(kind, func.percentile_cont(0.5).within_group(taken))
         .join(latest, (StepRun.tenant_id == tenant_id) & (StepRun.id == latest.c.step_run_id))
+        .join(
+            OrchestrationJob,
+            (OrchestrationJob.tenant_id == StepRun.tenant_id)
+            & (OrchestrationJob.id == StepRun.job_id)
+            & ~OrchestrationJob.simulated,
+        )
         .group_by(kind)
     )
     return {name: float(seconds) for name, seconds in rows}

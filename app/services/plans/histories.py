@@ -108,6 +108,7 @@ async def _effects(
             StepRun.tenant_id == transaction.tenant_id,
             OrchestrationJob.plan_id == plan.id,
             OrchestrationJob.direction == JobDirection.FORWARD,
+            ~OrchestrationJob.simulated,
             StepRun.operation != OperationKind.RETIRE,
             StepRun.status != StepStatus.COMPENSATED,
             or_(

@@ -8,8 +8,8 @@ from sqlalchemy.dialects import postgresql
 
 from migrations.row_security import TICK, grant
 
-revision = "0027"
-down_revision = "0026"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

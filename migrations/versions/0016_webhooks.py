@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql
 from migrations.columns import one_of
 from migrations.row_security import APP, TICK, across_tenants, grant, protect
 
-revision = "0023"
-down_revision = "0022"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql
 from migrations.columns import one_of
 from migrations.row_security import APP, AUTH, TICK, across_tenants, grant, protect
 
-revision = "0015"
-down_revision = "0014"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

@@ -9,8 +9,8 @@ from sqlalchemy.dialects import postgresql
 from migrations.columns import one_of
 from migrations.row_security import APP, TICK, across_tenants, grant, protect
 
-revision = "0014"
-down_revision = "0023"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from alembic import op
 
 from migrations.row_security import TICK, across_tenants, grant
 
-revision = "0030"
-down_revision = "0027"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

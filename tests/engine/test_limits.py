@@ -1,0 +1,93 @@
+"""How many jobs of a tenant are under way, and how many may wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.db.uow import SystemRole
+from app.domain.errors import DomainError, LimitExceeded, QuotaExceeded
+from app.engine import admission
+from app.reads.limits import usages
+from app.services.limits import SetLimits, set_limits
+from tests.engine.harness import Workshop, note
+
+
+async def limit(workshop: Workshop, running: int | None = None, queued: int | None = None) -> None:
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await set_limits(transaction, workshop.principal, SetLimits(running, queued))
+
+
+async def used(workshop: Workshop) -> dict[str, tuple[int, int]]:
+    async with workshop.database.read(workshop.tenant_id) as session:
+        found = (await usages(session, workshop.tenant_id, [workshop.tenant_id]))[workshop.tenant_id]
+    return {usage.key: (usage.limit, usage.used) for usage in found}
+
+
+async def three(workshop: Workshop) -> list[int]:
+    """Jobs of stacks of their own."""
+    made = []
+    for name in ("one", "two", "three"):
+        template = await workshop.template({"resources": {name: note(name)}}, name)
+        made.append(await workshop.submit(template, stack=name))
+    return made
+
+
+async def admitted(workshop: Workshop) -> int:
+    async with workshop.database.system(SystemRole.TICK) as transaction:
+        return await admission.admit(transaction)
+
+
+async def test_a_tenant_without_limits_has_the_defaults(workshop: Workshop) -> None:
+    assert await used(workshop) == {"jobs.running": (100, 0), "jobs.queued": (1000, 0)}
+
+
+async def test_no_more_jobs_are_under_way_than_may(workshop: Workshop) -> None:
+    await limit(workshop, running=1)
+    first, *others = await three(workshop)
+    held = [await workshop.job(job_id) for job_id in others]
+    assert [(job.status, job.status_reason) for job in held] == [("QUEUED", "CONCURRENCY_LIMIT")] * 2
+    assert await used(workshop) == {"jobs.running": (1, 1), "jobs.queued": (1000, 2)}
+    assert await admitted(workshop) == 0, "who has no room is not looked at"
+    for job_id in (first, *others):
+        job = await workshop.settle(job_id)
+        assert (job.status, job.status_reason) == ("SUCCEEDED", "NONE")
+        assert (await used(workshop))["jobs.running"][1] <= 1
+    assert len(workshop.notes()) == 3
+
+
+async def test_a_higher_limit_lets_the_next_start(workshop: Workshop) -> None:
+    await limit(workshop, running=1)
+    await three(workshop)
+    await limit(workshop, running=2)
+    assert await admitted(workshop) == 1
+    assert await admitted(workshop) == 0
+    assert (await used(workshop))["jobs.running"] == (2, 2)
+
+
+async def test_a_job_beyond_what_may_wait_is_refused_and_leaves_nothing(workshop: Workshop) -> None:
+    await limit(workshop, running=1, queued=1)
+    with pytest.raises(QuotaExceeded) as refused:
+        await three(workshop)
+    assert (refused.value.key, refused.value.limit, refused.value.used) == ("jobs.queued", 1, 1)
+    assert await used(workshop) == {"jobs.running": (1, 1), "jobs.queued": (1, 1)}
+
+
+async def test_jobs_that_start_at_once_do_not_overstep_a_limit(workshop: Workshop) -> None:
+    await limit(workshop, running=2)
+    names = [f"n{number}" for number in range(5)]
+    templates = [await workshop.template({"resources": {name: note(name)}}, name) for name in names]
+    await asyncio.gather(
+        *(workshop.submit(template, stack=name) for template, name in zip(templates, names, strict=True))
+    )
+    await admitted(workshop)
+    assert (await used(workshop))["jobs.running"] == (2, 2)
+
+
+@pytest.mark.parametrize(("running", "queued", "path"), [(0, None, "maxRunningJobs"), (None, 100_001, "maxQueuedJobs")])
+async def test_a_limit_is_bounded(workshop: Workshop, running: int | None, queued: int | None, path: str) -> None:
+    with pytest.raises(DomainError) as refused:
+        await limit(workshop, running, queued)
+    assert isinstance(refused.value, LimitExceeded)
+    assert refused.value.path == ("limits", path)
