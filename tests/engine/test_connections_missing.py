@@ -134,7 +134,7 @@ async def test_what_may_have_been_sent_is_not_taken_for_undone(workshop: Worksho
             raise ProviderError(ErrorKind.THROTTLED, "made, and yet refused")
         return found
 
-    workshop.provider.notes._call = call  # type: ignore[method-assign]
+    workshop.provider.notes._call = call  # type: ignore[method-assign, assignment]
     job = await workshop.settle(await workshop.submit(await _template(workshop, b=note("b", **NOWHERE))))
     assert job.status is JobStatus.ROLLBACK_FAILED
     assert workshop.notes() == {"b": "x"}

@@ -97,7 +97,8 @@ async def _opens_with(url: str, password: str) -> bool:
     salt, _, keys = rest.partition("$")
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
     client = hmac.digest(salted, b"Client Key", "sha256")
-    return base64.b64encode(hashlib.sha256(client).digest()).decode() == keys.partition(":")[0]
+    stored: str = keys.partition(":")[0]
+    return base64.b64encode(hashlib.sha256(client).digest()).decode() == stored
 
 
 async def test_created_updated_replaced_and_deleted_are_as_they_were(workshop: Workshop, new_server_url: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, or_, select, text
+from sqlalchemy import or_, select, text
 
 from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, StepEffect, StepRun
 from app.db.uow import Transaction
@@ -68,9 +68,9 @@ async def histories_of(
                 history.emptied |= destroys and dependencies.catalogue.is_stateful(resource.type)
         else:
             notes += _stays(step)
-            history = histories.get(resource.resource_key) if resource is not None else None
-            if history is not None and effect.after is not None:
-                history.after = effect.after
+            known = histories.get(resource.resource_key) if resource is not None else None
+            if known is not None and effect.after is not None:
+                known.after = effect.after
     for key in [key for key, history in histories.items() if not history.settled]:
         message = f"'{key}' was being changed when its step failed; what that has left behind is not undone"
         notes.append(Diagnostic(Severity.WARN, "NOT_REVERSIBLE", message, ("resources", key)))
@@ -85,7 +85,7 @@ async def histories_of(
 
 async def _effects(
     transaction: Transaction, plan: DeploymentPlan
-) -> list[Row[tuple[StepEffect | None, StepRun, CloudResource | None]]]:
+) -> list[tuple[StepEffect | None, StepRun, CloudResource | None]]:
     """Everything that the plan's forward jobs did and that was not taken back, in the order in which it was begun."""
     found = await transaction.session.execute(
         select(StepEffect, StepRun, CloudResource)
@@ -121,7 +121,7 @@ async def _effects(
         )
         .order_by(StepEffect.id, StepRun.id)
     )
-    return list(found.all())
+    return [(effect, step, resource) for effect, step, resource in found]
 
 
 def _stays(step: StepRun) -> Iterator[Diagnostic]:
