@@ -24,7 +24,7 @@ from app.engine.observing import Observer
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
 from app.providers.registry import Registry
-from app.providers.sessions import Sessions
+from app.providers.sessions import WITHOUT_CONNECTION, Sessions
 from app.services.dependencies import Dependencies
 from app.settings import Settings
 from app.telemetry import logging
@@ -95,7 +95,7 @@ def observer_of(house: House) -> Observer:
     return Observer(
         house.database,
         Archivist(registry, sealer),
-        Connections(house.database, sealer, Sessions(registry), {"core": {}}),
+        Connections(house.database, sealer, Sessions(registry), WITHOUT_CONNECTION),
         settings.data_dir / "artifacts",
     )
 
@@ -111,6 +111,6 @@ def runner_of(house: House, worker: Worker) -> Runner:
         Claimer(worker.id, registry, sealer),
         Executor(registry),
         Recorder(registry, sealer, random.random),
-        Connections(house.database, sealer, Sessions(registry), {"core": {}}),
+        Connections(house.database, sealer, Sessions(registry), WITHOUT_CONNECTION),
         settings.data_dir / "artifacts",
     )

@@ -30,7 +30,9 @@ class Phase(StrEnum):
 
 
 class EffectState(StrEnum):
-    """How far an effect got. INTENT without an end means: ask the provider, never call blindly again."""
+    """How far an effect got. INTENT without an end means: ask the provider, never call blindly again. UNDONE: there is
+    nothing of it, because it was taken back or because no attempt ever reached the provider.
+    """
 
     INTENT = "INTENT"
     DONE = "DONE"

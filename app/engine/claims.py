@@ -24,7 +24,7 @@ from app.engine import gates, rehearsing, resources
 from app.engine.records import record_of
 from app.engine.scope import read_scope
 from app.engine.states import Hidden, found_state, pack, unpack, words_in
-from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Work
+from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Undone, Work
 from app.providers.registry import Registry
 
 MAX_CRASHES = 3
@@ -203,6 +203,10 @@ class Claimer:
 
     async def _prepare_undo(self, ledger: Ledger, work: Work) -> tuple[Work, Outcome | None]:
         """Evaluate the inputs of a declared compensation; they may read what the step itself has given."""
+        effect = work.effect
+        if effect is not None and effect.state is EffectState.UNDONE:
+            # Nothing was ever sent, so nobody has to be asked, who may be out of reach.
+            return work, Undone(state=effect.before)
         compensate = work.spec.get("compensate")
         if not compensate:
             return work, None

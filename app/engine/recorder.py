@@ -117,6 +117,9 @@ class Recorder:
         if isinstance(outcome, Succeeded):
             return EffectState.DONE, outcome.state, outcome.undo
         if isinstance(outcome, Failed):
+            untouched = work.effect is None or work.effect.state is EffectState.UNDONE
+            if outcome.unsent and untouched and work.mode is Mode.RUN:
+                return EffectState.UNDONE, None, None
             return EffectState.FAILED, outcome.partial, None
         if isinstance(outcome, Waiting):
             return EffectState.INTENT, outcome.partial, None

@@ -146,10 +146,12 @@ class Runner:
         def connect(name: str) -> AbstractAsyncContextManager[Any]:
             return self._connections.session(work.tenant_id, provider, name)
 
+        sent = False
         try:
             async with self._connections.session(work.tenant_id, provider, work.spec.get("connection")) as session:
                 context = StepContext(work, session, log, folder, connect)
                 self._running[work.step_id] = context
+                sent = True
                 try:
                     outcome = await self._executor.execute(work, context)
                 finally:
@@ -157,7 +159,9 @@ class Runner:
                     if self._running.get(work.step_id) is context:
                         del self._running[work.step_id]
         except ProviderError as error:
-            outcome = Failed(error.kind.error_class, error.code, error.message, error.retry_after_seconds)
+            outcome = Failed(
+                error.kind.error_class, error.code, error.message, error.retry_after_seconds, unsent=not sent
+            )
         if isinstance(outcome, Failed) and outcome.error_class is not ErrorClass.CANCELLED:
             log.failure(outcome.message)
         return outcome

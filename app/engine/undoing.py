@@ -52,7 +52,8 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
     before = effect.before
     if before is None:
         return Undone()
-    live = await kind.read(context, before)
+    # What nobody can read, as a password, a provider recognises by the state that it is shown: by ours, if it still is.
+    live = await kind.read(context, effect.after or before)
     if live is None:
         return Failed(
             ErrorClass.CONFLICT, "GONE", "the resource is gone, so its previous properties cannot be restored"

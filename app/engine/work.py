@@ -125,13 +125,17 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt failed. Whether it is tried again depends on `error_class` and the step's policy."""
+    """The attempt failed. Whether it is tried again depends on `error_class` and the step's policy.
+
+    `unsent`: there was no way to the provider, so this attempt cannot have done anything.
+    """
 
     error_class: ErrorClass
     code: str
     message: str
     retry_after_seconds: float | None = None
     partial: ResourceState | None = None
+    unsent: bool = False
 
     def document(self, *, retryable: bool) -> dict[str, Any]:
         """The error as stored and shown."""

@@ -15,6 +15,8 @@ from app.providers.base import ErrorKind, ProviderError
 from app.providers.registry import Registry
 
 Key = tuple[str, str, str, str]
+# The providers that need no connection of the tenant's, with the configuration that stands for one.
+WITHOUT_CONNECTION: Mapping[str, Mapping[str, Any]] = {"core": {}}
 
 
 @dataclass(slots=True, eq=False)

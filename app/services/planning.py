@@ -22,6 +22,7 @@ from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import Value
 from app.domain.verification import Verification
 from app.services.dependencies import Dependencies
+from app.services.reaching import with_missing_connections
 
 _SETTLED = frozenset({ResourceStatus.ACTIVE})
 
@@ -137,7 +138,7 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
         row = await workflow_of(session, tenant_id, intention.workflow_id)
         workflow = parse_workflow(row.definition, dependencies.catalogue)
     # A large plan takes its time, and others shall have theirs meanwhile.
-    return await asyncio.to_thread(
+    deployment = await asyncio.to_thread(
         plan,
         PlanningInput(
             catalogue=dependencies.catalogue,
@@ -152,3 +153,4 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             target=None if intention.target is None else Target.of(intention.target),
         ),
     )
+    return await with_missing_connections(session, tenant_id, deployment)

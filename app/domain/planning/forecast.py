@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
-from app.domain.enums import ChangeAction, FailureStrategy, Reversibility, RollbackScope
+from app.domain.enums import ChangeAction, FailureStrategy, Reversibility, RollbackScope, StepType
 from app.domain.errors import Invalid
 from app.domain.naming import hint, nearest
 from app.domain.operations import OperationKind, Phase
-from app.domain.planning.deployment import Deployment, PlannedStep
+from app.domain.planning.deployment import Deployment, PlannedStep, ResourceChange
 from app.domain.statuses import JobStatus, StepStatus
 
+# What undoes a change that can be undone; of what is only let go of nothing is journalled, and it is never undone.
 _INVERSE = {
     ChangeAction.CREATE: (ChangeAction.DELETE, "what was created is deleted"),
     ChangeAction.UPDATE: (ChangeAction.UPDATE, "the previous properties are written back"),
@@ -25,6 +26,17 @@ _INVERSE = {
     ChangeAction.RUN: (ChangeAction.RUN, "what undoes it is run"),
 }
 _LOOKING = frozenset({OperationKind.GATE, OperationKind.VERIFY})
+# A step with such a change is over as soon as somebody has looked at it; nothing is sent.
+_UNTOUCHED = frozenset({ChangeAction.NO_CHANGE, ChangeAction.DETACH})
+_BY_STEP = {
+    StepType.RESOURCE_BACKUP: "the backup is kept",
+    StepType.RESOURCE_RESTORE: "what was there before the restoration is put back",
+    StepType.RESOURCE_MIGRATE: "it goes back to where it came from",
+}
+_LOST = {
+    ChangeAction.DELETE: "it is gone, and what was in it",
+    ChangeAction.REPLACE: "the old one had to go first, and what was in it is gone; the new one is deleted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +83,27 @@ def forecast(
     compensations: list[Compensation] = []
     for key, position in order.items():
         change = changes[key]
-        action, detail = _INVERSE[change.action]
-        irreversible = change.action is ChangeAction.RUN and change.reversibility is not Reversibility.REVERSIBLE
-        if irreversible:
-            detail = "nothing is known that would undo it"
+        action, detail = _INVERSE[change.action][0], _detail(steps[key], change)
         compensations.append(Compensation(key, position, action, change.reversibility, detail))
     lost = tuple(found for found in compensations if found.reversibility is Reversibility.IRREVERSIBLE)
     done = tuple(found for found in compensations if found.reversibility is not Reversibility.IRREVERSIBLE)
     taken_back = {found.key for found in done}
-    residual = tuple(view.key for view in views if view.touched and view.key not in taken_back)
+    let_go = {
+        view.key
+        for view in views
+        if view.status is StepStatus.NO_CHANGE and changes[view.key].action is ChangeAction.DETACH
+    }
+    residual = tuple(view.key for view in views if view.key in let_go or (view.touched and view.key not in taken_back))
     return Forecast(failing.key, done, lost, residual)
+
+
+def _detail(step: PlannedStep, change: ResourceChange) -> str:
+    """What undoing the change means, in words."""
+    if change.reversibility is Reversibility.IRREVERSIBLE:
+        return _LOST.get(change.action, "nothing is known that would undo it")
+    if change.action is ChangeAction.REPLACE and change.downtime:
+        return "the new one is deleted and the old one is made again with its last properties"
+    return _BY_STEP.get(step.type) or _INVERSE[change.action][1]
 
 
 def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tuple[PlannedStep, StepStatus]]:
@@ -93,7 +116,7 @@ def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tupl
         elif after.intersection(step.needs) or (step.phase is Phase.COMMIT and failing.phase is Phase.APPLY):
             after.add(step.key)
             found.append((step, StepStatus.PENDING))
-        elif step.change is ChangeAction.NO_CHANGE:
+        elif step.change in _UNTOUCHED:
             found.append((step, StepStatus.NO_CHANGE))
         else:
             found.append((step, StepStatus.SUCCEEDED))
@@ -101,13 +124,13 @@ def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tupl
 
 
 def _view(step: PlannedStep, status: StepStatus) -> StepView:
-    acted = status in (StepStatus.SUCCEEDED, StepStatus.FAILED)
+    acts = step.operation not in _LOOKING and step.change not in _UNTOUCHED
     return StepView(
         key=step.key,
         status=status,
         needs=step.needs,
         phase=step.phase,
-        touched=acted and step.operation not in _LOOKING and step.change is not ChangeAction.NO_CHANGE,
+        touched=acts and status in (StepStatus.SUCCEEDED, StepStatus.FAILED),
         strategy=step.strategy,
         ignore=bool(step.spec.get("ignore")),
         checkpoint=step.spec.get("checkpoint"),

@@ -8,7 +8,7 @@ Stored with the plan that restores it, sealed:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,12 @@ class Target:
             for note in document["notes"]
         )
         return cls(present, tuple(document["absent"]), tuple(notes))
+
+    def stays(self, resource: ResourceDefinition, recorded: Container[str]) -> Iterator[str]:
+        """What `resource` needs of the stack's recorded resources that are neither restored nor removed."""
+        for need in resource.depends_on:
+            if need in recorded and need not in self.present and need not in self.absent:
+                yield need
 
     def document(self) -> dict[str, Value]:
         """Its stored form, to be sealed."""

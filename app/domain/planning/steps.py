@@ -330,17 +330,18 @@ class StepPlanner:
         return planned, change
 
     def _reversibility(self, type_name: str, action: ChangeAction) -> Reversibility:
-        if action is ChangeAction.DELETE:
-            stateful = self.catalogue.is_stateful(type_name)
-            return Reversibility.IRREVERSIBLE if stateful else Reversibility.LOSSY
-        if action is ChangeAction.REPLACE and self.catalogue.deletes_first(type_name):
-            return Reversibility.LOSSY
+        deletes = action is ChangeAction.DELETE
+        if deletes or (action is ChangeAction.REPLACE and self.catalogue.deletes_first(type_name)):
+            return Reversibility.IRREVERSIBLE if self.catalogue.is_stateful(type_name) else Reversibility.LOSSY
         return Reversibility.REVERSIBLE
 
     def _resources_needed(self, resource: RenderedResource) -> Iterator[str]:
         graph = self.given.template.graph if self.given.template else None
         needed = graph.needs(resource.definition_key) if graph else frozenset()
-        return (other.key for other in self.rendered.values() if other.definition_key in needed)
+        yield from (other.key for other in self.rendered.values() if other.definition_key in needed)
+        if self.given.target is not None:
+            # What a restored resource needs is not restored with it where it has stayed as it was.
+            yield from self.given.target.stays(resource.definition, self.recorded)
 
     def _between(self, edges: tuple[Edge, ...], placed: Mapping[str, list[str]]) -> Iterator[Edge]:
         for edge in edges:

@@ -31,6 +31,7 @@ from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.passage import job_context, keep_preview, start, work_out
 from app.services.plans.pausing import give_up
 from app.services.plans.scopes import RollbackPlan, require_scope
+from app.services.reaching import require_connections
 from app.services.records import same_version
 
 
@@ -90,6 +91,7 @@ async def execute(
     if deployment.is_empty:
         message = "there is nothing left to do: the stack is as the plan wants it"
         raise IllegalState(message, status=plan.status, path=("planId",))
+    require_connections(deployment)
     await start(transaction, principal, plan, deployment, dependencies)
     return await job_of(transaction, plan.last_job_id)
 

@@ -22,6 +22,7 @@ from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
 from app.services.plans import automation, councils
+from app.services.reaching import require_connections
 
 
 class Asker(Protocol):
@@ -90,6 +91,8 @@ async def pass_on(
     """
     try:
         deployment = await work_out(transaction, asker, plan, dependencies)
+        if plan.plan_type is PlanType.IMMEDIATE:
+            require_connections(deployment)
         if plan.plan_type is PlanType.AUTOMATED:
             await automation.document_of(transaction, plan)
     except kept as error:

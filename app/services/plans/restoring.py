@@ -7,7 +7,6 @@ touched it. Only what is still as the plan left it can be put back; who changed 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -15,30 +14,22 @@ from sqlalchemy import select
 from app.auth.principal import Principal
 from app.db import journal
 from app.db.following import plan_event
-from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, StepEffect, StepRun
+from app.db.models import CloudResource, DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.definitions.template import ResourceDefinition
 from app.domain.diffing import same
-from app.domain.enums import (
-    ChangeAction,
-    JobDirection,
-    Permission,
-    PlanType,
-    Reversibility,
-    RollbackScope,
-    StatusReason,
-)
-from app.domain.errors import Conflict, Diagnostic, IllegalState, Invalid, Severity
+from app.domain.enums import Permission, PlanType, RollbackScope, StatusReason
+from app.domain.errors import Conflict, IllegalState, Invalid
 from app.domain.events import Stream
-from app.domain.operations import EffectState, OperationKind
 from app.domain.planning.restoring import Target, literal
-from app.domain.statuses import RESOURCE, PlanStatus, StepStatus
+from app.domain.statuses import RESOURCE, PlanStatus
 from app.domain.values import reveal
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.plans import passage
 from app.services.plans.authoring import find
+from app.services.plans.histories import History, histories_of
 from app.services.plans.scopes import RollbackPlan
 
 REVERTIBLE = frozenset({PlanStatus.SUCCEEDED, PlanStatus.PARTIALLY_SUCCEEDED})
@@ -46,15 +37,6 @@ REVERTIBLE = frozenset({PlanStatus.SUCCEEDED, PlanStatus.PARTIALLY_SUCCEEDED})
 _TAKEN_OVER = ("approvals", "pause")
 _NAME_LIMIT = 200
 _SUFFIX = " (rollback)"
-
-
-@dataclass(slots=True)
-class _History:
-    """What the plan did to one resource: as it was before, and as the plan left it; None where there was none."""
-
-    row: CloudResource
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
 
 
 async def create_rollback_plan(
@@ -68,7 +50,8 @@ async def create_rollback_plan(
     authorize(transaction, principal, Permission.ROLLBACK)
     done = await find(transaction, command.plan_id, None)
     if done.status not in REVERTIBLE:
-        message = f"only a plan that succeeded is undone by a new plan; this one is {done.status}"
+        possible = " or ".join(sorted(REVERTIBLE))
+        message = f"only a plan that is {possible} is undone by a new plan; this one is {done.status}"
         raise IllegalState(message, status=done.status, path=("planId",))
     if command.scope is not RollbackScope.JOB or command.checkpoint is not None:
         message = "a plan that succeeded is undone as a whole: use scope JOB"
@@ -100,7 +83,7 @@ async def create_rollback_plan(
 
 
 async def _target(transaction: Transaction, plan: DeploymentPlan, dependencies: Dependencies) -> Target:
-    histories, notes = await _histories(transaction, plan)
+    histories, notes = await histories_of(transaction, plan, dependencies)
     live = await _live(transaction, plan.stack, histories)
 
     def opened(stored: Any) -> Any:
@@ -128,52 +111,6 @@ async def _target(transaction: Transaction, plan: DeploymentPlan, dependencies: 
     return Target(present, absent, tuple(notes))
 
 
-async def _histories(transaction: Transaction, plan: DeploymentPlan) -> tuple[dict[str, _History], list[Diagnostic]]:
-    """By resource key what the plan's forward jobs did, first to last; and what of it no plan can take back."""
-    found = await transaction.session.execute(
-        select(StepEffect, StepRun, CloudResource)
-        .join(
-            OrchestrationJob,
-            (OrchestrationJob.tenant_id == StepEffect.tenant_id) & (OrchestrationJob.id == StepEffect.job_id),
-        )
-        .join(StepRun, (StepRun.tenant_id == StepEffect.tenant_id) & (StepRun.id == StepEffect.step_run_id))
-        .outerjoin(
-            CloudResource,
-            (CloudResource.tenant_id == StepRun.tenant_id) & (CloudResource.id == StepRun.resource_id),
-        )
-        .where(
-            StepEffect.tenant_id == transaction.tenant_id,
-            OrchestrationJob.plan_id == plan.id,
-            OrchestrationJob.direction == JobDirection.FORWARD,
-            ~OrchestrationJob.simulated,
-            StepEffect.state == EffectState.DONE,
-            StepRun.operation != OperationKind.RETIRE,
-            StepRun.status.in_((StepStatus.SUCCEEDED, StepStatus.COMPENSATION_SKIPPED)),
-        )
-        .order_by(StepEffect.id)
-    )
-    histories: dict[str, _History] = {}
-    notes: list[Diagnostic] = []
-    final = {change["key"] for change in (plan.preview or {}).get("changes", ()) if not _is_reversible(change)}
-    for effect, step, resource in found:
-        if step.resource_id is None or step.operation not in (OperationKind.APPLY, OperationKind.DELETE):
-            if step.step_key in final or step.spec.get("compensate"):
-                message = f"what the step '{step.step_key}' did is not undone"
-                notes.append(Diagnostic(Severity.WARN, "NOT_REVERSIBLE", message, ("steps", step.step_key)))
-            continue
-        after = None if effect.action is ChangeAction.DELETE else effect.after
-        history = histories.get(resource.resource_key)
-        if history is None:
-            histories[resource.resource_key] = _History(resource, effect.before, after)
-        else:
-            history.row, history.after = resource, after
-    return histories, notes
-
-
-def _is_reversible(change: Mapping[str, Any]) -> bool:
-    return bool(change["reversibility"] == Reversibility.REVERSIBLE)
-
-
 async def _live(transaction: Transaction, stack: str, keys: Iterable[str]) -> dict[str, CloudResource]:
     found = await transaction.session.execute(
         select(CloudResource).where(
@@ -195,14 +132,14 @@ def _is_as_left(after: Mapping[str, Any] | None, live: CloudResource | None, ope
     )
 
 
-def _definition(key: str, history: _History, opened: Any) -> ResourceDefinition:
+def _definition(key: str, history: History, opened: Any) -> ResourceDefinition:
     row, before = history.row, history.before or {}
     return ResourceDefinition(
         key=key,
         type=row.type,
         connection=row.connection,
         properties=literal(opened(before["properties"])),
-        depends_on=tuple(row.depends_on or ()),
+        depends_on=history.needs,
         retain=row.retain,
         prevent_destroy=row.prevent_destroy,
     )
