@@ -17,6 +17,7 @@ from app.db.uow import Database, Transaction
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
+from schema.live_lists import LiveLists
 from schema.loaders import Loaders
 
 
@@ -30,6 +31,7 @@ class Services:
     bus: Bus
     authenticator: Authenticator
     egress: Egress = field(default_factory=Egress)
+    lists: LiveLists = field(default_factory=LiveLists)
 
     def context(self, principal: Principal, request_id: str) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
