@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Services:
     authenticator: Authenticator
     egress: Egress = field(default_factory=Egress)
     lists: LiveLists = field(default_factory=LiveLists)
+    # Set when the process is about to go: what would go on for ever ends.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
 
     def context(self, principal: Principal, request_id: str) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
