@@ -27,7 +27,7 @@ from strawberry.types.graphql import OperationType
 
 from app.auth.principal import Principal
 from schema.context import Services
-from schema.masking import mask
+from schema.masking import is_unavailable, mask
 from schema.validity import still_valid
 
 MEDIA_TYPE = "text/event-stream"
@@ -108,6 +108,9 @@ class EventStream(Response):
             )
             async with aclosing(results):
                 async for result in results:
+                    if is_unavailable(getattr(result, "errors", None)):
+                        # Cut off: the client comes back, with the place of the last frame that it got.
+                        return
                     await send(_body(_event(result)))
         except (
             Exception

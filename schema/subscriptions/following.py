@@ -120,7 +120,7 @@ class Follower(Generic[Item]):
             try:
                 look = await self._look(place)
             except TROUBLE as error:
-                if place is None or clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
+                if clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
                     raise
                 _logger.warning("a stream cannot be read; trying again", stream=self._stream.value, error=str(error))
                 await asyncio.sleep(SWEEP_SECONDS)

@@ -234,7 +234,7 @@ class Customers:
         try:
             async with httpx.AsyncClient(timeout=10) as client:
                 answer = await client.post(
-                    f"http://127.0.0.1:{self.town.port}/graphql",
+                    f"http://127.0.0.1:{self.town.ports[0]}/graphql",
                     json={"query": _PLAN, "variables": {"input": given}},
                     headers={"authorization": f"Bearer {self.town.tenants[order.tenant][1]}"},
                 )
