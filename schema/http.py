@@ -27,7 +27,7 @@ from strawberry.types.graphql import OperationType
 
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
-from app.db.uow import DATABASE_AWAY
+from app.db.away import DATABASE_AWAY
 from schema import sse
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler

@@ -15,7 +15,7 @@ from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
-from app.db.uow import DATABASE_AWAY
+from app.db.away import DATABASE_AWAY
 from app.domain.errors import DomainError
 from schema.context import Context
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from app.bus.bus import Bus
+from app.db.away import DATABASE_AWAY
 
 # How long a lost ring can delay what it announced, while the bus works and while it does not.
 SWEEP_SECONDS = 1.0
@@ -13,7 +11,7 @@ SWEEP_WITHOUT_BUS_SECONDS = 0.25
 HEARTBEAT_SECONDS = 10.0
 # How long a database that does not answer is waited for before the client is told.
 PATIENCE_SECONDS = 30.0
-TROUBLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
+TROUBLE = (*DATABASE_AWAY, TimeoutError)
 
 
 def sweep_seconds(bus: Bus) -> float:

@@ -15,9 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.auth.principal import Principal
+from app.db.away import DATABASE_AWAY
 from app.db.models import ResourceTemplate, TemplateRevision, Workflow
 from app.db.sealing import Sealer
-from app.db.uow import DATABASE_AWAY, Database
+from app.db.uow import Database
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
