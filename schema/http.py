@@ -29,6 +29,7 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
 from schema import sse
+from schema.compiling.queries import CompiledQueries
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
@@ -37,6 +38,7 @@ _log = structlog.get_logger("windlass.http")
 
 RESPONSE_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
+_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}
 MAX_OPERATIONS_PER_SOCKET = 20
 INIT_TIMEOUT = timedelta(seconds=5)
 
@@ -67,6 +69,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             allowed_origins=allowed_origins,
         )
         self._services = services
+        self._queries = CompiledQueries(schema)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -99,6 +102,10 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             if streaming:
                 operation = sse.Operation(principal, request_id, document, variables, name)
                 return sse.EventStream(self.schema, self._services, operation, request)
+            context = self._services.context(principal, request_id)
+            answer = await self._queries.answer(document, variables, name, context)
+            if answer is not None:
+                return Response(answer, 200, _HEADERS, f"{media_type}; charset=utf-8")
             result = await self._execute(request, principal, request_id, document, variables, name)
         except Unauthenticated:
             return _refusal(
@@ -261,6 +268,6 @@ def _response(body: dict[str, Any], status: int, media_type: str, headers: dict[
     return Response(
         orjson.dumps(body),
         status,
-        {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})},
+        {**_HEADERS, **(headers or {})},
         f"{media_type}; charset=utf-8",
     )
