@@ -58,7 +58,14 @@ class GraphQLEndpoint(GraphQL[Services, None]):
 
     graphql_transport_ws_handler_class = LiveTransportHandler
 
-    def __init__(self, schema: MaskingSchema, services: Services, *, allowed_origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        schema: MaskingSchema,
+        services: Services,
+        *,
+        allowed_origins: Sequence[str] = (),
+        compiled: bool = True,
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -69,7 +76,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             allowed_origins=allowed_origins,
         )
         self._services = services
-        self._queries = CompiledQueries(schema)
+        self._queries = CompiledQueries(schema) if compiled else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -102,8 +109,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             if streaming:
                 operation = sse.Operation(principal, request_id, document, variables, name)
                 return sse.EventStream(self.schema, self._services, operation, request)
-            context = self._services.context(principal, request_id)
-            answer = await self._queries.answer(document, variables, name, context)
+            answer = await self._compiled(principal, request_id, document, variables, name)
             if answer is not None:
                 return Response(answer, 200, _HEADERS, f"{media_type}; charset=utf-8")
             result = await self._execute(request, principal, request_id, document, variables, name)
@@ -130,6 +136,14 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             reason = "no bearer token"
             raise Unauthenticated(reason)
         return await self._services.authenticator.authenticate(token.strip())
+
+    async def _compiled(
+        self, principal: Principal, request_id: str, document: str, variables: dict[str, Any] | None, name: str | None
+    ) -> bytes | None:
+        """The answer of one statement, where the whole operation is one."""
+        if self._queries is None:
+            return None
+        return await self._queries.answer(document, variables, name, self._services.context(principal, request_id))
 
     async def _execute(
         self,

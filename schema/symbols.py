@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import ColumnElement, Select, case, func, inspect, literal_column
+from sqlalchemy import ColumnElement, Select, Text, case, cast, func, inspect, literal_column
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeEngine
 
@@ -83,7 +83,7 @@ class SymbolicRow(Opaque):
         self.level = level
 
     def __getattr__(self, name: str) -> Any:
-        mapper = inspect(self.level.entity)
+        mapper = inspect(self.level.entity).mapper
         if name not in mapper.column_attrs:
             raise NotExpressible(name)
         column = mapper.column_attrs[name].columns[0]
@@ -234,13 +234,29 @@ def finished(coroutine: Any) -> Any:
     raise NotExpressible(message)
 
 
-def stage_like(value: Any, of: Callable[[Any], StrEnum]) -> Any:
+def derived(value: Any, of: Callable[[Any], StrEnum]) -> Any:
     """`of(value)`, for a function of an enum to an enum; for a symbol, the same function in SQL."""
     if not isinstance(value, Symbol):
         return of(value)
-    members: Sequence[StrEnum] = list(getattr(value.kind, "enum_class"))  # noqa: B009
-    cases = {member.value: of(member).value for member in members}
+    kind: Any = value.kind
+    cases = {literal(member): literal(of(member)) for member in kind.enum_class}
     return Symbol(case(cases, value=value.expression), value.kind, nullable=value.nullable)
+
+
+def texts(values: Any) -> Any:
+    """A list of texts."""
+    if not isinstance(values, Symbol):
+        return list(values)
+    return Written(cast(func.to_json(values.expression), Text))
+
+
+def chosen(value: Any, other: Any, same: Sequence[StrEnum], different: Sequence[StrEnum]) -> Any:
+    """One list where a column has that value, the other one where it has not."""
+    if not isinstance(value, Symbol):
+        return same if value == other else different
+    written = (literal("[" + ",".join(f'"{item.value}"' for item in items) + "]") for items in (same, different))
+    yes, no = written
+    return Written(case((value.expression == other, yes), else_=no))
 
 
 def either(first: Any, second: Any) -> Any:
@@ -250,12 +266,18 @@ def either(first: Any, second: Any) -> Any:
     return Symbol(func.coalesce(first.expression, second.expression), first.kind, nullable=second.nullable)
 
 
+def literal(text: str) -> ColumnElement[str]:
+    """Text of ours, as it is, in a statement."""
+    return literal_column("'" + text.replace("'", "''") + "'", Text())
+
+
 def _expression(key: Any) -> Any:
     if isinstance(key, Symbol):
         return key.expression
-    if isinstance(key, NumberSlot):
+    # What is neither of a row nor of the request stands in the document.
+    if isinstance(key, int):
         return key
-    message = "a key of neither a row nor the request"
+    message = "a key that is no number"
     raise NotExpressible(message)
 
 

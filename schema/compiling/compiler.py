@@ -33,9 +33,9 @@ from strawberry.schema.schema_converter import GraphQLCoreConverter, get_argumen
 from strawberry.types.field import StrawberryField
 
 from schema.compiling.cuts import COUNTED, Cut, rows_of
-from schema.compiling.rendering import NULL, constant, joined, text_of
+from schema.compiling.rendering import NULL, joined, text_of
 from schema.context import Context
-from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, Tracing, finished
+from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, Tracing, Written, finished, literal
 
 Part = ColumnElement[str]
 
@@ -72,17 +72,13 @@ class Compiler:
             message = "no query"
             raise NotExpressible(message)
         parts = self._object(root, None, [operation.selection_set])
-        return select(joined([constant('{"data":'), *parts, constant("}")]).label("answer"))
+        return select(joined([literal('{"data":'), *parts, literal("}")]).label("answer"))
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _object(self, kind: GraphQLObjectType, source: Any, sets: Sequence[SelectionSetNode]) -> list[Part]:
         """The text of an object that is there, in parts."""
-        parts: list[Part] = []
-        for name, nodes in self._fields(kind, sets).items():
-            parts.append(constant(("," if parts else "{") + f'"{name}":'))
-            parts += self._field(kind, source, nodes)
-        return [*parts, constant("}")]
+        return _braced({name: self._field(kind, source, nodes) for name, nodes in self._fields(kind, sets).items()})
 
     def _fields(self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> dict[str, list[FieldNode]]:
         """The fields that are selected, by the name that they have in the answer."""
@@ -127,7 +123,7 @@ class Compiler:
     def _field(self, kind: GraphQLObjectType, source: Any, nodes: list[FieldNode]) -> list[Part]:
         name = nodes[0].name.value
         if name == "__typename":
-            return [constant(f'"{kind.name}"')]
+            return [literal(f'"{kind.name}"')]
         if name.startswith("__"):
             raise NotExpressible(name)
         defined = kind.fields[name]
@@ -159,6 +155,8 @@ class Compiler:
             raise NotExpressible(node.name.value) from error
 
     def _value(self, kind: GraphQLOutputType, value: Any, nodes: list[FieldNode]) -> list[Part]:
+        if isinstance(value, Written):
+            return [value.expression]
         if isinstance(kind, GraphQLNonNull):
             return self._value(kind.of_type, value, nodes)
         if isinstance(kind, GraphQLList):
@@ -192,8 +190,8 @@ class Compiler:
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         text = joined(self._object(named, value[0], sets))
         # Aggregates take the rows of an ordered subquery in its order.
-        all_of_them = func.coalesce(func.string_agg(text, constant(",")), constant(""))
-        found = select(joined([constant("["), all_of_them, constant("]")])).select_from(rows_of(level))
+        all_of_them = func.coalesce(func.string_agg(text, literal(",")), literal(""))
+        found = select(joined([literal("["), all_of_them, literal("]")])).select_from(rows_of(level))
         return found.scalar_subquery()
 
     # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,58 +200,59 @@ class Compiler:
         """A connection. One row more than asked for is read: it tells whether there are more."""
         cut = Cut.of(page)
         source = page.view(SymbolicRow(page.level))
-        parts: list[Part] = []
-        for name, nodes in self._fields(kind, sets).items():
-            parts.append(constant(("," if parts else "{") + f'"{name}":'))
-            inner = [node.selection_set for node in nodes if node.selection_set is not None]
-            named: Any = None if not inner else get_named_type(kind.fields[nodes[0].name.value].type)
-            match nodes[0].name.value:
-                case "__typename":
-                    parts.append(constant(f'"{kind.name}"'))
-                case "nodes":
-                    parts += cut.listed(self._object(named, source, inner))
-                case "edges":
-                    parts += cut.listed(self._edge(named, source, inner, cut))
-                case "pageInfo":
-                    parts += self._named(named, inner, cut.page_info())
-                case "totalCount":
-                    total = select(joined(self._named(named, inner, COUNTED))).select_from(cut.counted())
-                    parts.append(total.scalar_subquery())
-                case other:
-                    raise NotExpressible(other)
-        whole = select(joined([*parts, constant("}")]))
+        found = {name: self._of_page(kind, cut, source, nodes) for name, nodes in self._fields(kind, sets).items()}
+        whole = select(joined(_braced(found)))
         if not cut.used:
             return whole.scalar_subquery()
         # One answer for all rows, also where nothing in it is about them.
         return whole.select_from(cut.rows()).having(true()).scalar_subquery()
 
+    def _of_page(self, kind: GraphQLObjectType, cut: Cut, source: Any, nodes: list[FieldNode]) -> list[Part]:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return [literal(f'"{kind.name}"')]
+        inner = [node.selection_set for node in nodes if node.selection_set is not None]
+        named: Any = get_named_type(kind.fields[name].type)
+        match name:
+            case "nodes":
+                return cut.listed(self._object(named, source, inner))
+            case "edges":
+                return cut.listed(self._edge(named, source, inner, cut))
+            case "pageInfo":
+                return self._named(named, inner, cut.page_info())
+            case "totalCount":
+                total = select(joined(self._named(named, inner, COUNTED))).select_from(cut.counted())
+                return [total.scalar_subquery()]
+        raise NotExpressible(name)
+
     def _edge(self, kind: GraphQLObjectType, source: Any, sets: Sequence[SelectionSetNode], cut: Cut) -> list[Part]:
-        parts: list[Part] = []
+        node: Any = get_named_type(kind.fields["node"].type)
+        found: dict[str, list[Part]] = {}
         for name, nodes in self._fields(kind, sets).items():
-            parts.append(constant(("," if parts else "{") + f'"{name}":'))
-            inner = [node.selection_set for node in nodes if node.selection_set is not None]
+            inner = [one.selection_set for one in nodes if one.selection_set is not None]
             match nodes[0].name.value:
                 case "__typename":
-                    parts.append(constant(f'"{kind.name}"'))
+                    found[name] = [literal(f'"{kind.name}"')]
                 case "cursor":
-                    parts.append(cut.cursor)
+                    found[name] = [cut.cursor]
                 case _:
-                    named: Any = get_named_type(kind.fields["node"].type)
-                    if not isinstance(named, GraphQLObjectType):
-                        raise NotExpressible(kind.name)
-                    parts += self._object(named, source, inner)
-        return [*parts, constant("}")]
+                    found[name] = self._object(node, source, inner)
+        return _braced(found)
 
     def _named(
         self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode], values: Mapping[str, Part]
     ) -> list[Part]:
         """An object whose fields are known by name."""
-        parts: list[Part] = []
-        for name, nodes in self._fields(kind, sets).items():
-            field = nodes[0].name.value
-            text = constant(f'"{kind.name}"') if field == "__typename" else values[field]
-            parts += [constant(("," if parts else "{") + f'"{name}":'), text]
-        return [*parts, constant("}")]
+        known = {**values, "__typename": literal(f'"{kind.name}"')}
+        return _braced({name: [known[nodes[0].name.value]] for name, nodes in self._fields(kind, sets).items()})
+
+
+def _braced(fields: Mapping[str, Sequence[Part]]) -> list[Part]:
+    """The text of an object, in parts."""
+    parts: list[Part] = [literal("{")]
+    for number, (name, text) in enumerate(fields.items()):
+        parts += [literal(("," if number else "") + f'"{name}":'), *text]
+    return [*parts, literal("}")]
 
 
 def _level_of(view: Any) -> Level:

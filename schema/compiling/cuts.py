@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from app.db import pages
 from app.db.pages import COUNT_LIMIT
 from app.domain.errors import DomainError
-from schema.compiling.rendering import NULL, constant, joined, page_cursor, truth
-from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow
+from schema.compiling.rendering import NULL, joined, page_cursor, truth
+from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, literal
 
 Part = ColumnElement[str]
 
@@ -77,9 +77,9 @@ class Cut:
     def listed(self, item: Sequence[Part]) -> list[Part]:
         """The text of a list of all items of the page."""
         self.used = True
-        separator: Any = aggregate_order_by(constant(","), self._order())
+        separator: Any = aggregate_order_by(literal(","), self._order())
         together = func.string_agg(joined(item), separator).filter(self._within)
-        return [constant("["), func.coalesce(together, constant("")), constant("]")]
+        return [literal("["), func.coalesce(together, literal("")), literal("]")]
 
     def page_info(self) -> Mapping[str, Part]:
         """The fields of a PageInfo."""
@@ -89,7 +89,7 @@ class Cut:
         more = truth(func.count() > size)
         first: ColumnElement[int] = literal_column("1")
         last = func.least(_FOUND, size)
-        before, after = (constant("true" if given else "false") for given in (window.before, window.after))
+        before, after = (literal("true" if given else "false") for given in (window.before, window.after))
         return {
             "hasNextPage": before if window.backwards else more,
             "hasPreviousPage": more if window.backwards else after,

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.db.pages import Order
 from app.domain.events import Stream
-from schema.symbols import NotExpressible, Symbol, Written
+from schema.symbols import NotExpressible, Symbol, Written, literal
 
 # A function takes a hundred arguments at most.
 _ARGUMENTS = 90
@@ -57,9 +57,9 @@ def _text(value: Symbol, kind: GraphQLNamedType) -> ColumnElement[str]:
         case GraphQLScalarType(name="BigInt") if isinstance(stored, _NUMBERS):
             return quoted(cast(expression, Text))
         case GraphQLScalarType(name="Boolean") if isinstance(stored, Boolean):
-            return case((expression, constant("true")), (~expression, constant("false")))
+            return case((expression, literal("true")), (~expression, literal("false")))
         case GraphQLScalarType(name="DateTime") if isinstance(stored, DateTime):
-            return func.to_char(func.timezone(_UTC, expression), constant('"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'))
+            return func.to_char(func.timezone(_UTC, expression), literal('"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'))
         case GraphQLScalarType(name="JSON") if isinstance(stored, JSONB):
             return _unsealed(expression)
     raise NotExpressible(kind.name)
@@ -68,7 +68,7 @@ def _text(value: Symbol, kind: GraphQLNamedType) -> ColumnElement[str]:
 def _unsealed(tree: ColumnElement[Any]) -> ColumnElement[str]:
     """The document, with what is sealed in it hidden; most documents have nothing sealed in them."""
     text = cast(tree, Text)
-    anything = func.strpos(text, constant('"$sealed"')) > literal_column("0")
+    anything = func.strpos(text, literal('"$sealed"')) > literal_column("0")
     return case((anything, cast(func.windlass_masked(tree), Text)), else_=text)
 
 
@@ -84,12 +84,7 @@ def quoted(expression: ColumnElement[str]) -> ColumnElement[str]:
 
 def truth(condition: ColumnElement[bool]) -> ColumnElement[str]:
     """A condition that is never NULL."""
-    return case((condition, constant("true")), else_=constant("false"))
-
-
-def constant(text: str) -> ColumnElement[str]:
-    """Text of ours, as it is."""
-    return literal_column("'" + text.replace("'", "''") + "'")
+    return case((condition, literal("true")), else_=literal("false"))
 
 
 def joined(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
@@ -107,16 +102,16 @@ def global_id(kind: str, number: Symbol) -> Written:
 
 def stream_cursor(stream: Stream, number: Symbol, seq: Symbol) -> Written:
     """As app.domain.cursors writes it."""
-    plain = func.concat(constant(f"v1:{stream.value}:"), number.expression, constant(":"), seq.expression)
+    plain = func.concat(literal(f"v1:{stream.value}:"), number.expression, literal(":"), seq.expression)
     return Written(quoted(_opaque(plain)))
 
 
 def page_cursor(order: Order, columns: Sequence[Symbol]) -> ColumnElement[str]:
     """As app.db.pages writes it, in quotes."""
-    parts = [constant(f'["{order.name}"')]
+    parts = [literal(f'["{order.name}"')]
     for column in columns:
-        parts += [constant(","), _in_cursor(column)]
-    return quoted(_opaque(joined([*parts, constant("]")])))
+        parts += [literal(","), _in_cursor(column)]
+    return quoted(_opaque(joined([*parts, literal("]")])))
 
 
 def _in_cursor(column: Symbol) -> ColumnElement[str]:
@@ -125,14 +120,14 @@ def _in_cursor(column: Symbol) -> ColumnElement[str]:
     if isinstance(stored, DateTime):
         there = func.timezone(_UTC, expression)
         # As Python writes it: without a fraction where there is none.
-        whole = func.date_trunc(constant("second"), expression) == expression
+        whole = func.date_trunc(literal("second"), expression) == expression
         text = func.concat(
-            constant('"'),
+            literal('"'),
             case(
-                (whole, func.to_char(there, constant('YYYY-MM-DD"T"HH24:MI:SS'))),
-                else_=func.to_char(there, constant('YYYY-MM-DD"T"HH24:MI:SS.US')),
+                (whole, func.to_char(there, literal('YYYY-MM-DD"T"HH24:MI:SS'))),
+                else_=func.to_char(there, literal('YYYY-MM-DD"T"HH24:MI:SS.US')),
             ),
-            constant('+00:00"'),
+            literal('+00:00"'),
         )
     elif isinstance(stored, _NUMBERS):
         text = cast(expression, Text)
@@ -145,9 +140,9 @@ def _in_cursor(column: Symbol) -> ColumnElement[str]:
 
 def _opaque(plain: ColumnElement[str]) -> ColumnElement[str]:
     """Base64 for addresses, without padding; PostgreSQL breaks it into lines."""
-    encoded = func.encode(func.convert_to(plain, constant("UTF8")), constant("base64"))
-    return func.translate(encoded, literal_column("E'+/=\\n'"), constant("-_"))
+    encoded = func.encode(func.convert_to(plain, literal("UTF8")), literal("base64"))
+    return func.translate(encoded, literal_column("E'+/=\\n'"), literal("-_"))
 
 
-NULL = constant("null")
-_UTC = constant("UTC")
+NULL = literal("null")
+_UTC = literal("UTC")
