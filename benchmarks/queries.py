@@ -37,6 +37,7 @@ from schema.root import build_schema
 TENANTS, WORKFLOWS, STEPS, PLANS, JOBS = 50, 1000, 10, 20_000, 60_000
 CONCURRENCY = (1, 16, 64)
 _SECONDS = 1.5
+_SLOW = "ours, field by field"
 OBJECT = """query($id: ID!) { deploymentPlan(id: $id) { id name status createdAt
   workflow { id name type } resourceTemplate { id name } tenant { id slug } } }"""
 PAGE = """{ deploymentPlans(first: 50) { nodes { id name status type stack createdAt
@@ -79,6 +80,9 @@ async def run(rounds: int) -> str:
                 for name, body in questions.items():
                     for concurrency in CONCURRENCY:
                         for side in sides:
+                            if concurrency > 16 and side.name == _SLOW:
+                                # Its batches wait for each other's connections until they give up.
+                                continue
                             requests = _request(side, where, name, body), expected[name]
                             await _measure(side, *requests, concurrency, found[name, concurrency, side.name])
     return _table(found, [side.name for side in sides], expected, rounds)
@@ -123,7 +127,7 @@ def _plans(where: Surroundings, questions: dict[str, dict[str, Any]]) -> str:
 def _sides(where: Surroundings, questions: dict[str, dict[str, Any]]) -> list[contextlib.AbstractContextManager[Side]]:
     return [
         _ours(where, "ours", "true"),
-        _ours(where, "ours, field by field", "false"),
+        _ours(where, _SLOW, "false"),
         _bare(where, _plans(where, questions)),
     ]
 
@@ -246,7 +250,9 @@ def _table(
         for concurrency in CONCURRENCY:
             bound = statistics.median(found[name, concurrency, sides[-1]].rates)
             for side in sides:
-                one = found[name, concurrency, side]
+                one = found.get((name, concurrency, side))
+                if one is None:
+                    continue
                 waits = sorted(one.waits)
                 p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
                 rate = statistics.median(one.rates)
