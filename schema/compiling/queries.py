@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import structlog
 from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
@@ -34,8 +33,6 @@ from schema.symbols import NotExpressible, NumberSlot, Slot, SymbolicPrincipal, 
 _PLANS = 1000
 _TENANT, _USER = "$tenant", "$user"
 _DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
-
-_logger = structlog.get_logger("windlass.graphql")
 
 Reader = Callable[[Mapping[str, Any]], Any]
 
@@ -126,8 +123,7 @@ class CompiledQueries:
         traced = Context(context.services, principal, context.request_id, TracingLoaders(tracing), tracing)
         try:
             statement = Compiler(self._schema, known.fragments, values, traced, tracing).operation(known.operation)
-        except NotExpressible as error:
-            _logger.debug("an operation is executed field by field", because=repr(error), cause=repr(error.__cause__))
+        except NotExpressible:
             return None
         return _plan(statement, tenant)
 
