@@ -82,9 +82,7 @@ $$
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE job_log RENAME TO job_log_before")
-    op.execute("ALTER TABLE job_log_before RENAME CONSTRAINT pk_job_log TO pk_job_log_before")
-    op.execute("ALTER TABLE job_log_before RENAME CONSTRAINT fk_job_log_tenant_id_job_id TO fk_job_log_before")
+    _put_aside("job_log_before")
     for column in _COUNTS[:2]:
         op.add_column(
             "orchestration_job", sa.Column(column, sa.BigInteger(), server_default=sa.text("0"), nullable=False)
@@ -123,22 +121,37 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE job_log RENAME TO job_log_packed")
-    op.execute("ALTER TABLE job_log_packed RENAME CONSTRAINT pk_job_log TO pk_job_log_packed")
-    op.execute("ALTER TABLE job_log_packed RENAME CONSTRAINT fk_job_log_tenant_id_job_id TO fk_job_log_packed")
+    _put_aside("job_log_packed")
     create_job_log_as_it_was()
     with unforced("job_log_packed"):
         _unpack_all()
-    for table in ("job_log",):
-        protect(table)
-        grant(APP, table, "SELECT", "INSERT")
-        across_tenants(TICK, table)
-        grant(TICK, table, "SELECT", "INSERT")
+    protect("job_log")
+    grant(APP, "job_log", "SELECT", "INSERT")
+    across_tenants(TICK, "job_log")
+    grant(TICK, "job_log", "SELECT", "INSERT")
     op.execute("DROP FUNCTION job_log_keep(integer, integer)")
     op.drop_table("job_log_packed")
     op.execute(f"DROP SCHEMA {_ROOM}")
     for column in reversed(_COUNTS):
         op.drop_column("orchestration_job", column)
+
+
+def _put_aside(name: str) -> None:
+    """Give job_log another name, and its constraints too: those of the table that takes its place are named alike."""
+    op.execute(f"ALTER TABLE job_log RENAME TO {name}")
+    op.execute(
+        f"""
+        DO $$
+        DECLARE
+            old text;
+        BEGIN
+            FOR old IN SELECT conname FROM pg_constraint WHERE conrelid = '{name}'::regclass LOOP
+                EXECUTE format('ALTER TABLE {name} RENAME CONSTRAINT %I TO %I', old, 'old_' || old);
+            END LOOP;
+        END
+        $$
+        """
+    )
 
 
 def create_job_log() -> None:
