@@ -78,7 +78,14 @@ class WorkerProcess:
         self._tasks = [
             asyncio.create_task(self.worker.run()),
             asyncio.create_task(
-                keep_ticking(self.house.database, dependencies_of(self.house), None, _TICK_SECONDS, ring_again)
+                keep_ticking(
+                    self.house.database,
+                    dependencies_of(self.house),
+                    None,
+                    _TICK_SECONDS,
+                    ring_again,
+                    self.house.settings.log_retention_days,
+                )
             ),
             asyncio.create_task(
                 keep_observing(

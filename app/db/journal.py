@@ -16,7 +16,7 @@ from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, Stream
-from app.domain.logs import LogLine, LogRoom, chunked, micros_of
+from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom, chunked, micros_of
 
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
 # Who follows the tenant does not hear of what is only simulated: its events have no place in the feed.
@@ -85,8 +85,9 @@ _INTO = (
     " body)"
 )
 _LINES = (
-    f", lines AS ({_INTO} SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key,"
-    " l.attempt, l.size, l.levels, l.codec, l.body FROM head,"
+    # Numbers and names of ours only.
+    f", lines AS ({_INTO} SELECT :tenant, :id, head.start + l.place,"  # noqa: S608
+    " head.start + l.place + l.span - 1, l.step, l.key, l.attempt, l.size, l.levels, l.codec, l.body FROM head,"
     " unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[], :attempts::int[],"
     " :sizes::int[], :levels::smallint[], :codecs::smallint[], :bodies::bytea[])"
     " AS l(place, span, step, key, attempt, size, levels, codec, body) WHERE coalesce(head.left_out, 0) = 0)"
@@ -124,7 +125,7 @@ class Lines:
     step_run_id: int | None
     step_key: str | None
     attempt: int | None
-    room: LogRoom = LogRoom()
+    room: LogRoom = DEFAULT_ROOM
 
 
 Entry = Event | Lines
@@ -187,7 +188,7 @@ def parameters(transaction: Transaction, stream_id: int, entries: Sequence[Entry
         for piece in chunked(entry.lines):
             batches.append((place, entry, len(piece), chunks.pack(piece)))
             place += len(piece)
-    room = batches[0][1].room if batches else LogRoom()
+    room = batches[0][1].room if batches else DEFAULT_ROOM
     return {
         "total": place - 1,
         "tenant": transaction.tenant_id,

@@ -33,6 +33,9 @@ class LogRoom:
     bytes: int = 256 * 1024 * 1024
 
 
+DEFAULT_ROOM = LogRoom()
+
+
 def micros_of(moment: datetime) -> int:
     """A moment as lines have it."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -276,7 +276,7 @@ def _written(lines: list[dict[str, Any]]) -> bytes:
     fields = {str(place): line["fields"] for place, line in enumerate(lines) if line.get("fields")}
     columns = [
         moments[0],
-        [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)],
+        [later - earlier for earlier, later in pairwise(moments)],
         "".join(str(_LEVELS.index(line["level"])) for line in lines),
         [line["stream"] for line in lines],
         [line["message"] for line in lines],
