@@ -24,6 +24,7 @@ from app.telemetry.logging import configure
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
+from schema import downloads
 from schema.context import Services
 from schema.http import GraphQLEndpoint
 from schema.root import build_schema
@@ -76,6 +77,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
+            Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],

@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from app.db import chunks
+
 Row = Mapping[str, Any]
 
 _JOBS = (
