@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
-import orjson
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -36,10 +34,9 @@ from app.domain import cursors
 from app.domain.enums import LogLevel, Permission
 from app.domain.errors import Invalid
 from app.domain.events import Stream
-from app.domain.logs import stamps
 from app.reads import logs, streams
 from app.reads.filters import LogFilter
-from app.reads.logs import Line, Reach
+from app.reads.logs import Reach
 from schema.context import Services
 from schema.http import request_id_of
 from schema.nodes import number_in
@@ -133,33 +130,12 @@ class LogDownload:
                     session, tenant_id, {job_id: reach}, wanted, lines=PART_LINES, most_bytes=PART_BYTES
                 )
             look = found[job_id]
-            lines = await logs.lines_in(look.chunks, wanted, reach)
-            if lines:
-                yield await asyncio.to_thread(_rendered, lines)
+            part = await asyncio.to_thread(logs.objects, look.chunks, wanted, reach)
+            if part:
+                yield part
             if look.done:
                 return
             reach = Reach(look.chunks[-1].last, reach.until)
-
-
-def _rendered(lines: Sequence[Line]) -> bytes:
-    return b"".join(_objects(lines))
-
-
-def _objects(lines: Sequence[Line]) -> Iterator[bytes]:
-    """Each line as an object and a line feed."""
-    for line, at in zip(lines, stamps(line.micros for line in lines), strict=True):
-        found: dict[str, Any] = {
-            "seq": line.seq,
-            "at": at,
-            "level": line.level,
-            "stream": line.stream,
-            "stepKey": line.step_key,
-            "attempt": line.attempt,
-            "message": line.message,
-        }
-        if line.fields:
-            found["fields"] = line.fields
-        yield orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _gzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

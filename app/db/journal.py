@@ -27,12 +27,15 @@ def statement(
     stream: Stream,
     *,
     lines: bool = True,
+    events: bool = True,
     condition: str = "",
     also: str = "",
     assignments: str = "",
     returning: str = "",
 ) -> Statement:
-    """The statement that appends to a journal; what `parameters` gives are its values. Without `lines`, events only.
+    """The statement that appends to a journal; what `parameters` gives are its values.
+
+    Without `lines` it takes events only, and without `events` lines only.
 
     It may do more in the same round trip: `also` is common table expressions, each begun by a comma, which do nothing
     unless there is a `head`; `assignments` are further columns of the row that the stream belongs to, and `returning`
@@ -47,13 +50,19 @@ def statement(
         # The place in the tenant's feed (app.db.feed): never below what this stream has had.
         f" feed = greatest(feed, pg_current_xact_id()::text::bigint){_COUNTS if lines else ''}{assignments}"
         f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq AS last, event_seq - {written},"
-        f" {_FED[stream]}{_COUNTED if lines else ''}),"
-        " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
-        f" SELECT :tenant, '{stream.value}', :id, head.start + {_PLACE if lines else 'e.place'}, head.feed, e.kind,"
-        " :actor, :correlation, e.data::jsonb"
-        f" FROM head, {_EVENTS_AND_BARE if lines else _EVENTS})"
+        f" {_FED[stream]}{_COUNTED if lines else ''})"
+        f"{_events(stream, lines=lines) if events else ''}"
         f"{_LINES if lines else ''}{also}"
         f" SELECT head.last{', head.left_out IS NOT NULL AS full' if lines else ''}{returning} FROM head"
+    )
+
+
+def _events(stream: Stream, *, lines: bool) -> str:
+    return (
+        ", events AS (INSERT INTO event_log"  # noqa: S608
+        " (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
+        f" SELECT :tenant, '{stream.value}', :id, head.start + {_PLACE if lines else 'e.place'}, head.feed, e.kind,"
+        f" :actor, :correlation, e.data::jsonb FROM head, {_EVENTS_AND_BARE if lines else _EVENTS})"
     )
 
 
@@ -111,7 +120,9 @@ _PERCENT = (
     " AND EXISTS (SELECT FROM head))"
 )
 _HOLDER_APPENDS = {
-    (lines, progress): statement(Stream.JOB, lines=lines, condition=_HOLDS, also=_PERCENT if progress else "")
+    (lines, progress): statement(
+        Stream.JOB, lines=lines, events=progress, condition=_HOLDS, also=_PERCENT if progress else ""
+    )
     for lines in (False, True)
     for progress in (False, True)
 }

@@ -22,7 +22,7 @@ from app.db.statements import Statement
 from app.db.uow import Database, Transaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind
-from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom, chunked, micros_of
+from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom, chunked
 from app.domain.values import Secret, Value, leaves
 
 _FIRST_SECONDS = 0.005
@@ -99,14 +99,12 @@ class StepLog:
         if self._is_over:
             self._left_out += 1
             return
-        at = micros_of(clock.utc_now())
+        at = clock.unix_micros()
         shown = {name: self._redact(_clean(str(value))) for name, value in fields.items()} if fields else None
         for line in _clean(message).splitlines() or [""]:
             redacted = self._redact(line) if self._secrets else line
-            if len(redacted) <= _LINE_LIMIT:
-                self._append(LogLine(at, level, stream, redacted, shown))
-                continue
-            for start in range(0, len(redacted), _LINE_LIMIT):
+            for start in range(0, len(redacted) or 1, _LINE_LIMIT):
+                # A slice of all of it is it.
                 self._append(LogLine(at, level, stream, redacted[start : start + _LINE_LIMIT], shown))
 
     def failure(self, message: str) -> None:
@@ -153,23 +151,24 @@ class StepLog:
         return len(self._lines) >= _ENOUGH_LINES or self._text >= _ENOUGH_TEXT
 
     def _append(self, line: LogLine) -> None:
-        if self._text >= _BOUND_TEXT or len(self._lines) >= _BOUND_LINES:
+        waiting = len(self._lines)
+        if self._text >= _BOUND_TEXT or waiting >= _BOUND_LINES:
             self._left_out += 1
             return
         if self._left_out:
             self._tell_left_out()
         self._lines.append(line)
         self._text += len(line.message)
-        if self._flushing is None or self._flushing.done():
-            self._start_flushing()
-        elif len(self._lines) >= self._batch_lines or self._text >= CHUNK_TEXT:
+        if waiting + 1 >= self._batch_lines or self._text >= CHUNK_TEXT:
             self._full.set()
+        if not waiting:
+            self._start_flushing()
 
     def _tell_left_out(self) -> None:
         """Say where lines are missing that came faster than they could be written. A full job says so itself."""
         if self._left_out and not self._is_over:
             told = f"{self._left_out} lines came faster than they could be written, and are left out"
-            line = LogLine(micros_of(clock.utc_now()), LogLevel.WARN, "engine", told, {"leftOut": self._left_out})
+            line = LogLine(clock.unix_micros(), LogLevel.WARN, "engine", told, {"leftOut": self._left_out})
             self._lines.append(line)
             self._left_out = 0
 

@@ -10,8 +10,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from itertools import chain, repeat
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,6 +30,8 @@ LOOK_BYTES = 1024 * 1024
 # Unpacking more than this at once is done beside the loop that everybody else waits for.
 _MUCH = 128 * 1024
 _LAST = 2**63 - 1
+_LEVELS = {str(number): level for number, level in enumerate(chunks.LEVELS)}
+_NOTHING = chunks.Columns([], "", [], [], {})
 
 
 class Line(NamedTuple):
@@ -216,10 +222,34 @@ async def kept(session: AsyncSession, tenant_id: int, ids: Sequence[int], after:
 
 def packed(lines: Sequence[Line]) -> list[list[Any]]:
     """The lines as [seq, at, level, stream, stepKey, attempt, message] each."""
+    moments = stamps([line.micros for line in lines])
     return [
-        [line.seq, at, line.level, line.stream, line.step_key, line.attempt, line.message]
-        for line, at in zip(lines, stamps(line.micros for line in lines), strict=True)
+        [seq, at, level, stream, step_key, attempt, message]
+        for (seq, _, level, stream, message, _, step_key, attempt), at in zip(lines, moments, strict=True)
     ]
+
+
+def objects(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach) -> bytes:
+    """The lines in these chunks that are wanted, as JSON objects, each followed by a line feed.
+
+    Put together from texts: a dictionary a line would take three times as long.
+    """
+    found: list[str] = []
+    for part in parts:
+        columns, chosen = _chosen(part, wanted, reach)
+        if not chosen:
+            continue
+        streams = {stream: encode_basestring(stream) for stream in set(columns.streams)}
+        shared = f'"stepKey":{_json(part.step_key)},"attempt":{_json(part.attempt)},"message":'
+        levels, messages, fields = columns.levels, columns.messages, columns.fields
+        moments = stamps([columns.moments[place] for place in chosen])
+        found += [
+            f'{{"seq":{part.place + place},"at":"{at}","level":"{_LEVELS[levels[place]]}",'
+            f'"stream":{streams[columns.streams[place]]},{shared}{encode_basestring(messages[place])}'
+            + (f',"fields":{_json(fields[place])}}}\n' if place in fields else "}\n")
+            for place, at in zip(chosen, moments, strict=True)
+        ]
+    return "".join(found).encode()
 
 
 @dataclass(slots=True)
@@ -255,44 +285,48 @@ async def _gather(
 
 
 def _lines_in(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach) -> list[Line]:
-    lines: list[Line] = []
-    for part in parts:
-        lines += _lines_of(part, wanted, reach)
-    return lines
+    return list(chain.from_iterable(_lines_of(part, wanted, reach) for part in parts))
 
 
-def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> list[Line]:
+def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> Sequence[Line]:
+    columns, chosen = _chosen(part, wanted, reach)
+    if not chosen:
+        return []
+    rows = zip(
+        range(part.place, part.place + len(columns.messages)),
+        columns.moments,
+        map(_LEVELS.__getitem__, columns.levels),
+        columns.streams,
+        columns.messages,
+        map(columns.fields.get, range(len(columns.messages))),
+        repeat(part.step_key),
+        repeat(part.attempt),
+        strict=False,
+    )
+    # Not by way of Line(…), which takes three times as long.
+    lines = list(map(partial(tuple.__new__, Line), rows))
+    return lines if len(chosen) == len(lines) and not reach.backwards else [lines[place] for place in chosen]
+
+
+def _chosen(part: Chunk, wanted: LogFilter, reach: Reach) -> tuple[chunks.Columns, Sequence[int]]:
+    """What a chunk holds, and the places of the lines in it that are wanted, in the direction of the reach."""
     plain = chunks.plain_text(part.codec, part.body)
     needle = None if wanted.contains is None else wanted.contains.lower()
     if needle is not None and _is_literal(needle) and needle not in plain.decode().lower():
-        return []
+        return _NOTHING, ()
     columns = chunks.unpack(plain)
-    places = range(len(columns.messages))
     first, last = reach.after + 1 - part.place, reach.until - part.place
-    if first > 0 or last < len(places) - 1:
-        places = places[max(first, 0) : max(last + 1, 0)]
-    chosen: Sequence[int] = places
+    chosen: Sequence[int] = range(len(columns.messages))[max(first, 0) : max(last + 1, 0)]
     if wanted.min_level is not None:
-        least = chunks.LEVELS.index(wanted.min_level)
-        chosen = [place for place in chosen if int(columns.levels[place]) >= least]
+        least = str(chunks.LEVELS.index(wanted.min_level))
+        chosen = [place for place in chosen if columns.levels[place] >= least]
     if needle is not None:
         chosen = [place for place in chosen if needle in columns.messages[place].lower()]
-    if reach.backwards:
-        chosen = chosen[::-1]
-    levels, fields, at = chunks.LEVELS, columns.fields, part.place
-    return [
-        Line(
-            at + place,
-            columns.moments[place],
-            levels[int(columns.levels[place])],
-            columns.streams[place],
-            columns.messages[place],
-            fields.get(place),
-            part.step_key,
-            part.attempt,
-        )
-        for place in chosen
-    ]
+    return columns, chosen[::-1] if reach.backwards else chosen
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _is_literal(needle: str) -> bool:

@@ -66,9 +66,10 @@ BEGIN
     IF keep_days > 0 THEN
         FOR week IN
             SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = 'public.job_log'::regclass AND c.relname LIKE 'w%'
-               AND to_date(substr(c.relname, 2), 'IYYY"_"IW') + 7
-                   <= (clock_timestamp() AT TIME ZONE 'UTC' - make_interval(days => keep_days))::date
+             WHERE i.inhparent = 'public.job_log'::regclass
+               -- In a CASE: no other table's name may be taken for a week, in whatever order this is evaluated.
+               AND CASE WHEN c.relname ~ '^w[0-9]{{4}}_[0-9]{{2}}$' THEN to_date(substr(c.relname, 2), 'IYYY"_"IW') + 7
+                   <= (clock_timestamp() AT TIME ZONE 'UTC' - make_interval(days => keep_days))::date END
              ORDER BY 1
         LOOP
             EXECUTE format('DROP TABLE {_ROOM}.%I', week);
