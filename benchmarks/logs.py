@@ -47,10 +47,10 @@ async def run(rounds: int) -> str:
         long_job = await _job(where)
         database = _database(where)
         step = await _step(where, long_job)
-        await _write(database, where, long_job, step, LONG, 500)
+        await _write(database, where, long_job, step, _messages(LINES), 500, LONG // LINES)
         short_job = await _job(where)
         short_step = await _step(where, short_job)
-        await _write(database, where, short_job, short_step, 1_000, 500)
+        await _write(database, where, short_job, short_step, _messages(1_000), 500)
         appends = await _appending(database, where, (short_job, short_step), (long_job, step))
         await database.close()
         read = await _reading(where, long_job, rounds)
@@ -68,9 +68,10 @@ async def _writing(where: Surroundings, rounds: int) -> list[str]:
             job_id = await _job(where)
             step = await _step(where, job_id)
             before = await _stored(where)
+            said = _messages(LINES)
             used = time.process_time()
             name = f"ours, batches of {size}"
-            found.setdefault(name, []).append(LINES / await _write(database, where, job_id, step, LINES, size))
+            found.setdefault(name, []).append(LINES / await _write(database, where, job_id, step, said, size))
             cpu.setdefault(name, []).append((time.process_time() - used) / LINES * 1e6)
             stored[name] = (await _stored(where) - before) / LINES
             seconds = await _bare(where, await _job(where), size)
@@ -92,8 +93,10 @@ async def _writing(where: Surroundings, rounds: int) -> list[str]:
     return lines
 
 
-async def _write(database: Database, where: Surroundings, job_id: int, step: int, count: int, batch: int) -> float:
-    """Seconds that a step needs to say `count` lines and have them committed."""
+async def _write(
+    database: Database, where: Surroundings, job_id: int, step: int, said: Sequence[str], batch: int, times: int = 1
+) -> float:
+    """Seconds that a step needs to say these lines so many times, and have them committed."""
     log = StepLog(
         database,
         tenant_id=where.tenant_id,
@@ -106,12 +109,12 @@ async def _write(database: Database, where: Surroundings, job_id: int, step: int
         room=_ROOM,
         batch_lines=batch,
     )
-    said = _messages(min(count, LINES))
     began = time.perf_counter()
-    for number in range(count):
-        log.add(said[number % len(said)], LogLevel.INFO, "stdout", {})
-        if number % 100 == 99:
-            await log.drain()
+    for _ in range(times):
+        for text in said:
+            log.add(text, LogLevel.INFO, "stdout", {})
+            if log.is_crowded:
+                await log.drain()
     await log.drain()
     await log.settle()
     async with database.machine(where.tenant_id, actor="bench", correlation_id="bench") as transaction:

@@ -130,13 +130,17 @@ _HOLDER_APPENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Log lines of one attempt of a step, and how far the log of the job may grow."""
+    """Log lines of one attempt of a step, and how far the log of the job may grow.
+
+    `packed`: the same lines as chunks, each with its number of lines, where that was done beforehand.
+    """
 
     lines: Sequence[LogLine]
     step_run_id: int | None
     step_key: str | None
     attempt: int | None
     room: LogRoom = DEFAULT_ROOM
+    packed: Sequence[tuple[int, chunks.Packed]] = ()
 
 
 Entry = Event | Lines
@@ -196,9 +200,9 @@ def parameters(transaction: Transaction, stream_id: int, entries: Sequence[Entry
             events.append((place, entry))
             place += 1
             continue
-        for piece in chunked(entry.lines):
-            batches.append((place, entry, len(piece), chunks.pack(piece)))
-            place += len(piece)
+        for span, packed in entry.packed or [(len(piece), chunks.pack(piece)) for piece in chunked(entry.lines)]:
+            batches.append((place, entry, span, packed))
+            place += span
     room = batches[0][1].room if batches else DEFAULT_ROOM
     return {
         "total": place - 1,

@@ -10,8 +10,10 @@ written again, so that no line is there twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -22,7 +24,7 @@ from app.db.statements import Statement
 from app.db.uow import Database, Transaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind
-from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom, chunked
+from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom
 from app.domain.values import Secret, Value, leaves
 
 _FIRST_SECONDS = 0.005
@@ -76,15 +78,19 @@ class StepLog:
         self._secrets = _spellings(hidden, words)
         self._room = room
         self._batch_lines = batch_lines
+        # The batch that is being filled, and those that are full: packed while the one before is on its way.
         self._lines: list[LogLine] = []
         self._text = 0
+        self._ready: deque[journal.Lines] = deque()
+        self._waiting = 0
+        self._waiting_text = 0
         self._progress: dict[str, Any] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._writing = False
         self._full = asyncio.Event()
         self._written = asyncio.Event()
         # What was sent when the database went away: perhaps it is there.
-        self._doubtful: Sequence[LogLine] = ()
+        self._doubtful: journal.Lines | None = None
         self._left_out = 0
         self._settling = False
         # The job's log is full, or the step is another's: what is said is not even gathered.
@@ -118,15 +124,17 @@ class StepLog:
 
     async def drain(self) -> None:
         """Wait until little enough is waiting: who has much to say awaits this now and then, and loses nothing."""
-        while self._is_crowded and self._flushing is not None and not self._flushing.done():
+        while self.is_crowded and self._flushing is not None and not self._flushing.done():
             self._written.clear()
             await self._written.wait()
 
     def take(self) -> list[LogLine]:
         """The lines not yet written, for the caller to write."""
         self._tell_left_out()
-        lines, self._lines, self._doubtful = [*self._doubtful, *self._lines], [], ()
-        self._text = 0
+        batches = [*self._ready] if self._doubtful is None else [self._doubtful, *self._ready]
+        lines = [*chain.from_iterable(batch.lines for batch in batches), *self._lines]
+        self._doubtful = None
+        self._forget()
         return lines
 
     async def settle(self) -> None:
@@ -134,7 +142,7 @@ class StepLog:
         if self._flushing is None:
             return
         self._settling = True
-        if not self._writing and not self._is_crowded:
+        if not self._writing and not self.is_crowded:
             self._flushing.cancel()
         await asyncio.wait({self._flushing})
         try:
@@ -147,29 +155,50 @@ class StepLog:
             _logger.warning("log lines may have been written", step_run_id=self._step_id, exc_info=True)
 
     @property
-    def _is_crowded(self) -> bool:
-        return len(self._lines) >= _ENOUGH_LINES or self._text >= _ENOUGH_TEXT
+    def is_crowded(self) -> bool:
+        """Whether `drain` would wait."""
+        return self._waiting >= _ENOUGH_LINES or self._waiting_text >= _ENOUGH_TEXT
 
     def _append(self, line: LogLine) -> None:
-        waiting = len(self._lines)
-        if self._text >= _BOUND_TEXT or waiting >= _BOUND_LINES:
+        if self._waiting_text >= _BOUND_TEXT or self._waiting >= _BOUND_LINES:
             self._left_out += 1
             return
         if self._left_out:
             self._tell_left_out()
-        self._lines.append(line)
-        self._text += len(line.message)
-        if waiting + 1 >= self._batch_lines or self._text >= CHUNK_TEXT:
-            self._full.set()
-        if not waiting:
+        size = len(line.message)
+        if self._text + size > CHUNK_TEXT and self._lines:
+            self._close()
+        self._put(line)
+        if len(self._lines) >= self._batch_lines:
+            self._close()
+        if self._flushing is None or self._flushing.done():
             self._start_flushing()
+
+    def _put(self, line: LogLine) -> None:
+        self._lines.append(line)
+        size = len(line.message)
+        self._text += size
+        self._waiting += 1
+        self._waiting_text += size
+
+    def _close(self) -> None:
+        """The batch is full."""
+        lines, self._lines, self._text = self._lines, [], 0
+        packed = ((len(lines), chunks.pack(lines)),)
+        self._ready.append(journal.Lines(lines, self._step_id, self._step_key, self._attempt, self._room, packed))
+        self._full.set()
+
+    def _forget(self) -> None:
+        self._lines, self._text = [], 0
+        self._ready.clear()
+        self._waiting = self._waiting_text = 0
 
     def _tell_left_out(self) -> None:
         """Say where lines are missing that came faster than they could be written. A full job says so itself."""
         if self._left_out and not self._is_over:
             told = f"{self._left_out} lines came faster than they could be written, and are left out"
             line = LogLine(clock.unix_micros(), LogLevel.WARN, "engine", told, {"leftOut": self._left_out})
-            self._lines.append(line)
+            self._put(line)
             self._left_out = 0
 
     def _start_flushing(self) -> None:
@@ -181,30 +210,31 @@ class StepLog:
         while True:
             await self._pause(pause)
             pause = _FLUSH_SECONDS
-            lines = self._batch()
+            batch = self._batch()
             progress, self._progress = self._progress, None
             self._writing = True
             try:
                 await self._resolve()
-                if lines or progress is not None:
-                    await self._write(lines, progress)
+                if batch is not None or progress is not None:
+                    await self._write(batch, progress)
             except Exception:  # the next flush, or the outcome, brings the lines
                 _logger.warning("log lines could not be written yet", step_run_id=self._step_id, exc_info=True)
                 self._progress = _newer(self._progress, progress)
-                if self._doubtful:
-                    self._put_back(lines)
-                else:
-                    self._doubtful = lines
+                if self._doubtful is None:
+                    self._doubtful = batch
+                elif batch is not None:
+                    self._ready.appendleft(batch)
+                    self._count(batch, 1)
             finally:
                 self._writing = False
                 self._written.set()
-            waits = bool(self._lines or self._doubtful) or self._progress is not None
-            if not waits or (self._settling and not self._is_crowded):
+            waits = self._waiting or self._doubtful is not None or self._progress is not None
+            if not waits or (self._settling and not self.is_crowded):
                 return
 
     async def _pause(self, seconds: float) -> None:
         """Wait for more lines, unless there is a batch of them."""
-        if len(self._lines) >= self._batch_lines or self._text >= CHUNK_TEXT:
+        if self._ready:
             return
         self._full.clear()
         try:
@@ -213,36 +243,35 @@ class StepLog:
         except TimeoutError:
             return
 
-    def _batch(self) -> list[LogLine]:
-        """Take the next batch off the lines that wait."""
-        if not self._lines:
-            return []
-        batch = list(next(chunked(self._lines[: self._batch_lines])))
-        del self._lines[: len(batch)]
-        self._text -= sum(len(line.message) for line in batch)
+    def _batch(self) -> journal.Lines | None:
+        """Take the next batch off those that wait."""
+        if not self._ready and self._lines:
+            self._close()
+        if not self._ready:
+            return None
+        batch = self._ready.popleft()
+        self._count(batch, -1)
         return batch
 
-    def _put_back(self, lines: Sequence[LogLine]) -> None:
-        self._lines[:0] = lines
-        self._text += sum(len(line.message) for line in lines)
+    def _count(self, batch: journal.Lines, sign: int) -> None:
+        self._waiting += sign * len(batch.lines)
+        self._waiting_text += sign * sum(len(line.message) for line in batch.lines)
 
     async def _resolve(self) -> None:
         """Write the batch of which it is not known whether it is there, unless it is."""
-        if not self._doubtful:
-            return
         batch = self._doubtful
+        if batch is None:
+            return
         async with self._transaction() as transaction:
             key = {"tenant": self._tenant_id, "job": self._job_id, "step": self._step_id, "attempt": self._attempt}
             newest = await transaction.fetch_last(_NEWEST, key)
         # The moments in it are of microseconds: equal is the same.
-        if newest is None or newest["body"] != chunks.pack(batch).body:
+        if newest is None or newest["body"] != batch.packed[-1][1].body:
             await self._write(batch, None)
-        self._doubtful = ()
+        self._doubtful = None
 
-    async def _write(self, lines: Sequence[LogLine], progress: dict[str, Any] | None) -> None:
-        entries: list[journal.Entry] = []
-        if lines:
-            entries.append(journal.Lines(lines, self._step_id, self._step_key, self._attempt, self._room))
+    async def _write(self, batch: journal.Lines | None, progress: dict[str, Any] | None) -> None:
+        entries: list[journal.Entry] = [] if batch is None else [batch]
         if progress is not None:
             data = {"jobId": self._job_id, "stepRunId": self._step_id, "stepKey": self._step_key, **progress}
             entries.append(Event(EventKind.STEP_PROGRESSED, data))
@@ -251,8 +280,8 @@ class StepLog:
             full = await journal.append_held(transaction, self._job_id, entries, holder, progress=progress is not None)
         if full or full is None:
             self._is_full, self._is_over = bool(full), True
-            self._left_out += len(self._lines)
-            self._lines, self._text = [], 0
+            self._left_out += self._waiting
+            self._forget()
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:

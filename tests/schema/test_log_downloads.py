@@ -21,7 +21,7 @@ from tests.schema.conftest import Access, Api
 from tests.schema.test_mutations import _with_scopes
 
 
-async def get(api: Api, job_id: str, access: Access | None = None, **parameters: str) -> httpx.Response:
+async def get(api: Api, job_id: str, access: Access | None = None, /, **parameters: str) -> httpx.Response:
     """Asked as somebody who takes it as it is."""
     headers = {"authorization": f"Bearer {(access or api.acme).token}", "accept-encoding": "identity"}
     return await api.client.get(f"/jobs/{job_id}/log.ndjson", headers=headers, params=parameters)
