@@ -9,6 +9,7 @@ a row each, by COPY. Read through the API in a process of its own, by one client
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import statistics
 import time
@@ -42,6 +43,8 @@ _PAGE = """query($id: ID!, $last: Int) { orchestrationJob(id: $id) {
 
 async def run(rounds: int) -> str:
     """The tables."""
+    # As the worker's process does, too.
+    gc.freeze()
     async with surroundings() as where:
         written = await _writing(where, rounds)
         long_job = await _job(where)

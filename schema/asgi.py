@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +37,11 @@ def application() -> Starlette:
     """The API as the environment describes it. Raises SettingsError."""
     settings = Settings.from_environment(os.environ)
     configure(settings.log_level, settings.log_format)
-    return build(settings)
+    built = build(settings)
+    # The schema stays for as long as the process: no collection of garbage need look through it again.
+    gc.collect()
+    gc.freeze()
+    return built
 
 
 def build(settings: Settings) -> Starlette:

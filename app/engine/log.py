@@ -82,8 +82,8 @@ class StepLog:
         self._lines: list[LogLine] = []
         self._text = 0
         self._ready: deque[journal.Lines] = deque()
-        self._waiting = 0
-        self._waiting_text = 0
+        self._ready_lines = 0
+        self._ready_text = 0
         self._progress: dict[str, Any] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._writing = False
@@ -157,48 +157,46 @@ class StepLog:
     @property
     def is_crowded(self) -> bool:
         """Whether `drain` would wait."""
-        return self._waiting >= _ENOUGH_LINES or self._waiting_text >= _ENOUGH_TEXT
+        return self._ready_lines >= _ENOUGH_LINES or self._ready_text >= _ENOUGH_TEXT
 
     def _append(self, line: LogLine) -> None:
-        if self._waiting_text >= _BOUND_TEXT or self._waiting >= _BOUND_LINES:
+        lines = self._lines
+        if self._ready_lines + len(lines) >= _BOUND_LINES or self._ready_text >= _BOUND_TEXT:
             self._left_out += 1
             return
         if self._left_out:
             self._tell_left_out()
-        size = len(line.message)
-        if self._text + size > CHUNK_TEXT and self._lines:
+        text = self._text + len(line.message)
+        if text > CHUNK_TEXT and lines:
             self._close()
-        self._put(line)
-        if len(self._lines) >= self._batch_lines:
+            lines, text = self._lines, len(line.message)
+        lines.append(line)
+        self._text = text
+        if len(lines) >= self._batch_lines:
             self._close()
-        if self._flushing is None or self._flushing.done():
+        elif len(lines) == 1:
             self._start_flushing()
-
-    def _put(self, line: LogLine) -> None:
-        self._lines.append(line)
-        size = len(line.message)
-        self._text += size
-        self._waiting += 1
-        self._waiting_text += size
 
     def _close(self) -> None:
         """The batch is full."""
         lines, self._lines, self._text = self._lines, [], 0
         packed = ((len(lines), chunks.pack(lines)),)
-        self._ready.append(journal.Lines(lines, self._step_id, self._step_key, self._attempt, self._room, packed))
-        self._full.set()
+        batch = journal.Lines(lines, self._step_id, self._step_key, self._attempt, self._room, packed)
+        self._count(batch)
+        self._ready.append(batch)
+        self._start_flushing()
 
     def _forget(self) -> None:
         self._lines, self._text = [], 0
         self._ready.clear()
-        self._waiting = self._waiting_text = 0
+        self._ready_lines = self._ready_text = 0
 
     def _tell_left_out(self) -> None:
         """Say where lines are missing that came faster than they could be written. A full job says so itself."""
         if self._left_out and not self._is_over:
             told = f"{self._left_out} lines came faster than they could be written, and are left out"
             line = LogLine(clock.unix_micros(), LogLevel.WARN, "engine", told, {"leftOut": self._left_out})
-            self._put(line)
+            self._lines.append(line)
             self._left_out = 0
 
     def _start_flushing(self) -> None:
@@ -223,12 +221,12 @@ class StepLog:
                 if self._doubtful is None:
                     self._doubtful = batch
                 elif batch is not None:
+                    self._count(batch)
                     self._ready.appendleft(batch)
-                    self._count(batch, 1)
             finally:
                 self._writing = False
                 self._written.set()
-            waits = self._waiting or self._doubtful is not None or self._progress is not None
+            waits = self._lines or self._ready or self._doubtful is not None or self._progress is not None
             if not waits or (self._settling and not self.is_crowded):
                 return
 
@@ -250,12 +248,15 @@ class StepLog:
         if not self._ready:
             return None
         batch = self._ready.popleft()
-        self._count(batch, -1)
+        self._ready_lines -= len(batch.lines)
+        self._ready_text -= batch.packed[0][1].size
         return batch
 
-    def _count(self, batch: journal.Lines, sign: int) -> None:
-        self._waiting += sign * len(batch.lines)
-        self._waiting_text += sign * sum(len(line.message) for line in batch.lines)
+    def _count(self, batch: journal.Lines) -> None:
+        """The batch is about to be among those that are ready."""
+        self._ready_lines += len(batch.lines)
+        self._ready_text += batch.packed[0][1].size
+        self._full.set()
 
     async def _resolve(self) -> None:
         """Write the batch of which it is not known whether it is there, unless it is."""
@@ -280,7 +281,7 @@ class StepLog:
             full = await journal.append_held(transaction, self._job_id, entries, holder, progress=progress is not None)
         if full or full is None:
             self._is_full, self._is_over = bool(full), True
-            self._left_out += self._waiting
+            self._left_out += self._ready_lines + len(self._lines)
             self._forget()
 
     @asynccontextmanager

@@ -154,7 +154,7 @@ async def test_much_is_written_in_full_chunks_and_in_order(running: Running) -> 
     for message in said:
         say(log, message)
         await log.drain()
-        most = max(most, log._waiting)
+        most = max(most, log._ready_lines)
     await log.settle()
     rest = taken(log)
     assert await running.said() + rest == said
