@@ -1,9 +1,9 @@
 """The log of a job: how fast it is written and read, what a line takes, and whether a long log costs more than a short.
 
-Written by `StepLog`, as a step's lines are: each batch a transaction of its own that checks the fence, takes the job's
-lock and numbers its lines. Bounds, taken in turn: the same chunks, packed beforehand, by bare inserts; the same lines,
-a row each, by COPY. Read through the API in a process of its own, by one client in this process: `jobLogs` with
-`packed`, and the file.
+Written by `StepLog`, as a step's lines are: chunks of a given size, as many as wait and have 500 lines in a transaction
+that checks the fence, takes the job's lock and numbers its lines. Bounds, taken in turn: the same chunks, packed
+beforehand, by bare inserts; the same lines, a row each, by COPY. Read through the API in a process of its own, by one
+client in this process: `jobLogs` with `packed`, and the file.
 """
 
 from __future__ import annotations
@@ -73,10 +73,13 @@ async def _writing(where: Surroundings, rounds: int) -> list[str]:
             before = await _stored(where)
             said = _messages(LINES)
             used = time.process_time()
-            name = f"ours, batches of {size}"
+            name = f"ours, chunks of {size}, at most 500 lines a commit"
             found.setdefault(name, []).append(LINES / await _write(database, where, job_id, step, said, size))
             cpu.setdefault(name, []).append((time.process_time() - used) / LINES * 1e6)
             stored[name] = (await _stored(where) - before) / LINES
+            found.setdefault(f"of that, a statement and a commit every {size} lines, one after the other", []).append(
+                LINES / await _one_by_one(database, where, said, size)
+            )
             seconds = await _bare(where, await _job(where), size)
             found.setdefault(f"bound: the same chunks, packed beforehand, bare inserts of {size}", []).append(
                 LINES / seconds
@@ -126,6 +129,21 @@ async def _write(
         await journal.append(
             transaction, journal.Stream.JOB, job_id, [journal.Lines(rest, step, "bench", 1, _ROOM)] if rest else []
         )
+    return time.perf_counter() - began
+
+
+async def _one_by_one(database: Database, where: Surroundings, said: Sequence[str], batch: int) -> float:
+    """Seconds for the same statements without the step's log: each is packed, sent and waited for before the next."""
+    job_id = await _job(where)
+    step = await _step(where, job_id)
+    began = time.perf_counter()
+    for start in range(0, LINES, batch):
+        at = time.time_ns() // 1000
+        lines = [LogLine(at, LogLevel.INFO, "stdout", text) for text in said[start : start + batch]]
+        entry = journal.Lines(lines, step, "bench", 1, _ROOM)
+        async with database.machine(where.tenant_id, actor="bench", correlation_id="bench") as transaction:
+            transaction.authorize("benchmark")
+            await journal.append_held(transaction, job_id, [entry], journal.Holder(step, 1), progress=False)
     return time.perf_counter() - began
 
 

@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -242,20 +243,25 @@ class StepLog:
             return
 
     def _batch(self) -> journal.Lines | None:
-        """Take the next batch off those that wait."""
+        """Take the next batch off those that wait, and those behind it that go with it in one transaction."""
         if not self._ready and self._lines:
             self._close()
         if not self._ready:
             return None
         batch = self._ready.popleft()
-        self._ready_lines -= len(batch.lines)
-        self._ready_text -= batch.packed[0][1].size
-        return batch
+        lines, packed = [*batch.lines], [*batch.packed]
+        while self._ready and len(lines) + len(self._ready[0].lines) <= CHUNK_LINES:
+            more = self._ready.popleft()
+            lines += more.lines
+            packed += more.packed
+        self._ready_lines -= len(lines)
+        self._ready_text -= sum(one.size for _, one in packed)
+        return replace(batch, lines=lines, packed=packed)
 
     def _count(self, batch: journal.Lines) -> None:
         """The batch is about to be among those that are ready."""
         self._ready_lines += len(batch.lines)
-        self._ready_text += batch.packed[0][1].size
+        self._ready_text += sum(one.size for _, one in batch.packed)
         self._full.set()
 
     async def _resolve(self) -> None:
