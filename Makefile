@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 UV = $$($(PYTHON) bin/bootstrap)
 RUN = $(UV) run --no-sync
 
-.PHONY: help python sync up test check format schema bench chaos mutants clean
+.PHONY: help python sync up test check format schema bench chaos chaos-live mutants clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -55,6 +55,10 @@ bench: sync
 ## make chaos    real processes, killed at random; a reckoning afterwards (ARGS="--seed 7 --jobs 200")
 chaos: sync
 	@$(RUN) python -m tests.chaos $(ARGS)
+
+## make chaos-live real clients follow streams while everything is killed (ARGS="--seed 7 --rounds 5")
+chaos-live: sync
+	@$(RUN) python -m tests.chaos.live $(ARGS)
 
 ## make mutants  plant every known bug, and see each of them caught; prints the table of docs/reliability.md
 mutants: sync

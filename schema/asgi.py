@@ -77,7 +77,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             await services.database.close()
 
     graphql = GraphQLEndpoint(build_schema(), services, allowed_origins=settings.allowed_origins)
-    return Starlette(
+    application = Starlette(
         routes=[
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
@@ -93,3 +93,5 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    application.state.draining = services.draining
+    return application

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from app.db.uow import Database, Transaction
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
+from schema.live_lists import LiveLists
 from schema.loaders import Loaders
 
 
@@ -30,6 +32,9 @@ class Services:
     bus: Bus
     authenticator: Authenticator
     egress: Egress = field(default_factory=Egress)
+    lists: LiveLists = field(default_factory=LiveLists)
+    # Set when the process is about to go: what would go on for ever ends.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
 
     def context(self, principal: Principal, request_id: str) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""

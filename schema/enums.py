@@ -35,6 +35,7 @@ from app.domain.enums import (
     TemplateType,
     WorkflowType,
 )
+from app.domain.listing import ListOp
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "JobOrderField",
     "JobStatus",
     "JobType",
+    "ListOp",
     "LogLevel",
     "MissedPolicy",
     "NameOrderField",
@@ -100,6 +102,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     RetryMode: "Go on where it failed, or from the beginning.",
     ErrorClass: "What kind of failure ended an attempt; decides whether to try again.",
     StatusReason: "Machine-readable 'why is it in this status'.",
+    ListOp: "What became of a row of a live list: it came into the page, is another than before, or is there no more.",
     LogLevel: "How much a line matters.",
     ChangeAction: "What happens to a resource.",
     ChangeSource: "Where a changed value comes from.",

@@ -1,7 +1,8 @@
 """GraphQL over HTTP as its specification has it, and the WebSocket beside it on the same path.
 
 Who asks is settled from the header, before one byte of the body is read. Requests in the body of a POST may be queries
-and mutations, those in the address of a GET queries only; subscriptions are for the WebSocket.
+and mutations, those in the address of a GET queries only; subscriptions are for the WebSocket, and for those who accept
+`text/event-stream` (schema/sse.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from strawberry.types.graphql import OperationType
 
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
-from app.db.uow import DATABASE_AWAY
+from app.db.away import DATABASE_AWAY
+from schema import sse
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
@@ -90,9 +92,13 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         request_id = request_id_of(request.scope)
         media_type = PLAIN_JSON
         try:
-            media_type = _negotiated(request)
+            streaming = sse.wanted(request)
+            media_type = PLAIN_JSON if streaming else _negotiated(request)
             principal = await self._principal(request)
             document, variables, name = await _parameters(request)
+            if streaming:
+                operation = sse.Operation(principal, request_id, document, variables, name)
+                return sse.EventStream(self.schema, self._services, operation, request)
             result = await self._execute(request, principal, request_id, document, variables, name)
         except Unauthenticated:
             return _refusal(
@@ -143,7 +149,10 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             return ExecutionResult(data=None, errors=[_unknown_operation(error)])
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
-                message = "subscriptions are for the WebSocket on this path (graphql-transport-ws)"
+                message = (
+                    "subscriptions need `Accept: text/event-stream`,"
+                    " or the WebSocket on this path (graphql-transport-ws)"
+                )
                 raise BadRequest(message) from error
             message = "mutations are for POST"
             raise BadRequest(message, 405, {"Allow": "POST"}) from error

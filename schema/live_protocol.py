@@ -29,7 +29,7 @@ from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from schema.context import Services
-from schema.masking import mask
+from schema.masking import is_unavailable, mask
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
@@ -49,6 +49,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         self._heard_at = clock.monotonic()
         self._closing = False
         self._watching: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def handle(self) -> None:
         try:
@@ -121,6 +122,11 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def _deliver(self, operation: Operation[Services, None], results: Any) -> None:
         async for result in results:
+            if is_unavailable(result.errors):
+                # The client comes back, with the place of the last frame that it got.
+                # A task of its own, because closing ends this one.
+                self._ending = asyncio.create_task(self._close(1013, "Try again later"))
+                return
             if isinstance(result, PreExecutionError):
                 await operation.send_initial_errors(result.errors or [])
                 return

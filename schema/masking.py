@@ -15,6 +15,7 @@ from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
 
+from app.db.away import DATABASE_AWAY
 from app.domain.errors import DomainError
 from schema.context import Context
 
@@ -50,6 +51,10 @@ def mask(errors: Iterable[GraphQLError], request_id: str) -> None:
         if isinstance(cause, DomainError):
             error.message = cause.message
             extensions = {"code": cause.code, "path": list(cause.path)}
+        elif isinstance(cause, DATABASE_AWAY):
+            _log.warning("the database does not answer", request_id=request_id, path=error.path, exc_info=cause)
+            error.message = "try again in a moment"
+            extensions = {"code": UNAVAILABLE, "requestId": request_id}
         elif isinstance(cause, RecursionError):
             error.message = "the document is nested too deeply"
             extensions = {"code": LIMIT_EXCEEDED}
@@ -60,6 +65,11 @@ def mask(errors: Iterable[GraphQLError], request_id: str) -> None:
             error.message = "Internal error"
             extensions = {"code": INTERNAL, "requestId": request_id}
         error.extensions = extensions
+
+
+def is_unavailable(errors: Iterable[GraphQLError] | None) -> bool:
+    """Whether some of these masked errors says that the database was away."""
+    return any((error.extensions or {}).get("code") == UNAVAILABLE for error in errors or ())
 
 
 def _cause(error: GraphQLError) -> Exception | None:

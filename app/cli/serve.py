@@ -26,9 +26,17 @@ def serve_api() -> int:
     import uvicorn
 
     settings = Settings.from_environment(os.environ)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Streams of events would go on until they are cut off.
+            application.state.draining.set()
+            await super().shutdown(sockets)
+
+    # Settings that are missing are told before a port that is taken.
+    application = import_module("schema.asgi").application()
     config = uvicorn.Config(
-        "schema.asgi:application",
-        factory=True,
+        application,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -42,10 +50,8 @@ def serve_api() -> int:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="on",
     )
-    # Settings that are missing are told before a port that is taken.
-    config.load()
     listening = listen(settings.host, settings.port)
-    uvicorn.Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[listening])
     return 0
 
 

@@ -40,6 +40,7 @@ COUNT_LIMIT = 1000
 _MAX_CURSOR = 2000
 
 Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +226,11 @@ def unnested(ids: Sequence[int]) -> Function[int]:
 async def count_nested(
     session: AsyncSession,
     query: Select[Any],
-    parent: ColumnElement[int] | InstrumentedAttribute[Any],
-    parent_ids: Sequence[int],
-) -> dict[int, Count]:
-    """`count` for each parent, in one statement."""
-    parents = unnested(parent_ids).column_valued("asked_id")
+    parent: ColumnElement[Any] | InstrumentedAttribute[Any],
+    values: Sequence[Value],
+) -> dict[Value, Count]:
+    """`count` of the rows for each of the values that `parent` may have, in one statement."""
+    parents = func.unnest(literal(list(values), ARRAY(parent.type)), type_=parent.type).column_valued("asked")
     bounded = (
         query.where(parent == parents)
         .with_only_columns(literal(1).label("one"))
@@ -239,8 +240,8 @@ async def count_nested(
     )
     statement = select(parents, func.count(bounded.c.one)).join(bounded, true(), isouter=True).group_by(parents)
     return {
-        parent_id: Count(min(value, COUNT_LIMIT), exact=value <= COUNT_LIMIT)
-        for parent_id, value in await session.execute(statement)
+        value: Count(min(number, COUNT_LIMIT), exact=number <= COUNT_LIMIT)
+        for value, number in await session.execute(statement)
     }
 
 

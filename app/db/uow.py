@@ -15,27 +15,14 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import text
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from app.db.away import DATABASE_AWAY, as_away
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
 
-# What comes up when the database cannot be reached, whether SQLAlchemy or the driver was asked.
-DATABASE_AWAY = (
-    InterfaceError,
-    OperationalError,
-    PoolTimeout,
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    # The driver's word when the server ended an idle session and its end was not read yet.
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-)
 APP_ROLE = "windlass_app"
 _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
@@ -174,6 +161,7 @@ class Database:
                 "command_timeout": 30,
             },
         )
+        event.listen(engine.sync_engine, "handle_error", as_away, retval=True)
         driver = {
             "dsn": url,
             "min_size": 1,

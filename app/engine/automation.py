@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 
 from app.db import feed
+from app.db.away import DATABASE_AWAY
 from app.db.feed import HORIZON, FedEvent, Position
 from app.db.statements import Row, Statement, dumps
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.domain.automation import Automation, Fact, TriggerKind, instant
 from app.domain.enums import DriftStatus
 from app.domain.events import EventKind, Stream

@@ -17,8 +17,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app import clock
+from app.db.away import DATABASE_AWAY
 from app.db.ledger import Ledger, Overtaken
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.domain.enums import ErrorClass
 from app.domain.logs import LogLine
 from app.domain.statuses import JobStatus

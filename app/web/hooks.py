@@ -25,8 +25,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from app.db.away import DATABASE_AWAY
 from app.db.sealing import Sealer
-from app.db.uow import DATABASE_AWAY, Database
+from app.db.uow import Database
 from app.domain.hooks import call_of
 from app.domain.keeping import first_fault
 from app.services.hooks import BadSignature, NotListening, TooMany, UnknownHook, deliver, locate

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
@@ -24,15 +22,8 @@ from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch
 from schema.context import Context
+from schema.pace import HEARTBEAT_SECONDS, PATIENCE_SECONDS, SWEEP_SECONDS, TROUBLE, sweep_seconds
 from schema.types.frames import FrameKind
-
-# How long a lost ring can delay what it announced, while the bus works and while it does not.
-SWEEP_SECONDS = 1.0
-SWEEP_WITHOUT_BUS_SECONDS = 0.25
-HEARTBEAT_SECONDS = 10.0
-# How long a database that does not answer is waited for before the client is told.
-PATIENCE_SECONDS = 30.0
-TROUBLE = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 
 Item = TypeVar("Item")
 
@@ -116,7 +107,7 @@ class Follower(Generic[Item]):
                 if look.kind is FrameKind.END:
                     return
                 if look.kind is None and not look.more:
-                    await bell.wait(SWEEP_SECONDS if bus.healthy else SWEEP_WITHOUT_BUS_SECONDS)
+                    await bell.wait(sweep_seconds(bus))
 
     async def _require(self) -> None:
         async with self._context.read() as session:
@@ -129,7 +120,7 @@ class Follower(Generic[Item]):
             try:
                 look = await self._look(place)
             except TROUBLE as error:
-                if place is None or clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
+                if clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
                     raise
                 _logger.warning("a stream cannot be read; trying again", stream=self._stream.value, error=str(error))
                 await asyncio.sleep(SWEEP_SECONDS)

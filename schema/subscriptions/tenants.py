@@ -18,14 +18,8 @@ from app.domain.events import EventKind
 from app.domain.naming import hint, nearest
 from app.reads import feed
 from schema.context import Context, Info
+from schema.pace import HEARTBEAT_SECONDS, PATIENCE_SECONDS, SWEEP_SECONDS, TROUBLE, sweep_seconds
 from schema.scalars import Cursor
-from schema.subscriptions.following import (
-    HEARTBEAT_SECONDS,
-    PATIENCE_SECONDS,
-    SWEEP_SECONDS,
-    SWEEP_WITHOUT_BUS_SECONDS,
-    TROUBLE,
-)
 from schema.types.events import event_of
 from schema.types.frames import EventFrame, FrameKind
 
@@ -116,7 +110,7 @@ async def _follow(context: Context, place: Position | None, wanted: frozenset[st
             if page.unsettled:
                 await bell.wait(_UNSETTLED_SECONDS)
             elif not page.more:
-                await bell.wait(SWEEP_SECONDS if bus.healthy else SWEEP_WITHOUT_BUS_SECONDS)
+                await bell.wait(sweep_seconds(bus))
 
 
 def _frame(kind: FrameKind, place: Position, events: Sequence[EventLog] = ()) -> EventFrame:

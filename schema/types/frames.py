@@ -9,6 +9,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.reads import logs
+from schema.enums import ListOp
 from schema.fields import described
 from schema.scalars import Cursor
 from schema.types.events import Event
@@ -82,3 +83,53 @@ class PlanFrame:
     plan: PlanRef | None = strawberry.field(description="As it is now: at the cursor, or newer.")
     events: list[Event]
     lag_ms: int = strawberry.field(description=_LAG)
+
+
+@strawberry.type(description="How many rows have a status. Exact up to 1000, then a floor.")
+class StatusCount:
+    status: str
+    count: int
+    exact: bool
+
+
+_DELTAS = (
+    "Apply a frame's deltas together: take every row that they name out of the list, then put those with a position"
+    " there, in the order given."
+)
+_COUNTS = "Of all rows that the filter describes when its `status` and `stage` are left out; those that are not 0."
+_LIST_CURSOR = "A place for `tenantEvents`: what happened before it is in this list."
+_LIST_LAG = "Milliseconds since the list was looked at."
+
+
+@strawberry.type
+class PlanDelta:
+    op: ListOp
+    plan: PlanRef
+    position: int | None = strawberry.field(description="From 0, in the list as it is now; null for LEAVE.")
+
+
+@strawberry.type
+class JobDelta:
+    op: ListOp
+    job: JobRef
+    position: int | None = strawberry.field(description="From 0, in the list as it is now; null for LEAVE.")
+
+
+@strawberry.type(description="A step of following a list of plans.")
+class PlanListFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_LIST_CURSOR)
+    plans: list[PlanRef] | None = strawberry.field(description="The whole page, in a SNAPSHOT.")
+    deltas: list[PlanDelta] = strawberry.field(description=_DELTAS)
+    counts: list[StatusCount] = strawberry.field(description=_COUNTS)
+    lag_ms: int = strawberry.field(description=_LIST_LAG)
+
+
+@strawberry.type(description="A step of following a list of jobs.")
+class JobListFrame:
+    kind: FrameKind
+    cursor: Cursor = strawberry.field(description=_LIST_CURSOR)
+    jobs: list[JobRef] | None = strawberry.field(description="The whole page, in a SNAPSHOT.")
+    deltas: list[JobDelta] = strawberry.field(description=_DELTAS)
+    counts: list[StatusCount] = strawberry.field(description=_COUNTS)
+    lag_ms: int = strawberry.field(description=_LIST_LAG)

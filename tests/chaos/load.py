@@ -15,9 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.auth.principal import Principal
+from app.db.away import DATABASE_AWAY
 from app.db.models import ResourceTemplate, TemplateRevision, Workflow
 from app.db.sealing import Sealer
-from app.db.uow import DATABASE_AWAY, Database
+from app.db.uow import Database
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -234,7 +235,7 @@ class Customers:
         try:
             async with httpx.AsyncClient(timeout=10) as client:
                 answer = await client.post(
-                    f"http://127.0.0.1:{self.town.port}/graphql",
+                    f"http://127.0.0.1:{self.town.ports[0]}/graphql",
                     json={"query": _PLAN, "variables": {"input": given}},
                     headers={"authorization": f"Bearer {self.town.tenants[order.tenant][1]}"},
                 )

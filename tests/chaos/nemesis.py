@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis
 
-from app.db.uow import DATABASE_AWAY
+from app.db.away import DATABASE_AWAY
 from app.messages import StepDue
 from tests.chaos.town import LEASE_SECONDS, Part, Town
 from workers.actors import declare_actors

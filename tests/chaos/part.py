@@ -1,4 +1,4 @@
-"""A worker or scheduler process in an unfriendly world: `python -m tests.chaos.part worker`.
+"""A worker, scheduler or API process in an unfriendly world: `python -m tests.chaos.part worker`.
 
 It is the product's own process. Only what surrounds it is changed, before it starts, by CHAOS_SETTINGS (JSON):
 doorbells that are never rung or rung twice, a provider that is slow and fails now and then, and a planted
@@ -13,12 +13,14 @@ import random
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import TypeVar
 
 from app.messages import StepDue
 from app.providers.base import Context, ResourceType
 from app.providers.core.provider import CoreProvider
 from app.providers.faults import Fault, FaultKind, FaultyType
+from tests.chaos.live_bugs import LIVE_BUGS
 from tests.engine.mutants import plant
 from workers.doorbell import Doorbell
 
@@ -26,6 +28,7 @@ Answer = TypeVar("Answer")
 VARIABLE = "CHAOS_SETTINGS"
 # Calls that change something, or find something out: only these fail.
 _FAIL = frozenset({"create", "update", "delete", "recover"})
+_MAINS = {"api": "app.cli.serve:serve_api", "worker": "workers.main:main", "scheduler": "workers.tick_main:main"}
 _KINDS = (FaultKind.DROP_BEFORE, FaultKind.DROP_AFTER, FaultKind.THROTTLE)
 
 
@@ -74,17 +77,16 @@ def surround(world: Unfriendly) -> None:
 
     CoreProvider.types = unsteady  # type: ignore[method-assign]
     Doorbell.ring = unreliable  # type: ignore[method-assign]
-    if world.bug is not None:
+    if world.bug in LIVE_BUGS:
+        LIVE_BUGS[world.bug]()
+    elif world.bug is not None:
         plant(world.bug)
 
 
 def main() -> None:
     surround(Unfriendly(**json.loads(os.environ[VARIABLE])))
-    if sys.argv[1] == "worker":
-        from workers.main import main as run
-    else:
-        from workers.tick_main import main as run
-    run()
+    module, _, function = _MAINS[sys.argv[1]].partition(":")
+    getattr(import_module(module), function)()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Part:
 
     name: str
     command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     stopped: bool = False
     again_at: float = 0.0
@@ -60,7 +61,8 @@ class Town:
     # Tenant id and token by slug.
     tenants: dict[str, tuple[int, str]] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
-    port: int = 0
+    # Where the APIs listen.
+    ports: list[int] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -74,7 +76,7 @@ class Town:
         with self.log.open("ab") as output:
             part.process = subprocess.Popen(
                 [sys.executable, *part.command],
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **part.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -130,7 +132,7 @@ def _folder() -> Path:
 
 
 @asynccontextmanager
-async def town(workers: int, schedulers: int, world: Unfriendly) -> AsyncIterator[Town]:
+async def town(workers: int, schedulers: int, world: Unfriendly, *, apis: int = 1) -> AsyncIterator[Town]:
     """A town of its own, gone afterwards."""
     folder = _folder()
     here = Town(folder, EmbeddedPostgres(folder / "postgres"), EmbeddedValkey(folder / "valkey"))
@@ -139,13 +141,12 @@ async def town(workers: int, schedulers: int, world: Unfriendly) -> AsyncIterato
         database_url = await asyncio.to_thread(here.postgres.start)
         redis_url = await asyncio.to_thread(here.valkey.start)
         await asyncio.to_thread(migrate, database_url)
-        here.port = free_port()
+        here.ports = [free_port() for _ in range(apis)]
         here.environment = {
             "WINDLASS_DATABASE_URL": database_url,
             "WINDLASS_REDIS_URL": redis_url,
             "WINDLASS_SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "WINDLASS_DATA_DIR": str(folder),
-            "WINDLASS_PORT": str(here.port),
             "WINDLASS_LOG_LEVEL": "warning",
             "WINDLASS_LEASE_SECONDS": str(LEASE_SECONDS),
             "WINDLASS_REDISPATCH_SECONDS": "1",
@@ -154,7 +155,8 @@ async def town(workers: int, schedulers: int, world: Unfriendly) -> AsyncIterato
             VARIABLE: world.dump(),
         }
         await _seed(here, database_url)
-        here.parts["api"] = Part("api", ["-m", "app.cli", "api"])
+        for n, port in enumerate(here.ports, 1):
+            here.parts[f"api-{n}"] = Part(f"api-{n}", ["-m", "tests.chaos.part", "api"], {"WINDLASS_PORT": str(port)})
         for kind, number in (("scheduler", schedulers), ("worker", workers)):
             for n in range(1, number + 1):
                 here.parts[f"{kind}-{n}"] = Part(f"{kind}-{n}", ["-m", "tests.chaos.part", kind])

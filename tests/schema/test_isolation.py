@@ -247,6 +247,8 @@ WATCHED = {
     "planUpdated": ("DeploymentPlan", Stream.PLAN),
 }
 
+REPLAYED = {"replayJob": "OrchestrationJob"}
+
 
 EXECUTABLE = build_schema()
 
@@ -264,8 +266,9 @@ async def first_of(api: Api, text: str, variables: dict[str, Any]) -> Any:
 
 def test_every_subscription_has_a_case() -> None:
     assert SCHEMA.subscription_type is not None
-    # The tenant's own stream has its case in live/test_tenant_events.py.
-    assert SCHEMA.subscription_type.fields.keys() == WATCHED.keys() | {"tenantEvents"}
+    # Those of the tenant as a whole have their cases in live/test_tenant_events.py and live/test_lists.py.
+    whole = {"tenantEvents", "plansChanged", "jobsChanged"}
+    assert SCHEMA.subscription_type.fields.keys() == WATCHED.keys() | REPLAYED.keys() | whole
 
 
 async def test_nobody_watches_another_tenant(api: Api) -> None:
@@ -284,3 +287,12 @@ async def test_nobody_watches_another_tenant(api: Api) -> None:
             told.append([error.formatted for error in result.errors])
         assert all(errors == told[0] for errors in told), told
         assert [error["extensions"]["code"] for error in told[0]] == ["NOT_FOUND"]
+
+
+async def test_nobody_replays_what_is_another_tenants(api: Api) -> None:
+    theirs, ours = await both(api)
+    for name, kind in REPLAYED.items():
+        text = f"subscription($id: ID!) {{ {name}(id: $id) {{ kind cursor }} }}"
+        told = [(await first_of(api, text, {"id": gid})).errors for gid in strangers(kind, theirs, ours).values()]
+        assert all(errors == told[0] for errors in told), told
+        assert [error.extensions["code"] for error in told[0]] == ["NOT_FOUND"]

@@ -15,8 +15,9 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.away import DATABASE_AWAY
 from app.db.models import DeploymentPlan, PlanFiring, Tenant
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.domain.enums import CancelMode, CancelOutcome, FiringOutcome, OverlapPolicy, StatusReason
 from app.domain.errors import DomainError, IllegalState
 from app.domain.scheduling import Schedule

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 from sqlalchemy import func, select, text, update
 
+from app.db.away import DATABASE_AWAY
 from app.db.models import CloudResource, DeploymentPlan, Tenant
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.domain.enums import FailureStrategy, PlanType
 from app.domain.statuses import PLAN, PlanStatus
 from app.services.dependencies import Dependencies

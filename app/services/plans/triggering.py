@@ -15,9 +15,10 @@ import structlog
 from sqlalchemy import func, null, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.db.away import DATABASE_AWAY
 from app.db.evaluations import record_evaluation
 from app.db.models import DeploymentPlan, PlanAutomation, PlanTrigger, ResourceTemplate, Tenant
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.domain.automation import Automation, TriggerKind, instant, parameters_of
 from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import DomainError

@@ -16,10 +16,11 @@ from sqlalchemy import exists, func, select
 
 from app import clock
 from app.db import feed, watches
+from app.db.away import DATABASE_AWAY
 from app.db.evaluations import record_evaluation
 from app.db.feed import FedEvent, Position
 from app.db.models import CloudResource, DeploymentPlan, Tenant
-from app.db.uow import DATABASE_AWAY, Database, Transaction
+from app.db.uow import Database, Transaction
 from app.db.watches import Watch
 from app.domain import conditions
 from app.domain.conditions import Act, Condition, Decision, FireMode, Root, Verdict

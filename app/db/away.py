@@ -1,0 +1,30 @@
+"""How a database that cannot be reached shows itself, under one name whoever was asked."""
+
+from __future__ import annotations
+
+import asyncpg
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+_DRIVER = (
+    OSError,
+    # Connections that broke, and a server that starts or stops.
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    # The driver's word when the server ended an idle session and its end was not read yet.
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+)
+# What comes up when the database cannot be reached, whether SQLAlchemy or the driver was asked.
+DATABASE_AWAY = (InterfaceError, OperationalError, PoolTimeout, *_DRIVER)
+
+
+def as_away(context: ExceptionContext) -> Exception | None:
+    """What SQLAlchemy shall raise instead: to it most of the driver's lost connections are errors like any other."""
+    cause: BaseException | None = context.original_exception
+    while cause is not None and not isinstance(cause, _DRIVER):
+        cause = cause.__cause__
+    if cause is None or isinstance(context.sqlalchemy_exception, DATABASE_AWAY):
+        return None
+    return OperationalError(context.statement, None, context.original_exception)
