@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
-from app.db.uow import DATABASE_AWAY
+from app.db.away import DATABASE_AWAY
 from app.domain import cursors
 from app.domain.enums import LogLevel, Permission
 from app.domain.errors import Invalid

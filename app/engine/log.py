@@ -108,10 +108,14 @@ class StepLog:
             return
         at = clock.unix_micros()
         shown = {name: self._redact(_clean(str(value))) for name, value in fields.items()} if fields else None
-        for line in _clean(message).splitlines() or [""]:
+        # Most messages are one line of plain text, and are taken as they are.
+        lines = (message,) if message.isprintable() else _clean(message).splitlines() or ("",)
+        for line in lines:
             redacted = self._redact(line) if self._secrets else line
-            for start in range(0, len(redacted) or 1, _LINE_LIMIT):
-                # A slice of all of it is it.
+            if len(redacted) <= _LINE_LIMIT:
+                self._append(LogLine(at, level, stream, redacted, shown))
+                continue
+            for start in range(0, len(redacted), _LINE_LIMIT):
                 self._append(LogLine(at, level, stream, redacted[start : start + _LINE_LIMIT], shown))
 
     def failure(self, message: str) -> None:
