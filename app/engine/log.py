@@ -179,7 +179,7 @@ class StepLog:
         self._text = text
         if len(lines) >= self._batch_lines:
             self._close()
-        elif len(lines) == 1:
+        elif self._flushing is None or self._flushing.done():
             self._start_flushing()
 
     def _close(self) -> None:
@@ -228,12 +228,17 @@ class StepLog:
                 elif batch is not None:
                     self._count(batch)
                     self._ready.appendleft(batch)
+                failed = True
+            else:
+                failed = False
             finally:
                 self._writing = False
                 self._written.set()
             waits = self._lines or self._ready or self._doubtful is not None or self._progress is not None
-            if not waits or (self._settling and not self.is_crowded):
+            if not waits or (self._settling and (failed or not self.is_crowded)):
                 return
+            if failed:
+                await asyncio.sleep(_FLUSH_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         """Wait for more lines, unless there is a batch of them."""

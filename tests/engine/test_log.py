@@ -243,6 +243,31 @@ async def test_a_batch_whose_commit_is_in_doubt_is_there_once(
     assert await running.said() + taken(log) == ["one", "two", "three"]
 
 
+async def test_while_the_database_is_away_lines_wait_and_nobody_asks_in_a_hurry(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, asked = journal.append_held, []
+    away = True
+
+    async def refusing(*arguments: Any, **named: Any) -> Any:
+        asked.append(1)
+        if away:
+            raise ConnectionRefusedError
+        return await append(*arguments, **named)
+
+    monkeypatch.setattr(journal, "append_held", refusing)
+    log = running.log(batch_lines=2)
+    said = [f"{number}" for number in range(9)]
+    say(log, *said[:5])
+    await asyncio.sleep(0.4)
+    assert 2 <= len(asked) <= 9
+    away = False
+    say(log, *said[5:])
+    await until(running.said, lambda found: found == said)
+    await log.settle()
+    assert taken(log) == []
+
+
 async def test_progress_is_told_with_the_lines(running: Running) -> None:
     log = running.log()
     say(log, "before")
