@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from app.db import journal
 from app.db.pages import Window
@@ -20,6 +22,7 @@ from app.reads import logs, streams
 from app.reads.filters import LEVELS, LogFilter
 from app.reads.logs import Line
 from tests.factories import records
+from tests.factories.databases import run
 from tests.factories.tenants import Access, tenant
 
 _WORDS = ["error", "Straße", "İstanbul", "a\\b", 'say "hi"', "\u212a", "tab\there", "plain", "ΣΊΣΥΦΟΣ", ""]
@@ -169,3 +172,35 @@ async def _followed(written: Written, wanted: LogFilter, after: int, until: int,
             found += batch.items
             after = batch.seq
     return found
+
+
+async def test_a_place_in_a_long_log_is_found_without_reading_what_is_before_it(database_url: str) -> None:
+    """Thousands of small chunks, as slow steps make them: a look at the midst or the end touches a few pages."""
+    database = Database.connect(database_url, name="windlass-tests", pool_size=1)
+    access = await tenant(database)
+    written = await write(access, random.Random(7), 1)
+    copied = (
+        "INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, size, levels, codec, body)"
+        " SELECT tenant_id, job_id, 100000 + n, 100000 + n, size, levels, codec, body FROM job_log,"
+        " generate_series(1, 20000) n WHERE first_seq = (SELECT min(first_seq) FROM job_log)"
+    )
+    await run(database_url, copied, "ANALYZE job_log")
+    for reach in (logs.Reach(110_000), logs.Reach(119_990), logs.Reach(0, 110_000, backwards=True)):
+        for _ in range(8):
+            async with database.read(access.tenant_id) as session:
+                before = await _buffers(session)
+                found = await logs.look(
+                    session, access.tenant_id, {written.job_id: reach}, LogFilter(), lines=10, backwards=reach.backwards
+                )
+                assert len(found[written.job_id].chunks) == 10
+                assert await _buffers(session) - before < 200
+    await database.close()
+
+
+async def _buffers(session: Any) -> int:
+    """Pages of tables and indexes that this transaction has looked at."""
+    query = text(
+        "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relnamespace IN"
+        " ('job_log_weeks'::regnamespace, 'public'::regnamespace)"
+    )
+    return int(await session.scalar(query) or 0)
