@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
+    # Off, every query is executed field by field: slower, and without what turns selections into SQL.
+    compiled_queries: bool = True
     worker_threads: int = 8
     lease_seconds: float = 10.0
     tick_interval_seconds: float = 0.2

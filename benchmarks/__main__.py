@@ -6,7 +6,7 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, idle, latency, logs, recovery
+from benchmarks import dispatch, engine, idle, latency, logs, queries, recovery
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "recovery": recovery.run,
     "latency": latency.run,
     "logs": logs.run,
+    "queries": queries.run,
 }
 
 

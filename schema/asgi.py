@@ -76,7 +76,12 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             await services.bus.stop()
             await services.database.close()
 
-    graphql = GraphQLEndpoint(build_schema(), services, allowed_origins=settings.allowed_origins)
+    graphql = GraphQLEndpoint(
+        build_schema(),
+        services,
+        allowed_origins=settings.allowed_origins,
+        compiled=settings.compiled_queries,
+    )
     application = Starlette(
         routes=[
             Route("/graphql", graphql),

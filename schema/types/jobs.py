@@ -22,6 +22,7 @@ from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
+from schema.symbols import derived, either
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
@@ -110,7 +111,7 @@ class OrchestrationJob(Entity):
 
     @strawberry.field
     def stage(self) -> Stage:
-        return stage_of(self.row.status)
+        return derived(self.row.status, stage_of)
 
     @strawberry.field
     def direction(self) -> JobDirection:
@@ -230,7 +231,7 @@ class OrchestrationJob(Entity):
 
     @strawberry.field
     def queued_at(self) -> datetime:
-        return self.row.queued_at or self.row.created_at
+        return either(self.row.queued_at, self.row.created_at)
 
     @strawberry.field
     def started_at(self) -> datetime | None:
