@@ -205,11 +205,21 @@ class OrchestrationJob(Entity):
     async def blocked_by(self, info: Info) -> list[Blocker]:
         return await blockers_of(info, self.row)
 
-    @described("Oldest first. `after` may also be a cursor from `jobLogs`.")
+    @described(
+        "Oldest first; cursors may also be those from `jobLogs`. With `last` the page is the end of what comes before"
+        " `before`, or of the log, and `first` is not looked at."
+    )
     async def logs(
-        self, info: Info, filter: LogFilter | None = None, first: int = 200, after: Cursor | None = None
+        self,
+        info: Info,
+        filter: LogFilter | None = None,
+        first: int = 200,
+        after: Cursor | None = None,
+        last: int | None = None,
+        before: Cursor | None = None,
     ) -> LogConnection:
-        return await lines_of(info, self.row.id, filter, first, after)
+        window = page(first if last is None else None, after, last, before)
+        return await lines_of(info, self.row.id, filter, window)
 
     @described("Oldest first. `after` may also be a cursor from `jobUpdated`.")
     async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
