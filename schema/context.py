@@ -20,6 +20,7 @@ from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
+from schema.sharing import Course, Groups
 from schema.symbols import NotExpressible, Tracing
 
 
@@ -36,10 +37,12 @@ class Services:
     lists: LiveLists = field(default_factory=LiveLists)
     # Set when the process is about to go: what would go on for ever ends.
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    groups: Groups = field(default_factory=Groups)
 
-    def context(self, principal: Principal, request_id: str) -> Context:
+    def context(self, principal: Principal, request_id: str, course: Course | None = None) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
-        return Context(self, principal, request_id, Loaders(self.database, principal.tenant_id))
+        loaders = Loaders(self.database, principal.tenant_id)
+        return Context(self, principal, request_id, loaders, course=course or Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Context:
     loaders: Loaders
     # Set while a selection is turned into SQL: then there are no values, and nothing can be read.
     tracing: Tracing | None = None
+    # What a subscription has arranged with others that follow the same.
+    course: Course = field(default_factory=Course)
 
     @property
     def tenant_id(self) -> int:

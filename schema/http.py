@@ -33,6 +33,7 @@ from schema.compiling.queries import CompiledQueries
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
+from schema.sharers import Sharers
 
 _log = structlog.get_logger("windlass.http")
 
@@ -76,6 +77,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             allowed_origins=allowed_origins,
         )
         self._services = services
+        self.sharers = Sharers()
         self._queries = CompiledQueries(schema) if compiled else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator, Hashable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import structlog
 from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -30,6 +34,7 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from schema.context import Services
 from schema.masking import is_unavailable, mask
+from schema.sharing import Course, Follower, Joining
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
@@ -102,16 +107,14 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             return
         request_id = uuid4().hex
         try:
-            results = await self.schema.stream(
-                operation.query,
-                variable_values=operation.variables,
-                context_value=self.context.context(principal, request_id),
-                root_value=None,
-                operation_name=operation.operation_name,
+            key = self.view.sharers.key_of(  # type: ignore[attr-defined]  # our own endpoint
+                operation.query, operation.operation_name, operation.variables, principal
             )
-            async with contextlib.aclosing(results):
-                await self._deliver(operation, results)
-        except WebSocketDisconnected:
+            if key is None:
+                await self._follow(operation, principal, request_id)
+            else:
+                await self._follow_together(operation, principal, request_id, key)
+        except (WebSocketDisconnected, WebSocketDisconnect):
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
             failure = GraphQLError("Internal error", original_error=error)
@@ -120,21 +123,78 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                 await operation.send_initial_errors([failure])
             self.operations.pop(operation.id, None)
 
-    async def _deliver(self, operation: Operation[Services, None], results: Any) -> None:
-        async for result in results:
-            if is_unavailable(result.errors):
-                # The client comes back, with the place of the last frame that it got.
-                # A task of its own, because closing ends this one.
-                self._ending = asyncio.create_task(self._close(1013, "Try again later"))
-                return
-            if isinstance(result, PreExecutionError):
-                await operation.send_initial_errors(result.errors or [])
-                return
-            if not isinstance(result, ExecutionResult):
-                await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
-                return
-            await operation.send_next(result)
-        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+    async def _follow_together(
+        self, operation: Operation[Services, None], principal: Principal, request_id: str, key: Hashable
+    ) -> None:
+        """By itself up to where the others are, then with them; and again whenever it has fallen behind."""
+        groups = self.context.groups
+        follower = Follower(partial(self._send_frame, f'{{"id":{orjson.dumps(operation.id).decode()}'))
+        lead = partial(self._lead, operation, principal, request_id)
+        start = None
+        while True:
+            course = Joining(groups, key, follower, lead, start=start)
+            try:
+                await self._follow(operation, principal, request_id, course)
+                if course.joined is None:
+                    return
+                if await follower.drain():
+                    await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+                    return
+            finally:
+                if course.joined is not None:
+                    groups.leave(course.joined, follower)
+            start = follower.place
+
+    async def _send_frame(self, head: str, payload: str) -> None:
+        if not self._closing:
+            await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
+
+    async def _lead(
+        self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
+    ) -> AsyncGenerator[str, None]:
+        """The frames of an operation from a place on, encoded, for all who share them."""
+        async with contextlib.aclosing(await self._results(operation, principal, request_id, course)) as results:
+            async for result in results:
+                if not isinstance(result, ExecutionResult) or result.errors:
+                    message = "a frame could not be resolved"
+                    raise RuntimeError(message)
+                yield orjson.dumps({"data": result.data}).decode()
+
+    async def _results(
+        self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course | None
+    ) -> Any:
+        return await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=self.context.context(principal, request_id, course),
+            root_value=None,
+            operation_name=operation.operation_name,
+        )
+
+    async def _follow(
+        self,
+        operation: Operation[Services, None],
+        principal: Principal,
+        request_id: str,
+        course: Joining | None = None,
+    ) -> None:
+        """Send every result; the operation is complete then, unless it has joined others."""
+        async with contextlib.aclosing(await self._results(operation, principal, request_id, course)) as results:
+            async for result in results:
+                if is_unavailable(getattr(result, "errors", None)):
+                    # The client comes back, with the place of the last frame that it got. A task of its own, because
+                    # closing ends this one.
+                    self._ending = asyncio.create_task(self._close(1013, "Try again later"))
+                    return
+                if isinstance(result, PreExecutionError):
+                    await operation.send_initial_errors(result.errors or [])
+                    return
+                if not isinstance(result, ExecutionResult):
+                    await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
+                    return
+                await operation.send_next(result)
+        if course is None or course.joined is None:
+            await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
 
     async def send_message(self, message: Message) -> None:
         # An operation may have something to say at the moment the connection closes; nobody is there to hear it.

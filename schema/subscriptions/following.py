@@ -92,13 +92,20 @@ class Follower(Generic[Item]):
         if not self._context.principal.may(Permission.READ):
             message = "this needs the permission to read"
             raise Forbidden(message, required=Permission.READ.value)
+        course = self._context.course
         place = None if after is None else cursors.decode(after, self._stream, self._id)
+        place = place if course.start is None else course.start
         await self._require()
         bus = self._context.bus
         async with bus.watch(self._context.tenant_id, self._stream, self._id) as bell:
             while True:
+                if place is not None:
+                    if course.joins(place):
+                        return
+                    await course.let_catch_up(place)
                 look = await self._look_patiently(place)
                 place = look.seq
+                course.passed(place, delivering=look.kind is not None, last=look.kind is FrameKind.END)
                 if look.kind is not None:
                     self._sent_at = clock.monotonic()
                     # The frame is resolved anew: what earlier frames fetched may have changed.
@@ -137,7 +144,8 @@ class Follower(Generic[Item]):
             if place is None or place > head.seq:
                 # A place that this stream has not reached comes from a history that is no more.
                 return await self._begin(session, FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC)
-            batch = await self._source.read(session, after=place, until=head.seq)
+            until = self._context.course.bound(head.seq)
+            batch = await self._source.read(session, after=place, until=until)
             arrived = batch.seq == head.seq
             if batch.items:
                 kind = FrameKind.EVENTS

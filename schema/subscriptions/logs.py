@@ -83,7 +83,8 @@ class LogSubscriptions:
         number = number_in(id, "OrchestrationJob")
         limit = streams.LINE_LIMIT if selects(info, "lines") else PACKED_LIMIT
         source = LineSource(context.tenant_id, number, wanted_lines(filter), tail, limit)
-        gone = await _gone_behind(context, number, after)
+        # Whoever goes on from a place of its own has been told already.
+        gone = None if context.course.start is not None else await _gone_behind(context, number, after)
         if gone is not None:
             after = Cursor(cursors.encode(Stream.JOB, number, gone))
             yield LogFrame(kind=FrameKind.RESYNC, cursor=after, items=(), lag_ms=0, skipped_before=after)

@@ -17,6 +17,7 @@ from app.auth.principal import Principal
 from app.domain.events import Stream
 from schema import live_protocol
 from schema.context import Context, Services
+from schema.sharing import Course
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
 
 TRANSPORT = Subprotocol("graphql-transport-ws")
@@ -228,8 +229,8 @@ async def test_every_operation_has_a_context_of_its_own(live: Live, monkeypatch:
     seen: list[Context] = []
     make = Services.context
 
-    def remember(services: Services, principal: Principal, request_id: str) -> Context:
-        seen.append(make(services, principal, request_id))
+    def remember(services: Services, principal: Principal, request_id: str, course: Course | None = None) -> Context:
+        seen.append(make(services, principal, request_id, course))
         return seen[-1]
 
     monkeypatch.setattr(Services, "context", remember)

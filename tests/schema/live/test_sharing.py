@@ -1,0 +1,157 @@
+"""Many who follow the same stream are one execution, and each of them is told everything once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.domain.events import Stream
+from schema import sharing
+from schema.context import Services
+from schema.sharers import Sharers
+from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
+from tests.schema.live.test_protocol import dial, introduce, receive, subscribe
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  nothing tells when
+            await asyncio.sleep(0.01)
+
+
+def members(services: Services) -> int:
+    return sum(len(group.members) for group in services.groups._groups.values())
+
+
+async def test_each_frame_is_executed_once_for_all(live: Live, services: Services) -> None:
+    job = await live.job()
+
+    async def follow() -> list[int]:
+        async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
+            return [seq async for frame in frames for seq in seqs([frame], "lines")]
+
+    async with asyncio.timeout(30):
+        following = [asyncio.create_task(follow()) for _ in range(30)]
+        await until(lambda: members(services) == 30)
+        (group,) = services.groups._groups.values()
+        for number in range(5):
+            await live.api.acme.rows.lines(job, f"line {number}")
+            await until(lambda number=number: group.place == number + 1)
+        await live.finish(job)
+        told = await asyncio.gather(*following)
+    assert told == [[1, 2, 3, 4, 5]] * 30
+    # Five frames of lines, and the end, for thirty followers.
+    assert group.executions == 6
+    assert len(services.groups) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_everybody_is_told_everything_once_wherever_they_begin_and_however_they_read(
+    live: Live, services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """They come and go, begin anywhere, and some read so slowly that they fall out again and again."""
+    monkeypatch.setattr(sharing, "_WAITING_FRAMES", 2)
+    job, chance = await live.job(), random.Random(seed)
+    rows, over = live.api.acme.rows, asyncio.Event()
+
+    async def follow(number: int) -> list[int]:
+        seen, after = list[int](), None
+        await asyncio.sleep(chance.random())
+        while True:
+            async with aclosing(live.frames(LOGS, {"id": job_id(job), "after": after})) as frames:
+                left = chance.randint(3, 30)
+                async for frame in frames:
+                    seen += seqs([frame], "lines")
+                    after = frame["cursor"]
+                    if frame["kind"] == "END":
+                        return seen
+                    await asyncio.sleep(0.05 if number % 4 == 0 else 0)
+                    left -= 1
+                    if left == 0:
+                        break
+
+    async with asyncio.timeout(60):
+        following = [asyncio.create_task(follow(number)) for number in range(12)]
+        for number in range(120):
+            if chance.random() < 0.3:
+                await rows.events(Stream.JOB, job.id, progressed(job, float(number)))
+            await rows.lines(job, *(f"line {number}" for _ in range(chance.randint(1, 4))))
+            await asyncio.sleep(chance.choice((0.0, 0.0, 0.03)))
+        over.set()
+        await live.finish(job)
+        told = await asyncio.gather(*following)
+    assert len(told[0]) > 120
+    assert all(one == told[0] for one in told)
+    assert told[0] == sorted(set(told[0]))
+    assert len(services.groups) == 0
+
+
+async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
+    live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_WAITING_BYTES", 4096)
+    job = await live.job()
+    async with dial(live) as sleeping, asyncio.timeout(60):
+        await introduce(sleeping, live)
+        await subscribe(sleeping, LOGS, {"id": job_id(job)})
+        assert (await receive(sleeping))["type"] == "next"
+        sleeping.transport.pause_reading()
+        async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
+            await anext(frames)
+            await until(lambda: members(services) == 2)
+            seen = list[int]()
+            for number in range(200):
+                await live.api.acme.rows.lines(job, *(random.randbytes(2000).hex() for _ in range(60)))
+                while len(seen) < 60 * (number + 1):
+                    seen += seqs([await anext(frames)], "lines")
+                if members(services) == 1:
+                    break
+            assert members(services) == 1
+        sleeping.transport.resume_reading()
+        await live.finish(job)
+        late = list[int]()
+        while (message := await receive(sleeping))["type"] == "next":
+            late += [int(line["seq"]) for line in message["payload"]["data"]["jobLogs"]["lines"]]
+        assert message["type"] == "complete"
+    assert late == seen
+
+
+async def test_followers_who_go_leave_no_group(live: Live, services: Services) -> None:
+    job = await live.job()
+
+    async def look_in() -> None:
+        async with aclosing(live.frames(JOB, {"id": job_id(job)})) as frames:
+            await anext(frames)
+            await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(look_in() for _ in range(20)))
+        await until(lambda: len(services.groups) == 0)
+
+
+def test_who_shares_with_whom(live: Live) -> None:
+    sharers, acme, rival = Sharers(), live.api.acme.principal, live.api.rival.principal
+
+    def key(query: str, variables: dict[str, Any] | None = None, principal: Any = acme) -> Any:
+        return sharers.key_of(query, None, variables, principal)
+
+    query = "subscription($id: ID!, $a: Cursor) { jobUpdated(id: $id, after: $a) { kind job { status viewerCan } } }"
+    assert key(query, {"id": "x", "a": "1"}) == key(query, {"id": "x", "a": "2"}) == key(query, {"id": "x"})
+    assert key(query, {"id": "x"}) != key(query, {"id": "y"})
+    assert key(query, {"id": "x"}) != key(query, {"id": "x"}, rival)
+    other = replace(acme, user_id=acme.user_id + 1)
+    assert key(query, {"id": "x"}) == key(query, {"id": "x"}, other)
+    lesser = replace(acme, permissions=frozenset())
+    assert key(query, {"id": "x"}) != key(query, {"id": "x"}, lesser)
+    # What a person may do is that person's own, wherever in the document it stands.
+    own = (
+        "subscription { jobUpdated(id: 1) { job { ...F } } } fragment F on OrchestrationJob { availableActions { ok } }"
+    )
+    assert key(own) == key(own) != key(own, None, other)
+    for nothing in ("{ __typename }", "subscription {", "subscription { tenantEvents { kind } }", "{ a } { b }", ""):
+        assert key(nothing) is None
