@@ -94,8 +94,9 @@ async def _target(transaction: Transaction, plan: DeploymentPlan, dependencies: 
     )
     if overtaken:
         message = (
-            f"{', '.join(overtaken)} {'has' if len(overtaken) == 1 else 'have'} been changed since by another plan:"
-            " undo that one first"
+            f"{', '.join(overtaken)} {'is' if len(overtaken) == 1 else 'are'} no longer recorded as this plan left"
+            f" {'it' if len(overtaken) == 1 else 'them'}: another plan has changed it since, or somebody has accepted"
+            " its drift or let go of it"
         )
         raise Conflict(message, path=("planId",))
     present = {
