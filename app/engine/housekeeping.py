@@ -6,7 +6,6 @@ from app.db.statements import Statement
 from app.db.uow import Database, SystemRole
 from app.domain.firing import UNDER_WAY
 
-
 # A client that repeats a mutation does so within minutes; a week is for those who come back from a holiday.
 _KEYS = Statement(
     "DELETE FROM idempotency_key WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency_key"

@@ -1,4 +1,4 @@
-"""Let the scheduler forget triggers of long ago, and drop the outbox, which nothing ever used."""
+"""Let the scheduler forget triggers of long ago, people take hooks away, and drop the outbox, which nothing used."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ depends_on = None
 def upgrade() -> None:
     grant(TICK, "plan_trigger", "SELECT", columns=("id", "child_plan_id", "created_at"))
     grant(TICK, "plan_trigger", "DELETE")
+    grant(APP, "plan_hook", "DELETE")
     op.drop_table("outbox")
 
 
@@ -36,5 +37,6 @@ def downgrade() -> None:
     op.create_index("idx_outbox_due", "outbox", ["due_at", "id"], postgresql_where=sa.text("delivered_at IS NULL"))
     protect("outbox")
     grant(APP, "outbox", "SELECT", "INSERT", "UPDATE")
+    op.execute(f"REVOKE DELETE ON plan_hook FROM {APP}")
     op.execute(f"REVOKE DELETE ON plan_trigger FROM {TICK}")
     op.execute(f"REVOKE SELECT (id, child_plan_id, created_at) ON plan_trigger FROM {TICK}")

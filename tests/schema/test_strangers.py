@@ -108,3 +108,14 @@ async def test_a_hook_is_called_paused_resumed_and_renewed_at_once_without_a_fau
         assert {answer.status_code for answer in answers[:4]} <= {202, 404}
         codes = {error["code"] for answer in answers[4:10] for error in answer["userErrors"]}
         assert codes <= {"ILLEGAL_STATE"}
+
+
+async def test_a_hook_that_was_taken_away_is_of_no_use(api: Api) -> None:
+    plan_id = await standing(api)
+    (error,) = await refused(api, "revokePlanHook", planId=plan_id)
+    assert (error["code"], error["path"]) == ("NOT_FOUND", ["planId"])
+    old = (await address(api, plan_id))["path"]
+    assert (await done(api, "revokePlanHook", planId=plan_id))["plan"]["id"] == plan_id
+    assert (await call(api, old, {})).status_code == 404
+    new = (await address(api, plan_id))["path"]
+    assert [(await call(api, path, {})).status_code for path in (old, new)] == [404, 202]
