@@ -11,6 +11,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def unix_micros() -> int:
+    """The wall clock in microseconds since 1970, UTC: for what is said a hundred thousand times a second."""
+    return time.time_ns() // 1000
+
+
 def monotonic() -> float:
     """Seconds of a clock that never steps."""
     return time.monotonic()

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
+    # Off, every query is executed field by field: slower, and without what turns selections into SQL.
+    compiled_queries: bool = True
     worker_threads: int = 8
     lease_seconds: float = 10.0
     tick_interval_seconds: float = 0.2
@@ -39,6 +41,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redispatch_seconds: float = 5.0
     # How long a worker that is told to stop may finish what it has.
     drain_seconds: float = 20.0
+    # The log of a job: it ends, and says so, when it has so many lines, or bytes before they are packed.
+    log_max_lines: int = 1_000_000
+    log_max_megabytes: int = 256
+    # Lines are kept for so many days, and until the week they were written in is that old; 0 keeps them for ever.
+    log_retention_days: int = 90
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
@@ -107,6 +114,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "tick_interval_seconds": (0.02, 60),
     "redispatch_seconds": (0.5, 600),
     "drain_seconds": (0, 3600),
+    "log_max_lines": (1_000, 100_000_000),
+    "log_max_megabytes": (1, 100_000),
+    "log_retention_days": (0, 36_500),
 }
 _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),

@@ -6,7 +6,7 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, idle, latency, recovery
+from benchmarks import dispatch, engine, idle, latency, logs, queries, recovery
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
@@ -15,6 +15,8 @@ BENCHMARKS = {
     "idle": idle.run,
     "recovery": recovery.run,
     "latency": latency.run,
+    "logs": logs.run,
+    "queries": queries.run,
 }
 
 

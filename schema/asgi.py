@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from app.telemetry.logging import configure
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
+from schema import downloads
 from schema.context import Services
 from schema.http import GraphQLEndpoint
 from schema.root import build_schema
@@ -35,7 +37,11 @@ def application() -> Starlette:
     """The API as the environment describes it. Raises SettingsError."""
     settings = Settings.from_environment(os.environ)
     configure(settings.log_level, settings.log_format)
-    return build(settings)
+    built = build(settings)
+    # The schema stays for as long as the process: no collection of garbage need look through it again.
+    gc.collect()
+    gc.freeze()
+    return built
 
 
 def build(settings: Settings) -> Starlette:
@@ -70,12 +76,18 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             await services.bus.stop()
             await services.database.close()
 
-    graphql = GraphQLEndpoint(build_schema(), services, allowed_origins=settings.allowed_origins)
+    graphql = GraphQLEndpoint(
+        build_schema(),
+        services,
+        allowed_origins=settings.allowed_origins,
+        compiled=settings.compiled_queries,
+    )
     application = Starlette(
         routes=[
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
+            Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],

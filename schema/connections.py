@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import strawberry
 from sqlalchemy import Select
@@ -11,6 +11,7 @@ from sqlalchemy import Select
 from app.db import pages
 from app.db.pages import Order, Page, Window
 from app.reads.rows import Relation
+from schema import symbols
 from schema.context import Context, Info
 from schema.scalars import Cursor
 
@@ -68,6 +69,8 @@ async def connect(
 ) -> Connection[T]:
     """A page of a list that stands by itself; `view` makes a row's GraphQL object."""
     context = info.context
+    if context.tracing is not None:
+        return cast("Connection[T]", symbols.page_of(context.tracing, view, query, order, window))
     window.size()
     async with context.read() as session:
         page = await pages.fetch(session, query, order, window)
@@ -84,6 +87,8 @@ async def connect_children(
 ) -> Connection[T]:
     """A page of a parent's children; all parents that ask alike are answered together."""
     context: Context = info.context
+    if context.tracing is not None:
+        return cast("Connection[T]", symbols.children_of(context.tracing, view, relation, parent_id, window))
     window.size()
     page = await context.loaders.page(relation, window).load(parent_id)
 

@@ -20,6 +20,7 @@ from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
+from schema.symbols import NotExpressible, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Context:
     principal: Principal
     request_id: str
     loaders: Loaders
+    # Set while a selection is turned into SQL: then there are no values, and nothing can be read.
+    tracing: Tracing | None = None
 
     @property
     def tenant_id(self) -> int:
@@ -81,6 +84,9 @@ class Context:
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A short read-only transaction of the principal's tenant."""
+        if self.tracing is not None:
+            message = "it reads"
+            raise NotExpressible(message)
         return self.database.read(self.tenant_id)
 
     @asynccontextmanager

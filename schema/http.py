@@ -29,6 +29,7 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
 from schema import sse
+from schema.compiling.queries import CompiledQueries
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
@@ -37,6 +38,7 @@ _log = structlog.get_logger("windlass.http")
 
 RESPONSE_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
+_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}
 MAX_OPERATIONS_PER_SOCKET = 20
 INIT_TIMEOUT = timedelta(seconds=5)
 
@@ -56,7 +58,14 @@ class GraphQLEndpoint(GraphQL[Services, None]):
 
     graphql_transport_ws_handler_class = LiveTransportHandler
 
-    def __init__(self, schema: MaskingSchema, services: Services, *, allowed_origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        schema: MaskingSchema,
+        services: Services,
+        *,
+        allowed_origins: Sequence[str] = (),
+        compiled: bool = True,
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -67,6 +76,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             allowed_origins=allowed_origins,
         )
         self._services = services
+        self._queries = CompiledQueries(schema) if compiled else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -99,6 +109,9 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             if streaming:
                 operation = sse.Operation(principal, request_id, document, variables, name)
                 return sse.EventStream(self.schema, self._services, operation, request)
+            answer = await self._compiled(principal, request_id, document, variables, name)
+            if answer is not None:
+                return Response(answer, 200, _HEADERS, f"{media_type}; charset=utf-8")
             result = await self._execute(request, principal, request_id, document, variables, name)
         except Unauthenticated:
             return _refusal(
@@ -123,6 +136,14 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             reason = "no bearer token"
             raise Unauthenticated(reason)
         return await self._services.authenticator.authenticate(token.strip())
+
+    async def _compiled(
+        self, principal: Principal, request_id: str, document: str, variables: dict[str, Any] | None, name: str | None
+    ) -> bytes | None:
+        """The answer of one statement, where the whole operation is one."""
+        if self._queries is None:
+            return None
+        return await self._queries.answer(document, variables, name, self._services.context(principal, request_id))
 
     async def _execute(
         self,
@@ -261,6 +282,6 @@ def _response(body: dict[str, Any], status: int, media_type: str, headers: dict[
     return Response(
         orjson.dumps(body),
         status,
-        {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})},
+        {**_HEADERS, **(headers or {})},
         f"{media_type}; charset=utf-8",
     )

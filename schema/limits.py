@@ -233,21 +233,8 @@ class OperationGuard(SchemaExtension):
         document = context.graphql_document
         if document is None:
             return []
-        if _has_nul(context.query or "", context.variables):
-            message = "text may not contain the character U+0000"
-            return [GraphQLError(message, extensions={"code": BAD_REQUEST})]
-        measuring = Measuring(
-            context.schema._schema,  # noqa: SLF001
-            document,
-            context.variables or {},
-        )
-        found: list[GraphQLError] = []
-        for node in document.definitions:
-            if isinstance(node, OperationDefinitionNode):
-                found += [
-                    GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
-                    for excess in excesses(measuring.operation(node), node.operation)
-                ]
+        schema = context.schema._schema  # noqa: SLF001
+        found = refusals(schema, document, context.query or "", context.variables or {})
         return found or self._unclear(document) or self._forbidden()
 
     def _unclear(self, document: DocumentNode) -> list[GraphQLError]:
@@ -264,6 +251,24 @@ class OperationGuard(SchemaExtension):
             return []
         code = {"code": "FORBIDDEN", "required": Permission.READ.value}
         return [GraphQLError("this token may not read", extensions=code)]
+
+
+def refusals(
+    schema: GraphQLSchema, document: DocumentNode, text: str, variables: Mapping[str, Any]
+) -> list[GraphQLError]:
+    """Why the document, sent as `text`, is too large with these variables, or not to be read at all."""
+    if _has_nul(text, variables):
+        message = "text may not contain the character U+0000"
+        return [GraphQLError(message, extensions={"code": BAD_REQUEST})]
+    measuring = Measuring(schema, document, variables)
+    found: list[GraphQLError] = []
+    for node in document.definitions:
+        if isinstance(node, OperationDefinitionNode):
+            found += [
+                GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
+                for excess in excesses(measuring.operation(node), node.operation)
+            ]
+    return found
 
 
 def _has_nul(query: str, variables: Any) -> bool:

@@ -36,6 +36,7 @@ from app.reads import (
     workflows,
 )
 from app.reads.rows import Relation
+from schema.symbols import NotExpressible, SymbolicLoader, Tracing
 
 Found = TypeVar("Found")
 Answer = TypeVar("Answer")
@@ -240,6 +241,23 @@ class Loaders:
 
             self._made[key] = DataLoader(load_fn=load, max_batch_size=_MAX_BATCH)
         return self._made[key]
+
+
+class TracingLoaders(Loaders):
+    """Loaders that fetch nothing, and tell what they would."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def _optional(self, fetch: Fetch[Found]) -> Any:
+        return SymbolicLoader(self._tracing, fetch, many=False)
+
+    def _listed(self, fetch: Fetch[list[Found]]) -> Any:
+        return SymbolicLoader(self._tracing, fetch, many=True)
+
+    def _loader(self, *_: Any, **__: Any) -> Any:
+        message = "a loader of something else than rows"
+        raise NotExpressible(message)
 
 
 async def _definitions(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, WorkflowDefinition]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import strawberry
 from strawberry.dataloader import DataLoader
 
 from app.domain.identity import global_id
+from schema.compiling import rendering
+from schema.symbols import NotExpressible, NumberSlot, Slot, Symbol
 
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 120
@@ -22,11 +24,15 @@ class MalformedId(Exception):
 
 def encode_id(kind: str, number: int) -> strawberry.ID:
     """The global id of row `number` of the GraphQL type `kind`."""
+    if isinstance(number, Symbol):
+        return cast("strawberry.ID", rendering.global_id(kind, number))
     return strawberry.ID(global_id(kind, number))
 
 
 def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
     """The type and number in a global id. Raises MalformedId, also when the type is not `expected`."""
+    if isinstance(text, Slot):
+        return _traced(text, expected)
     try:
         kind, number = _parts(text)
     except (ValueError, binascii.Error) as error:
@@ -36,6 +42,15 @@ def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
         message = "this is not an id of the type asked for"
         raise MalformedId(message)
     return kind, number
+
+
+def _traced(text: Slot, expected: str | None) -> tuple[str, int]:
+    """As `decode_id`, for a text that another request will have another of."""
+    if expected is None:
+        message = "an id of any type"
+        raise NotExpressible(message)
+    name = text.name
+    return expected, NumberSlot.of(0, lambda variables: number_in(variables[name], expected))
 
 
 def _parts(text: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ import structlog
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Rings
+from app.domain.logs import LogRoom
 from app.engine.claims import Claimer
 from app.engine.connections import Connections
 from app.engine.executor import Executor
@@ -110,7 +111,9 @@ def runner_of(house: House, worker: Worker) -> Runner:
         house.database,
         Claimer(worker.id, registry, sealer),
         Executor(registry),
-        Recorder(registry, sealer, random.random),
+        Recorder(
+            registry, sealer, random.random, room=LogRoom(settings.log_max_lines, settings.log_max_megabytes * 1024**2)
+        ),
         Connections(house.database, sealer, Sessions(registry), WITHOUT_CONNECTION),
         settings.data_dir / "artifacts",
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import threading
 from concurrent.futures import Future
@@ -78,7 +79,14 @@ class WorkerProcess:
         self._tasks = [
             asyncio.create_task(self.worker.run()),
             asyncio.create_task(
-                keep_ticking(self.house.database, dependencies_of(self.house), None, _TICK_SECONDS, ring_again)
+                keep_ticking(
+                    self.house.database,
+                    dependencies_of(self.house),
+                    None,
+                    _TICK_SECONDS,
+                    ring_again,
+                    self.house.settings.log_retention_days,
+                )
             ),
             asyncio.create_task(
                 keep_observing(
@@ -136,6 +144,9 @@ def main() -> None:
     house.doorbell.start()
     ears = dramatiq.Worker(house.broker, worker_timeout=_POLL_MILLISECONDS, worker_threads=1)
     ears.start()
+    # What is there now stays: no collection of garbage need look through it again.
+    gc.collect()
+    gc.freeze()
     stopping.wait()
     _logger.info("worker drains", worker_id=process.worker.id)
     process.drain(house.settings.drain_seconds)

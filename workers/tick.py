@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app import clock
-from app.engine.housekeeping import tidy
+from app.engine.housekeeping import tidy, tidy_logs
 from app.engine.ticking import tick
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan, fire
@@ -29,6 +29,7 @@ async def keep_ticking(
     bell: Bell | None,
     interval_seconds: float,
     ring_again_seconds: float,
+    keep_log_days: int = 0,
 ) -> None:
     """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out.
 
@@ -41,6 +42,7 @@ async def keep_ticking(
             if clock.monotonic() - tidied_at > _TIDY_SECONDS:
                 tidied_at = clock.monotonic()
                 await tidy(database)
+                await tidy_logs(database, keep_log_days)
             done = await tick(database, ring_again_seconds=ring_again_seconds)
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)

@@ -32,6 +32,7 @@ async def _run() -> None:
                 bell,
                 settings.tick_interval_seconds,
                 settings.redispatch_seconds,
+                settings.log_retention_days,
             )
         )
         _logger.info("scheduler ready")

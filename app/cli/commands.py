@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -33,6 +32,10 @@ _JOBS = """query($filter: JobFilter, $first: Int) { orchestrationJobs(filter: $f
 _LOG = """query($id: ID!, $filter: LogFilter, $after: Cursor) { orchestrationJob(id: $id) {
   logs(filter: $filter, first: 500, after: $after) { nodes { at level stepKey attempt stream message }
     pageInfo { hasNextPage endCursor } } } }"""
+_LOG_END = """query($id: ID!, $filter: LogFilter, $last: Int!, $before: Cursor) { orchestrationJob(id: $id) {
+  logs(filter: $filter, last: $last, before: $before) { nodes { at level stepKey attempt stream message }
+    pageInfo { hasPreviousPage startCursor } } } }"""
+_PAGE = 500
 _STEPS = "query($id: ID!) { orchestrationJob(id: $id) { steps { key } } }"
 _BY_NAME = """query($name: String!) { deploymentPlans(filter: {name: {eq: $name}}, first: 1) { nodes {
   id status version preview { hash } } } }"""
@@ -196,21 +199,39 @@ async def _require_step(client: Client, job_id: str, key: str) -> None:
 async def _print_log(client: Client, job_id: str, chosen: dict[str, Any], tail: int | None) -> None:
     """Print the lines, or only the last `tail` ones."""
     console = Console()
-    last: deque[str] = deque(maxlen=tail)
+    if tail is not None:
+        for line in await _last_lines(client, job_id, chosen, tail):
+            console.print(Text(line), soft_wrap=True)
+        return
     after: str | None = None
     while True:
-        job = (await client.ask(_LOG, {"id": job_id, "filter": chosen, "after": after}))["orchestrationJob"]
-        if job is None:
-            raise CommandFailed(_NO_JOB)
-        last.extend(line_text(line) for line in job["logs"]["nodes"])
-        page = job["logs"]["pageInfo"]
-        if tail is None or not page["hasNextPage"]:
-            for line in last:
-                console.print(Text(line), soft_wrap=True)
-            last.clear()
-        if not page["hasNextPage"]:
+        found = await _log_page(client, _LOG, {"id": job_id, "filter": chosen, "after": after})
+        for line in found["nodes"]:
+            console.print(Text(line_text(line)), soft_wrap=True)
+        if not found["pageInfo"]["hasNextPage"]:
             return
-        after = page["endCursor"]
+        after = found["pageInfo"]["endCursor"]
+
+
+async def _last_lines(client: Client, job_id: str, chosen: dict[str, Any], count: int) -> list[str]:
+    """The last lines, by pages from the end."""
+    lines: list[str] = []
+    before: str | None = None
+    while True:
+        size = min(count - len(lines), _PAGE)
+        found = await _log_page(client, _LOG_END, {"id": job_id, "filter": chosen, "last": size, "before": before})
+        lines[:0] = [line_text(line) for line in found["nodes"]]
+        if len(lines) >= count or not found["pageInfo"]["hasPreviousPage"]:
+            return lines
+        before = found["pageInfo"]["startCursor"]
+
+
+async def _log_page(client: Client, document: str, variables: dict[str, Any]) -> dict[str, Any]:
+    job = (await client.ask(document, variables))["orchestrationJob"]
+    if job is None:
+        raise CommandFailed(_NO_JOB)
+    found: dict[str, Any] = job["logs"]
+    return found
 
 
 def _listing(stage: str | None, limit: int) -> dict[str, Any]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from app.db import chunks
 from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
+from app.domain.enums import LogLevel
 from app.domain.events import Event, Stream
+from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom, chunked, micros_of
 
 _COUNTERS = {Stream.JOB: "orchestration_job", Stream.PLAN: "deployment_plan"}
 # Who follows the tenant does not hear of what is only simulated: its events have no place in the feed.
@@ -23,12 +27,15 @@ def statement(
     stream: Stream,
     *,
     lines: bool = True,
+    events: bool = True,
     condition: str = "",
     also: str = "",
     assignments: str = "",
     returning: str = "",
 ) -> Statement:
-    """The statement that appends to a journal; what `parameters` gives are its values. Without `lines`, events only.
+    """The statement that appends to a journal; what `parameters` gives are its values.
+
+    Without `lines` it takes events only, and without `events` lines only.
 
     It may do more in the same round trip: `also` is common table expressions, each begun by a comma, which do nothing
     unless there is a `head`; `assignments` are further columns of the row that the stream belongs to, and `returning`
@@ -36,40 +43,116 @@ def statement(
     result.
     """
     # An event fills one number, a batch of lines one for each line; `span` says how many.
+    growth = _GROWTH if lines else ":total"
+    written = (_WRITTEN if lines else ":total") + " AS start"
     return Statement(
-        f"WITH head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + :total,"  # noqa: S608
+        f"WITH head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + {growth},"  # noqa: S608
         # The place in the tenant's feed (app.db.feed): never below what this stream has had.
-        f" feed = greatest(feed, pg_current_xact_id()::text::bigint){assignments}"
-        f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq - :total AS start, {_FED[stream]}),"
-        " events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
-        f" SELECT :tenant, '{stream.value}', :id, head.start + e.place, head.feed, e.kind, :actor, :correlation,"
-        " e.data::jsonb"
-        " FROM head, unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data))"
+        f" feed = greatest(feed, pg_current_xact_id()::text::bigint){_COUNTS if lines else ''}{assignments}"
+        f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq AS last, event_seq - {written},"
+        f" {_FED[stream]}{_COUNTED if lines else ''})"
+        f"{_events(stream, lines=lines) if events else ''}"
         f"{_LINES if lines else ''}{also}"
-        f" SELECT start + :total AS last{returning} FROM head"
+        f" SELECT head.last{', head.left_out IS NOT NULL AS full' if lines else ''}{returning} FROM head"
     )
 
 
-_LINES = (
-    ", lines AS (INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, lines)"
-    " SELECT :tenant, :id, head.start + l.place, head.start + l.place + l.span - 1, l.step, l.key, l.attempt,"
-    " l.lines::jsonb FROM head, unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[],"
-    " :attempts::int[], :lines::text[]) AS l(place, span, step, key, attempt, lines))"
+def _events(stream: Stream, *, lines: bool) -> str:
+    return (
+        ", events AS (INSERT INTO event_log"  # noqa: S608
+        " (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
+        f" SELECT :tenant, '{stream.value}', :id, head.start + {_PLACE if lines else 'e.place'}, head.feed, e.kind,"
+        f" :actor, :correlation, e.data::jsonb FROM head, {_EVENTS_AND_BARE if lines else _EVENTS})"
+    )
+
+
+_EVENTS = "unnest(:places::bigint[], :kinds::text[], :data::text[]) AS e(place, kind, data)"
+_EVENTS_AND_BARE = (
+    "unnest(:places::bigint[], :kinds::text[], :data::text[], :bare_places::bigint[]) AS e(place, kind, data, bare)"
 )
-_APPEND = {stream: statement(stream) for stream in _COUNTERS}
+# A log that has reached its bound takes no more lines, and none of their numbers. `log_left_out` is null until then,
+# 0 in the statement that reaches it, which adds one line to say so, and counts afterwards.
+_REACHES = "(log_lines + :line_count::bigint >= :most_lines::bigint OR log_bytes + :line_bytes::bigint >= :most_bytes)"
+_GROWTH = (
+    f"CASE WHEN log_left_out IS NOT NULL THEN :bare::bigint WHEN {_REACHES} THEN :total::bigint + 1"
+    " ELSE :total::bigint END"
+)
+_COUNTS = (
+    ", log_lines = log_lines + CASE WHEN log_left_out IS NULL THEN :line_count::bigint ELSE 0 END,"
+    " log_bytes = log_bytes + CASE WHEN log_left_out IS NULL THEN :line_bytes::bigint ELSE 0 END,"
+    " log_left_out = CASE WHEN log_left_out IS NOT NULL THEN log_left_out + :line_count::bigint"
+    f" WHEN {_REACHES} THEN 0 END"
+)
+_WRITTEN = (
+    "CASE WHEN log_left_out IS NULL THEN :total::bigint WHEN log_left_out = 0 THEN :total::bigint + 1"
+    " ELSE :bare::bigint END"
+)
+_COUNTED = ", log_left_out AS left_out, log_lines, log_bytes"
+_PLACE = "CASE WHEN head.left_out > 0 THEN e.bare ELSE e.place END"
+_INTO = (
+    "INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, size, levels, codec,"
+    " body)"
+)
+_LINES = (
+    # Numbers and names of ours only.
+    f", lines AS ({_INTO} SELECT :tenant, :id, head.start + l.place,"  # noqa: S608
+    " head.start + l.place + l.span - 1, l.step, l.key, l.attempt, l.size, l.levels, l.codec, l.body FROM head,"
+    " unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[], :attempts::int[],"
+    " :sizes::int[], :levels::smallint[], :codecs::smallint[], :bodies::bytea[])"
+    " AS l(place, span, step, key, attempt, size, levels, codec, body) WHERE coalesce(head.left_out, 0) = 0)"
+    f", mark AS ({_INTO} SELECT :tenant, :id, head.last, head.last, NULL, NULL, NULL, length(told.body),"
+    f" {chunks.bits([LogLevel.WARN])}, {chunks.PLAIN}, told.body FROM head, convert_to(jsonb_build_array("
+    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint, '[]'::jsonb,"
+    f" '{chunks.LEVELS.index(LogLevel.WARN)}', 'engine', jsonb_build_array('TRUNCATED: the log of this job is full'"
+    " || ' with ' || head.log_lines || ' lines of ' || head.log_bytes || ' bytes; further lines are left out'),"
+    " jsonb_build_object('0', jsonb_build_object('truncated', true, 'lines', head.log_lines, 'bytes',"
+    " head.log_bytes)))::text, 'UTF8') AS told(body) WHERE head.left_out = 0)"
+)
+_APPEND = {Stream.JOB: statement(Stream.JOB), Stream.PLAN: statement(Stream.PLAN, lines=False)}
+_APPEND_EVENTS = statement(Stream.JOB, lines=False)
+# Only who holds the step may still say something: what a worker says that has lost it, nobody hears.
+_HOLDS = (
+    " AND EXISTS (SELECT FROM step_run h WHERE h.tenant_id = :tenant AND h.id = :holder AND h.fence = :fence"
+    " AND h.worker_id IS NOT NULL)"
+)
+_PERCENT = (
+    ", shown AS (UPDATE step_run SET percent = :percent WHERE tenant_id = :tenant AND id = :holder"
+    " AND EXISTS (SELECT FROM head))"
+)
+_HOLDER_APPENDS = {
+    (lines, progress): statement(
+        Stream.JOB, lines=lines, events=progress, condition=_HOLDS, also=_PERCENT if progress else ""
+    )
+    for lines in (False, True)
+    for progress in (False, True)
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A batch of log lines ({"at", "level", "stream", "message", "fields"?}) of one attempt of a step."""
+    """Log lines of one attempt of a step, and how far the log of the job may grow.
 
-    lines: Sequence[Mapping[str, Any]]
+    `packed`: the same lines as chunks, each with its number of lines, where that was done beforehand.
+    """
+
+    lines: Sequence[LogLine]
     step_run_id: int | None
     step_key: str | None
     attempt: int | None
+    room: LogRoom = DEFAULT_ROOM
+    packed: Sequence[tuple[int, chunks.Packed]] = ()
 
 
 Entry = Event | Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who appends while a step runs: only as long as it holds the step. `percent` is how far the step is."""
+
+    step_run_id: int
+    fence: int
+    percent: float | None = None
 
 
 async def append(transaction: Transaction, stream: Stream, stream_id: int, entries: Sequence[Entry]) -> int:
@@ -79,7 +162,9 @@ async def append(transaction: Transaction, stream: Stream, stream_id: int, entri
     """
     if not entries:
         return 0
-    row = await transaction.fetch_one(_APPEND[stream], parameters(transaction, stream_id, entries))
+    lines = any(isinstance(entry, Lines) for entry in entries)
+    query = _APPEND[stream] if lines or stream is Stream.PLAN else _APPEND_EVENTS
+    row = await transaction.fetch_one(query, parameters(transaction, stream_id, entries))
     if row is None:
         message = f"the {stream.value.lower()} {stream_id} has no row to number its events"
         raise LookupError(message)
@@ -87,15 +172,38 @@ async def append(transaction: Transaction, stream: Stream, stream_id: int, entri
     return int(row["last"])
 
 
+async def append_held(
+    transaction: Transaction, job_id: int, entries: Sequence[Entry], holder: Holder, *, progress: bool
+) -> bool | None:
+    """Write what a running step has to say, as the one statement of its transaction.
+
+    None when the step has another holder, and nothing is written; otherwise whether the log is full by now. With
+    `progress` the step shows how far it is.
+    """
+    lines = any(isinstance(entry, Lines) for entry in entries)
+    values = parameters(transaction, job_id, entries)
+    values |= {"holder": holder.step_run_id, "fence": holder.fence, "percent": holder.percent}
+    row = await transaction.fetch_last(_HOLDER_APPENDS[lines, progress], values)
+    if row is None:
+        return None
+    transaction.rings.streams.add((transaction.tenant_id, Stream.JOB, job_id))
+    return bool(lines and row["full"])
+
+
 def parameters(transaction: Transaction, stream_id: int, entries: Sequence[Entry]) -> dict[str, Any]:
     """The values of a `statement` that appends `entries`."""
-    places: list[int] = []
+    events: list[tuple[int, Event]] = []
+    batches: list[tuple[int, Lines, int, chunks.Packed]] = []
     place = 1
     for entry in entries:
-        places.append(place)
-        place += len(entry.lines) if isinstance(entry, Lines) else 1
-    events = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Event)]
-    batches = [(at, entry) for at, entry in zip(places, entries, strict=True) if isinstance(entry, Lines)]
+        if isinstance(entry, Event):
+            events.append((place, entry))
+            place += 1
+            continue
+        for span, packed in entry.packed or [(len(piece), chunks.pack(piece)) for piece in chunked(entry.lines)]:
+            batches.append((place, entry, span, packed))
+            place += span
+    room = batches[0][1].room if batches else DEFAULT_ROOM
     return {
         "total": place - 1,
         "tenant": transaction.tenant_id,
@@ -105,12 +213,22 @@ def parameters(transaction: Transaction, stream_id: int, entries: Sequence[Entry
         "places": [at for at, _ in events],
         "kinds": [event.kind.value for _, event in events],
         "data": [dumps(event.data) for _, event in events],
-        "line_places": [at for at, _ in batches],
-        "spans": [len(batch.lines) for _, batch in batches],
-        "steps": [batch.step_run_id for _, batch in batches],
-        "keys": [batch.step_key for _, batch in batches],
-        "attempts": [batch.attempt for _, batch in batches],
-        "lines": [dumps(list(batch.lines)) for _, batch in batches],
+        # Where the events stand when the log is full and the lines are left out.
+        "bare": len(events),
+        "bare_places": list(range(1, len(events) + 1)),
+        "line_count": sum(span for _, _, span, _ in batches),
+        "line_bytes": sum(packed.size for *_, packed in batches),
+        "most_lines": room.lines,
+        "most_bytes": room.bytes,
+        "line_places": [at for at, *_ in batches],
+        "spans": [span for _, _, span, _ in batches],
+        "steps": [batch.step_run_id for _, batch, _, _ in batches],
+        "keys": [batch.step_key for _, batch, _, _ in batches],
+        "attempts": [batch.attempt for _, batch, _, _ in batches],
+        "sizes": [packed.size for *_, packed in batches],
+        "levels": [packed.levels for *_, packed in batches],
+        "codecs": [packed.codec for *_, packed in batches],
+        "bodies": [packed.body for *_, packed in batches],
     }
 
 
@@ -123,5 +241,15 @@ async def append_lines(
     step_key: str | None,
     attempt: int | None,
 ) -> int:
-    """Write log lines as one batch; returns the seq of the last."""
-    return await append(transaction, Stream.JOB, job_id, [Lines(lines, step_run_id, step_key, attempt)])
+    """Write log lines ({"at", "level", "stream", "message", "fields"?}) as one batch; returns the seq of the last."""
+    given = [
+        LogLine(
+            micros_of(datetime.fromisoformat(line["at"])),
+            LogLevel(line["level"]),
+            line["stream"],
+            line["message"],
+            line.get("fields"),
+        )
+        for line in lines
+    ]
+    return await append(transaction, Stream.JOB, job_id, [Lines(given, step_run_id, step_key, attempt)])

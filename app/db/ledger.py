@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import following, journal, pausing, transitions
+from app.db import following, journal, pausing, tails, transitions
 from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
@@ -289,6 +289,7 @@ class Ledger:
         if self._closes:
             self._closes = False
             closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
+            closing["logs"] = dumps(await tails.tail(self.transaction, self.job_id))
             if self.simulated:
                 await self.transaction.fetch(transitions.CLOSE_SIMULATION, closing)
             else:

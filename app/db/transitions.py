@@ -181,16 +181,9 @@ BLAME = Statement(
     " WHERE j.tenant_id = :tenant AND j.id = :id AND j.error IS NULL AND s.tenant_id = j.tenant_id AND s.job_id = j.id"
     " AND s.step_key = :because AND s.error IS NOT NULL"
 )
-_TOLD = (
-    "told AS (UPDATE orchestration_job SET logs = (SELECT jsonb_build_object('v', 1, 'lastSeq', max(t.last_seq),"
-    " 'entries', jsonb_agg(t.entry ORDER BY t.seq)) FROM (SELECT l.last_seq, l.first_seq + e.n - 1 AS seq,"
-    " e.line || jsonb_build_object('seq', l.first_seq + e.n - 1, 'step', l.step_key) AS entry"
-    " FROM job_log l, jsonb_array_elements(l.lines) WITH ORDINALITY AS e(line, n)"
-    " WHERE l.tenant_id = :tenant AND l.job_id = :id ORDER BY seq DESC LIMIT 100) t)"
-    " WHERE tenant_id = :tenant AND id = :id)"
-)
+_TOLD = "told AS (UPDATE orchestration_job SET logs = :logs::jsonb WHERE tenant_id = :tenant AND id = :id)"
 # What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
-# logs gets the tail (the whole log is in job_log), the workflow counts. That row is one for all jobs of the workflow,
+# logs gets the tail (app.db.tails), the workflow counts. That row is one for all jobs of the workflow,
 # so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
 CLOSE_JOB = Statement(
     "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"

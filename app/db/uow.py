@@ -7,7 +7,7 @@ to others only after its commit: `rings` are doorbells and hints, and losing the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +27,7 @@ APP_ROLE = "windlass_app"
 _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
+_ANSWER_SECONDS = 5.0
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
@@ -171,6 +172,9 @@ class Database:
             "timeout": 10,
             "command_timeout": 30,
             "connection_class": _MachineConnection,
+            # A statement that was prepared stays so: the longest are those of queries, and bounded by their cache.
+            "max_cacheable_statement_size": 0,
+            "max_cached_statement_lifetime": 0,
             "init": _prepare,
         }
         return cls(engine, after_commit, rings_workers=rings_workers, driver=driver)
@@ -239,6 +243,13 @@ class Database:
             if machine.has_begun:
                 await connection.execute("COMMIT")
         self._tell(transaction.rings)
+
+    async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
+        """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
+        pool = await self._machine_pool()
+        async with pool.acquire() as connection:
+            text: str = await connection.fetchval(sql, *parameters, timeout=_ANSWER_SECONDS)
+            return text
 
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""

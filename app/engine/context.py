@@ -59,6 +59,9 @@ class StepContext:
     def progress(self, percent: float | None, message: str = "") -> None:
         self._log.progress(percent, message)
 
+    async def drain(self) -> None:
+        await self._log.drain()
+
     async def sleep(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._cancelled.wait(), seconds)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import asyncpg
+
+from app import clock
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole
 from app.domain.firing import UNDER_WAY
@@ -29,6 +34,16 @@ _TRIGGERS = Statement(
 )
 
 
+# Weeks of log lines are made some time ahead, and dropped whole when they are too old (migration 0024).
+_WEEKS_AHEAD = 2
+_WEEKS = Statement("SELECT job_log_keep(:ahead, :days) AS dropped")
+# Lines of a week that nobody had made lie apart, and go one by one. Weeks that are kept are not even looked into.
+_LINES = Statement(
+    "DELETE FROM job_log WHERE (tenant_id, job_id, first_seq, at) IN (SELECT tenant_id, job_id, first_seq, at"
+    " FROM job_log WHERE at < :before ORDER BY at LIMIT :limit) AND at < :before RETURNING 1 AS one"
+)
+
+
 async def tidy(database: Database, limit: int = 500) -> int:
     """Delete up to `limit` rows of each kind that are too old to matter; returns how many went."""
     beside: dict[Statement, dict[str, object]] = {
@@ -38,3 +53,22 @@ async def tidy(database: Database, limit: int = 500) -> int:
     }
     async with database.system(SystemRole.TICK) as transaction:
         return sum([len(await transaction.fetch(one, {"limit": limit, **more})) for one, more in beside.items()])
+
+
+async def tidy_logs(database: Database, keep_days: int, limit: int = 500) -> int:
+    """Make room for the log lines of the weeks to come, and forget weeks older than `keep_days`, unless that is 0.
+
+    Returns how many weeks, and chunks of lines outside of them, went: none while the table is too busy for it.
+    """
+    try:
+        async with database.system(SystemRole.TICK) as transaction:
+            kept = await transaction.fetch_one(_WEEKS, {"ahead": _WEEKS_AHEAD, "days": keep_days})
+    except asyncpg.LockNotAvailableError:
+        return 0
+    dropped: int = 0 if kept is None else kept["dropped"]
+    if keep_days == 0:
+        return dropped
+    eldest = clock.utc_now() - timedelta(days=keep_days)
+    monday = eldest.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=eldest.weekday())
+    async with database.system(SystemRole.TICK) as transaction:
+        return dropped + len(await transaction.fetch(_LINES, {"before": monday, "limit": limit}))

@@ -67,6 +67,9 @@ class ObservationContext:
     def progress(self, percent: float | None, message: str = "") -> None:
         del percent, message
 
+    async def drain(self) -> None:
+        """Nothing waits here: what is said is not kept."""
+
     async def sleep(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._cancelled.wait(), seconds)

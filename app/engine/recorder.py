@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement, dumps
 from app.domain.enums import ChangeAction, JobDirection
+from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
@@ -48,8 +49,9 @@ class Recorder:
     registry: Registry
     sealer: Sealer
     random: Callable[[], float]
+    room: LogRoom = field(default=DEFAULT_ROOM, kw_only=True)
 
-    async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
+    async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[LogLine]) -> bool:
         """Collect the outcome for the ledger to write. False, and nothing is, when the step is no longer ours."""
         if not ledger.steps:
             await ledger.read_steps()
@@ -60,7 +62,7 @@ class Recorder:
         attempt = None if work.mode is Mode.UNDO else work.attempt
         ledger.finish(work.key, self._finish(work, outcome, verdict, error), attempt)
         if lines:
-            ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt))
+            ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt, self.room))
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
             ledger.outputs[work.key] = self._hidden(work).outputs(outcome.outputs)
             await self._after_success(ledger, work, outcome)

@@ -21,6 +21,7 @@ from app.db.away import DATABASE_AWAY
 from app.db.ledger import Ledger, Overtaken
 from app.db.uow import Database, Transaction
 from app.domain.enums import ErrorClass
+from app.domain.logs import LogLine
 from app.domain.statuses import JobStatus
 from app.engine import breaking, orphans, outputs
 from app.engine.claims import Claimer
@@ -201,9 +202,7 @@ class Runner:
                 _logger.exception("the turn after a step went wrong", step_run_id=hand.work.step_id)
                 stay, hand = False, Hand(hand.work)
 
-    async def _try_record(
-        self, hand: Hand, outcome: Outcome, lines: list[dict[str, Any]], *, stay: bool
-    ) -> Hand | None:
+    async def _try_record(self, hand: Hand, outcome: Outcome, lines: list[LogLine], *, stay: bool) -> Hand | None:
         work = hand.work
         async with self._transaction(work.tenant_id, work.job_id) as transaction:
             ledger = hand.ledger if _is_plain(work, outcome) else None
@@ -239,6 +238,7 @@ class Runner:
             fence=work.fence,
             hidden=[work.inputs, work.spec],
             words=work.words,
+            room=self._recorder.room,
         )
 
 

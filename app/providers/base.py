@@ -195,6 +195,9 @@ class Context(Protocol):
     def progress(self, percent: float | None, message: str = "") -> None:
         """Says how far it is: 0 to 100, None if nobody knows."""
 
+    async def drain(self) -> None:
+        """Waits while too many lines wait to be written. Whoever relays another's output awaits it after each line."""
+
     async def sleep(self, seconds: float) -> None:
         """Waits; raises OperationCancelled as soon as somebody asks to stop."""
 

@@ -95,6 +95,9 @@ class StandaloneContext:
     def progress(self, percent: float | None, message: str = "") -> None:  # noqa: ARG002
         self.percents.append(percent)
 
+    async def drain(self) -> None:
+        """Lines of a conformance run go nowhere that could fill up."""
+
     async def sleep(self, seconds: float) -> None:
         end = clock.monotonic() + seconds
         while True:

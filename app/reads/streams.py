@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import DeploymentPlan, EventLog, OrchestrationJob
 from app.domain.events import Stream
 from app.domain.statuses import JOB, PLAN
-from app.reads import rows
-from app.reads.filters import LogFilter, at_least
-from app.reads.logs import Line, line_of
+from app.reads import logs, rows
+from app.reads.filters import LogFilter
+from app.reads.logs import Line, Reach
 
 EVENT_LIMIT = 200
 LINE_LIMIT = 500
-# A filter that matches little is applied to so many lines at a time, so that no single read takes long.
-_LINES_PER_LOOK = 50_000
+# A filter that matches little is applied to so many lines at a time.
+_LINES_PER_LOOK = 20_000
 
 Item = TypeVar("Item")
 
@@ -85,71 +85,31 @@ async def events_after(
 
 
 async def lines_after(
-    session: AsyncSession, tenant_id: int, job_id: int, wanted: LogFilter, *, after: int, until: int
-) -> Batch[Line]:
-    """The lines that `wanted` describes with numbers above `after`, at most LINE_LIMIT and none above `until`.
-
-    It may stop before both bounds are reached; `seq` says how far it came.
-    """
-    until = min(until, after + _LINES_PER_LOOK)
-    lines = await _lines(session, _FORWARD, tenant_id, job_id, wanted, after=after, until=until, limit=LINE_LIMIT)
-    return Batch(lines, lines[-1].seq if len(lines) == LINE_LIMIT else until)
-
-
-async def last_lines(
-    session: AsyncSession, tenant_id: int, job_id: int, wanted: LogFilter, *, until: int, limit: int
-) -> list[Line]:
-    """The last `limit` lines that `wanted` describes, none above `until`, oldest first."""
-    lines = await _lines(session, _BACKWARD, tenant_id, job_id, wanted, after=0, until=until, limit=limit)
-    return lines[::-1]
-
-
-async def _lines(
     session: AsyncSession,
-    statement: TextClause,
     tenant_id: int,
     job_id: int,
     wanted: LogFilter,
     *,
     after: int,
     until: int,
-    limit: int,
+    limit: int = LINE_LIMIT,
+) -> Batch[Line]:
+    """The lines that `wanted` describes with numbers above `after`, at most `limit` and none above `until`.
+
+    It may stop before both bounds are reached; `seq` says how far it came.
+    """
+    reach = Reach(after, until)
+    asked = limit if wanted == LogFilter() else max(limit, _LINES_PER_LOOK)
+    found = (await logs.look(session, tenant_id, {job_id: reach}, wanted, lines=asked))[job_id]
+    lines = await logs.lines_in(found.chunks, wanted, reach)
+    if len(lines) > limit:
+        return Batch(lines[:limit], lines[limit - 1].seq)
+    return Batch(lines, until if found.done else min(found.chunks[-1].last, until))
+
+
+async def last_lines(
+    session: AsyncSession, tenant_id: int, job_id: int, wanted: LogFilter, *, until: int, limit: int
 ) -> list[Line]:
-    levels = None if wanted.min_level is None else [level.value for level in at_least(wanted.min_level)]
-    found = await session.execute(
-        statement,
-        {
-            "tenant": tenant_id,
-            "job": job_id,
-            "after": after,
-            "until": until,
-            "levels": levels,
-            "step": wanted.step_key,
-            "contains": wanted.contains,
-            "limit": limit,
-        },
-    )
-    return [line_of(seq, value, step_key, attempt) for seq, value, step_key, attempt in found]
-
-
-def _statement(order: str) -> TextClause:
-    # Batches are found by the number of their first line; the one that `after` lies in begins at or before it.
-    return text(
-        "SELECT batch.first_seq + line.ord - 1 AS seq, line.value, batch.step_key, batch.attempt"  # noqa: S608
-        " FROM job_log AS batch"
-        " CROSS JOIN LATERAL jsonb_array_elements(batch.lines) WITH ORDINALITY AS line (value, ord)"
-        " WHERE batch.tenant_id = :tenant AND batch.job_id = :job"
-        " AND batch.first_seq >= coalesce((SELECT max(earlier.first_seq) FROM job_log AS earlier"
-        " WHERE earlier.tenant_id = :tenant AND earlier.job_id = :job AND earlier.first_seq <= :after), 0)"
-        " AND batch.first_seq <= :until"
-        " AND batch.first_seq + line.ord - 1 > :after AND batch.first_seq + line.ord - 1 <= :until"
-        " AND (CAST(:levels AS text[]) IS NULL OR line.value ->> 'level' = ANY (CAST(:levels AS text[])))"
-        " AND (CAST(:step AS text) IS NULL OR batch.step_key = CAST(:step AS text))"
-        " AND (CAST(:contains AS text) IS NULL"
-        " OR strpos(lower(line.value ->> 'message'), lower(CAST(:contains AS text))) > 0)"
-        f" ORDER BY batch.first_seq {order}, line.ord {order} LIMIT :limit"
-    )
-
-
-_FORWARD = _statement("ASC")
-_BACKWARD = _statement("DESC")
+    """The last `limit` lines that `wanted` describes, none above `until`, oldest first."""
+    page = await logs.pages(session, tenant_id, [job_id], wanted, Reach(0, until, backwards=True), limit)
+    return page[job_id].lines

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from migrations.row_security import APP, TICK, grant, protect
 
 revision = "0026"
-down_revision = "0023"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 

@@ -10,6 +10,7 @@ import strawberry
 from app.domain.enums import Permission
 from schema.context import Info
 from schema.nodes import Node, load
+from schema.symbols import chosen
 from schema.types.references import ActorRef
 
 _USER = "user:"
@@ -36,7 +37,8 @@ async def actor_of(info: Info, name: str | None) -> Any:
 class Entity(Node):
     @strawberry.field
     def version(self) -> int:
-        return int(self.row.version)
+        version: int = self.row.version
+        return version
 
     @strawberry.field
     def created_at(self) -> datetime:
@@ -61,6 +63,8 @@ class Entity(Node):
     @strawberry.field
     def viewer_can(self, info: Info) -> list[Permission]:
         # Another tenant's public template can be seen, and nothing else.
-        owner = getattr(self.row, "tenant_id", info.context.tenant_id)
-        granted = info.context.principal.permissions if owner == info.context.tenant_id else {Permission.READ}
-        return [permission for permission in Permission if permission in granted]
+        context = info.context
+        owner = getattr(self.row, "tenant_id", context.tenant_id)
+        granted = [permission for permission in Permission if context.principal.may(permission)]
+        allowed: list[Permission] = chosen(owner, context.tenant_id, granted, [Permission.READ])
+        return allowed

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import strawberry
+from strawberry.scalars import JSON
 
+from app.reads import logs
 from schema.enums import ListOp
+from schema.fields import described
 from schema.scalars import Cursor
 from schema.types.events import Event
-from schema.types.logs import LogLine
+from schema.types.logs import PACKED, LogLine
 from schema.types.references import JobRef, PlanRef
 
 _CURSOR = "Everything up to here is delivered. Give it back as `after` on another connection, and nothing is missed."
@@ -21,9 +25,9 @@ _LAG = (
 _KINDS = (
     "What a frame of a live stream is. SNAPSHOT: the first frame when `after` is null, with the state and the cursor"
     " that it is consistent with. EVENTS: a batch, strictly ordered, without gaps or repetitions. RESYNC: the cursor is"
-    " ahead of this stream, so forget what you have and begin from this frame. HEARTBEAT: nothing for you happened for"
-    " ten seconds; the cursor may have moved. END: nothing more will happen, and everything is delivered; the operation"
-    " completes."
+    " ahead of this stream, so forget what you have and begin from this frame; of a log also: lines behind the cursor"
+    " are too old and gone, see `skippedBefore`. HEARTBEAT: nothing for you happened for ten seconds; the cursor may"
+    " have moved. END: nothing more will happen, and everything is delivered; the operation completes."
 )
 
 
@@ -49,11 +53,19 @@ class JobFrame:
 class LogFrame:
     kind: FrameKind
     cursor: Cursor = strawberry.field(description=_CURSOR)
-    lines: list[LogLine]
+    items: strawberry.Private[Sequence[logs.Line]]
     lag_ms: int = strawberry.field(description=_LAG)
     skipped_before: Cursor | None = strawberry.field(
-        description="With `tail`, in the first frame: lines up to here were left out."
+        description="In the first frame: lines up to here are left out, by `tail` or because they are old and gone."
     )
+
+    @strawberry.field
+    def lines(self) -> list[LogLine]:
+        return [LogLine.of(line) for line in self.items]
+
+    @described(f"The same lines for those who show many: without `lines` beside it, frames are larger. {PACKED}")
+    def packed(self) -> JSON:
+        return JSON(logs.packed(self.items))
 
 
 @strawberry.type(description="A step of following a tenant.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,9 +13,11 @@ from app.db.pages import Window
 from app.domain import cursors
 from app.domain.events import Stream
 from app.reads import events
+from schema.compiling import rendering
 from schema.connections import PageInfo
 from schema.context import Info
 from schema.scalars import Cursor
+from schema.symbols import Symbol
 from schema.types.events import Event, event_of
 
 MAX_EVENTS = 500
@@ -38,6 +41,8 @@ class EventConnection:
 
 def head_cursor(stream: Stream, stream_id: int, seq: int) -> Cursor:
     """The place in a stream up to which a row's columns tell the story."""
+    if isinstance(seq, Symbol):
+        return cast("Cursor", rendering.stream_cursor(stream, cast("Any", stream_id), seq))
     return Cursor(cursors.encode(stream, stream_id, seq))
 
 

@@ -22,6 +22,7 @@ from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
+from schema.symbols import derived, either
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
@@ -110,7 +111,7 @@ class OrchestrationJob(Entity):
 
     @strawberry.field
     def stage(self) -> Stage:
-        return stage_of(self.row.status)
+        return derived(self.row.status, stage_of)
 
     @strawberry.field
     def direction(self) -> JobDirection:
@@ -204,11 +205,21 @@ class OrchestrationJob(Entity):
     async def blocked_by(self, info: Info) -> list[Blocker]:
         return await blockers_of(info, self.row)
 
-    @described("Oldest first. `after` may also be a cursor from `jobLogs`.")
+    @described(
+        "Oldest first; cursors may also be those from `jobLogs`. With `last` the page is the end of what comes before"
+        " `before`, or of the log, and `first` is not looked at."
+    )
     async def logs(
-        self, info: Info, filter: LogFilter | None = None, first: int = 200, after: Cursor | None = None
+        self,
+        info: Info,
+        filter: LogFilter | None = None,
+        first: int = 200,
+        after: Cursor | None = None,
+        last: int | None = None,
+        before: Cursor | None = None,
     ) -> LogConnection:
-        return await lines_of(info, self.row.id, filter, first, after)
+        window = page(first if last is None else None, after, last, before)
+        return await lines_of(info, self.row.id, filter, window)
 
     @described("Oldest first. `after` may also be a cursor from `jobUpdated`.")
     async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
@@ -220,7 +231,7 @@ class OrchestrationJob(Entity):
 
     @strawberry.field
     def queued_at(self) -> datetime:
-        return self.row.queued_at or self.row.created_at
+        return either(self.row.queued_at, self.row.created_at)
 
     @strawberry.field
     def started_at(self) -> datetime | None:

@@ -9,6 +9,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.scalars import JSON
 
+from app import clock
 from app.db.pages import Window
 from app.domain import cursors
 from app.domain.enums import LogLevel
@@ -16,10 +17,12 @@ from app.domain.events import Stream
 from app.reads import logs
 from schema.connections import PageInfo
 from schema.context import Info
+from schema.fields import described
 from schema.scalars import BigInt, Cursor, json_of
 from schema.types.filters import LogFilter, wanted_lines
 
 MAX_LINES = 500
+PACKED = "Each is [seq, at, level, stream, stepKey, attempt, message]; `seq` is a number here. `fields` are left out."
 
 
 @strawberry.type(description="One line of a job's log.")
@@ -55,31 +58,46 @@ class LogEdge:
 
 @strawberry.type(description="Lines in order. The cursors are good for `jobLogs(after:)`, too.")
 class LogConnection:
-    edges: list[LogEdge]
-    page_info: PageInfo
+    job_id: strawberry.Private[int]
+    page: strawberry.Private[logs.LinePage]
+
+    @strawberry.field
+    def edges(self) -> list[LogEdge]:
+        return [LogEdge(node=LogLine.of(line), cursor=self._cursor(line)) for line in self.page.lines]
 
     @strawberry.field
     def nodes(self) -> list[LogLine]:
-        return [edge.node for edge in self.edges]
+        return [LogLine.of(line) for line in self.page.lines]
+
+    @described(f"The same lines for those who show many. {PACKED}")
+    def packed(self) -> JSON:
+        return JSON(logs.packed(self.page.lines))
+
+    @strawberry.field
+    def page_info(self) -> PageInfo:
+        ends = [self._cursor(line) for line in (*self.page.lines[:1], *self.page.lines[-1:])]
+        return PageInfo.of(ends, has_next=self.page.has_next, has_previous=self.page.has_previous)
+
+    @described("When the oldest lines are too old and were removed: when the first one that is kept was written.")
+    async def truncated_before(self, info: Info) -> datetime | None:
+        loader = info.context.loaders.by(("kept lines",), logs.kept)
+        found: logs.Kept = await loader.load(self.job_id)
+        return (found.since or clock.utc_now()) if found.lost else None
+
+    def _cursor(self, line: logs.Line) -> Cursor:
+        return Cursor(cursors.encode(Stream.JOB, self.job_id, line.seq))
 
 
-async def lines_of(
-    info: Info, job_id: int, filter: LogFilter | None, first: int | None, after: Cursor | None
-) -> LogConnection:
+async def lines_of(info: Info, job_id: int, filter: LogFilter | None, window: Window) -> LogConnection:
     """A page of a job's lines; all jobs that ask alike are answered together."""
     wanted = wanted_lines(filter)
-    size = Window(first).size(MAX_LINES, MAX_LINES)
-    seq = 0 if after is None else cursors.decode(after, Stream.JOB, job_id)
+    size = window.size(MAX_LINES, MAX_LINES)
+    after = None if window.after is None else cursors.decode(window.after, Stream.JOB, job_id)
+    before = None if window.before is None else cursors.decode(window.before, Stream.JOB, job_id, argument="before")
+    reach = logs.reach_of(window, after, before)
 
-    async def fetch(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> Mapping[int, list[logs.Line]]:
-        return await logs.after(session, tenant_id, ids, wanted, seq=seq, limit=size + 1)
+    async def fetch(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> Mapping[int, logs.LinePage]:
+        return await logs.pages(session, tenant_id, ids, wanted, reach, size)
 
-    lines = await info.context.loaders.by(("lines", wanted, seq, size), fetch).load(job_id)
-    edges = [
-        LogEdge(node=LogLine.of(line), cursor=Cursor(cursors.encode(Stream.JOB, job_id, line.seq)))
-        for line in lines[:size]
-    ]
-    ends = [edge.cursor for edge in edges]
-    return LogConnection(
-        edges=edges, page_info=PageInfo.of(ends, has_next=len(lines) > size, has_previous=after is not None)
-    )
+    page = await info.context.loaders.by(("lines", wanted, reach, size), fetch).load(job_id)
+    return LogConnection(job_id=job_id, page=page)

@@ -21,6 +21,7 @@ from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
+from schema.symbols import derived
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
@@ -66,7 +67,7 @@ class DeploymentPlan(Entity):
 
     @strawberry.field
     def stage(self) -> Stage:
-        return stage_of(self.row.status)
+        return derived(self.row.status, stage_of)
 
     @strawberry.field
     def status_reason(self) -> StatusReason:

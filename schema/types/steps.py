@@ -20,6 +20,7 @@ from schema.enums import RollbackResolution
 from schema.fields import described
 from schema.nodes import Node, load
 from schema.scalars import json_of
+from schema.symbols import texts
 from schema.types.gates import Gate
 from schema.types.previews import ResourceChange
 from schema.types.references import JobRef, ResourceRef, WorkflowStepRef
@@ -118,7 +119,7 @@ class StepRun(Node):
 
     @described("The keys of the steps that have to be done before this one.")
     def needs(self) -> list[str]:
-        return list(self.row.needs)
+        return texts(self.row.needs)
 
     @described("As the provider reports it.")
     def percent(self) -> float | None:

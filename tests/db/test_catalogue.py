@@ -31,7 +31,7 @@ _UNIQUE_INDEXES = (
     "SELECT c.relname::text AS name, t.relname::text AS of, (SELECT array_agg(a.attname::text) FROM pg_attribute a"
     " WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)) AS columns"
     " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid"
-    " WHERE i.indisunique AND t.relnamespace = 'public'::regnamespace AND t.relkind = 'r'"
+    " WHERE i.indisunique AND t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p')"
 )
 
 

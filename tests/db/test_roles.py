@@ -50,7 +50,7 @@ async def _readable(url: str, role: str) -> dict[str, set[str]]:
         url,
         "SELECT c.relname::text AS table, a.attname::text AS column FROM pg_class c"
         " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
         " AND has_column_privilege($1::text, c.oid, a.attnum, 'SELECT')",
         role,
     )
@@ -90,7 +90,7 @@ async def test_only_the_authenticators_note_may_be_written_by_it(database: Datab
     [
         "UPDATE event_log SET data = '{}'",
         "DELETE FROM event_log",
-        "UPDATE job_log SET lines = '[]'",
+        "UPDATE job_log SET body = ''",
         "DELETE FROM job_log",
         "UPDATE resource_revision SET properties = '{}'",
         "UPDATE approval SET approved = true",

@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from app.db import chunks
+
 Row = Mapping[str, Any]
 
 _JOBS = (
@@ -30,7 +32,7 @@ _ATTEMPTS = (
 _EVENTS = (
     "SELECT stream_id, seq, kind, at, data::text AS data FROM event_log WHERE stream = 'JOB' ORDER BY stream_id, seq"
 )
-_LINES = "SELECT job_id, first_seq, last_seq, lines::text AS lines FROM job_log ORDER BY job_id, first_seq"
+_LINES = "SELECT job_id, first_seq, last_seq, codec, body FROM job_log ORDER BY job_id, first_seq"
 _LOCKS = "SELECT lock_key, job_id FROM resource_lock"
 _RESOURCES = (
     "SELECT tenant_id, stack, resource_key, status, external_id, applied->>'text' AS text FROM cloud_resource"
@@ -100,7 +102,8 @@ class History:
             await connection.close()
         jobs, steps, attempts, events, lines, locks, resources, workflows = tables
         return cls(
-            jobs, steps, attempts, [_event(row) for row in events], lines, locks, resources, workflows,
+            jobs, steps, attempts, [_event(row) for row in events], [_lines(row) for row in lines], locks, resources,
+            workflows,
             world(folder), wanted, secrets, hands,
         )  # fmt: skip
 
@@ -141,6 +144,11 @@ def world(folder: Path) -> dict[tuple[int, str], dict[str, str]]:
         tenant = int(path.relative_to(folder).parts[0])
         found.setdefault((tenant, stack), {})[content["name"]] = content["text"]
     return found
+
+
+def _lines(row: Row) -> Row:
+    """A chunk with its text as `lines`."""
+    return {**row, "lines": chunks.plain_text(row["codec"], row["body"]).decode()}
 
 
 def _event(row: Row) -> Event:

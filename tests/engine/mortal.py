@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from app.db.ledger import Ledger
 from app.db.uow import Database, Rings, Transaction
+from app.domain.logs import LogLine
 from app.engine.claims import Claim, Claimer
 from app.engine.context import StepContext
 from app.engine.executor import Executor
@@ -171,7 +172,7 @@ class MortalRecorder(Recorder):
 
     mortal: MortalDatabase
 
-    async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
+    async def record(self, ledger: Ledger, work: Work, outcome: Outcome, lines: list[LogLine]) -> bool:
         self.mortal.about(ledger.transaction).recorded = work
         return await super().record(ledger, work, outcome, lines)
 

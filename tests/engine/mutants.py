@@ -18,6 +18,7 @@ from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain import decisions
 from app.domain.decisions import JobMove, Move, StepView
+from app.domain.logs import LogLine
 from app.domain.statuses import JOB, JobStatus, StepStatus
 from app.engine import claims, orphans, ticking
 from app.engine.claims import Claimer
@@ -77,7 +78,7 @@ _FORGET = Statement("UPDATE step_run SET touched = false WHERE tenant_id = :tena
 def _finish_without_fence() -> Sequence[Patch]:
     record = Recorder.record
 
-    async def seize(self: Recorder, ledger: Ledger, work: Work, outcome: Outcome, lines: list[dict[str, Any]]) -> bool:
+    async def seize(self: Recorder, ledger: Ledger, work: Work, outcome: Outcome, lines: list[LogLine]) -> bool:
         key = {"tenant": work.tenant_id, "id": work.step_id, "fence": work.fence, "worker": work.worker_id}
         await ledger.transaction.fetch(_SEIZE, key)
         return await record(self, ledger, work, outcome, lines)

@@ -89,7 +89,7 @@ async def test_more_rows_do_not_mean_more_statements(api: Api) -> None:
 async def test_what_is_not_asked_is_not_fetched(api: Api) -> None:
     await add_plans(api, range(1))
     with statements(api) as seen:
-        await api.data("{ deploymentPlans { nodes { name status } } }")
+        await api.data("{ deploymentPlans { nodes { name status diagnostics { code } } } }")
     # One by the authenticator at most, whose cache outlives a moment only.
     assert len([text for text in seen if "deployment_plan" in text]) == 1
     assert not [text for text in seen if "count(" in text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer, String, func, text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, SmallInteger, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base, one_of, within_tenant
@@ -35,20 +35,26 @@ class EventLog(Base):
 
 
 class JobLog(Base):
-    """A batch of lines of one step, numbered first_seq..last_seq in the job's sequence.
+    """A chunk of lines of one attempt of a step, numbered first_seq..last_seq in the job's sequence: app.db.chunks.
 
-    `lines` is a list of {"at", "level", "stream", "message", "fields"?}; the n-th line has seq first_seq + n.
+    `levels` is the set of levels in it and `size` its bytes before packing. Partitioned by the week of `at` (UTC), so
+    that what is too old is dropped and not deleted: migration 0024.
     """
 
     __tablename__ = "job_log"
-    __table_args__ = (within_tenant("job_id", "orchestration_job"),)
+    __table_args__ = (within_tenant("job_id", "orchestration_job"), {"postgresql_partition_by": "RANGE (at)"})
 
     tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     first_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # In the key because the partitions need it there; the row lock of the job keeps first_seq unique without it.
+    at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.clock_timestamp())
     last_seq: Mapped[int] = mapped_column(BigInteger)
     step_run_id: Mapped[int | None] = mapped_column(BigInteger)
-    step_key: Mapped[str | None] = mapped_column(String(250))
     attempt: Mapped[int | None] = mapped_column(Integer)
-    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    lines: Mapped[list[Any]]
+    size: Mapped[int] = mapped_column(Integer)
+    levels: Mapped[int] = mapped_column(SmallInteger)
+    codec: Mapped[int] = mapped_column(SmallInteger)
+    step_key: Mapped[str | None] = mapped_column(String(250))
+    # STORAGE EXTERNAL: it is packed already.
+    body: Mapped[bytes] = mapped_column(LargeBinary)

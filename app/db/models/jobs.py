@@ -73,6 +73,10 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # The log: lines and bytes written, and once it is full how many lines were left out since.
+    log_lines: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    log_left_out: Mapped[int | None] = mapped_column(BigInteger)
     # How many times a lost worker's work was taken over.
     recoveries: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     retry_count: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))

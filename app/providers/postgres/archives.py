@@ -144,6 +144,8 @@ async def _relay(context: Context, process: asyncio.subprocess.Process, tool: st
         tail.append(line)
         level = LogLevel.ERROR if "error:" in line else LogLevel.WARN if "warning:" in line else LogLevel.INFO
         context.log(line, level, tool)
+        # What is not written yet holds the tool back, by its pipe.
+        await context.drain()
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -255,9 +255,9 @@ async def test_whatever_happens_the_followers_have_the_list(live: Live, seed: in
             plan.status = chance.choice(statuses)
             await live.settle(plan, plan.status)
             await asyncio.sleep(chance.choice((0.0, 0.0, 0.08)))
+        plans.append(await rows.plan("000"))
         done.set()
         # Whoever waits for a frame gets one.
-        plans.append(await rows.plan("000"))
         await rows.events(
             Stream.PLAN,
             plans[-1].id,

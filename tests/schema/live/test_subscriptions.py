@@ -17,6 +17,7 @@ from app.domain.statuses import JobStatus, PlanStatus
 from schema.nodes import encode_id
 from schema.subscriptions import following
 from tests.bus.valkey import Valkey
+from tests.factories.databases import fetch
 from tests.schema.live.conftest import JOB, LOGS, PLAN, Live, job_id, progressed, seqs
 
 
@@ -272,3 +273,46 @@ async def test_no_transaction_is_open_while_nothing_happens(live: Live) -> None:
             busy += pool.checkedout()
         # A look takes a few milliseconds, once a second.
         assert busy <= 2
+
+
+async def test_a_cursor_into_lines_that_are_gone_is_told_so(live: Live, database_url: str) -> None:
+    job = await live.job()
+    for words in (("1", "2"), ("3", "4"), ("5",)):
+        await live.api.acme.rows.lines(job, *words)
+    await live.finish(job)
+    await fetch(database_url, "DELETE FROM job_log WHERE first_seq < 5")
+    kept = cursors.encode(Stream.JOB, job.id, 4)
+    resumed = await live.collect(LOGS, {"id": job_id(job), "after": cursors.encode(Stream.JOB, job.id, 1)})
+    assert [(f["kind"], f["skippedBefore"], [line["message"] for line in f["lines"]]) for f in resumed] == [
+        ("RESYNC", kept, []),
+        ("EVENTS", None, ["5"]),
+        ("END", None, []),
+    ]
+    assert resumed[0]["cursor"] == kept
+    begun = await live.collect(LOGS, {"id": job_id(job)})
+    assert [(f["kind"], f["skippedBefore"]) for f in begun] == [("SNAPSHOT", kept), ("EVENTS", None), ("END", None)]
+    # Whoever has seen all that is gone misses nothing, and is told nothing.
+    seen = await live.collect(LOGS, {"id": job_id(job), "after": kept})
+    assert [(f["kind"], f["skippedBefore"]) for f in seen] == [("EVENTS", None), ("END", None)]
+
+
+async def test_packed_lines_are_the_same_and_come_in_larger_frames(live: Live) -> None:
+    job = await live.job()
+    for start in range(0, 1_200, 400):
+        await live.api.acme.rows.lines(job, *(f"{n}" for n in range(start, start + 400)))
+    await live.finish(job)
+    document = "subscription($id: ID!) { jobLogs(id: $id) { kind packed } }"
+    frames = await live.collect(document, {"id": job_id(job)})
+    assert [(frame["kind"], len(frame["packed"])) for frame in frames] == [
+        ("SNAPSHOT", 0),
+        ("EVENTS", 1_200),
+        ("END", 0),
+    ]
+    at = "2026-01-31T08:00:00.000000Z"
+    assert frames[1]["packed"] == [[n + 1, at, "INFO", "provider", "a", 1, f"{n}"] for n in range(1_200)]
+    both = "subscription($id: ID!) { jobLogs(id: $id) { ...F } } fragment F on LogFrame { packed lines { seq } }"
+    frames = await live.collect(both, {"id": job_id(job)})
+    assert max(len(frame["packed"]) for frame in frames) == 500
+    assert [line[0] for frame in frames for line in frame["packed"]] == [
+        int(line["seq"]) for frame in frames for line in frame["lines"]
+    ]

@@ -1,0 +1,68 @@
+"""Lines of a job's log, and how far a log may grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from app.domain.enums import LogLevel
+
+# What one chunk of the store holds at most: so many lines, and so many characters in them.
+CHUNK_LINES = 500
+CHUNK_TEXT = 64 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class LogLine(NamedTuple):
+    """A line as it is written. `at` is in microseconds since 1970, in UTC."""
+
+    at: int
+    level: LogLevel
+    stream: str
+    message: str
+    fields: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRoom:
+    """What is kept of one job's log: no batch begins when so many lines, or bytes before packing, are there."""
+
+    lines: int = 1_000_000
+    bytes: int = 256 * 1024 * 1024
+
+
+DEFAULT_ROOM = LogRoom()
+
+
+def micros_of(moment: datetime) -> int:
+    """A moment as lines have it."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of(micros: int) -> datetime:
+    """The moment that a line has, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def stamps(moments: Iterable[int]) -> Iterator[str]:
+    """Moments as the API writes a DateTime. What neighbours share is written once."""
+    second, shared = -1, ""
+    for moment in moments:
+        seconds, rest = divmod(moment, 1_000_000)
+        if seconds != second:
+            second, shared = seconds, (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.")
+        yield f"{shared}{rest:06d}Z"
+
+
+def chunked(lines: Sequence[LogLine]) -> Iterator[Sequence[LogLine]]:
+    """The lines in pieces that a chunk may hold, in order; a single line is never divided."""
+    start = text = 0
+    for place, line in enumerate(lines):
+        text += len(line.message)
+        if place > start and (place - start == CHUNK_LINES or text > CHUNK_TEXT):
+            yield lines[start:place]
+            start, text = place, len(line.message)
+    if start < len(lines):
+        yield lines[start:]

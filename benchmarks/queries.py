@@ -1,0 +1,335 @@
+"""Queries of a dashboard: how many a second, how fast, and what one costs the server.
+
+50 tenants, 1,000 workflows of ten steps, 20,000 plans, 60,000 jobs. Each side is asked the same in turn by one client
+that keeps so many requests under way, and every answer must have the same length. The server has the first core,
+PostgreSQL and the client have the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+
+from app.auth.principal import Principal
+from app.domain.enums import Permission, Role
+from app.embedded.processes import free_port
+from benchmarks.surroundings import Surroundings, surroundings
+from schema.compiling.queries import CompiledQueries
+from schema.context import Context
+from schema.nodes import encode_id
+from schema.root import build_schema
+
+TENANTS, WORKFLOWS, STEPS, PLANS, JOBS = 50, 1000, 10, 20_000, 60_000
+CONCURRENCY = (1, 16, 64)
+_SECONDS = 1.5
+_SLOW = "ours, field by field"
+OBJECT = """query($id: ID!) { deploymentPlan(id: $id) { id name status createdAt
+  workflow { id name type } resourceTemplate { id name } tenant { id slug } } }"""
+PAGE = """{ deploymentPlans(first: 50) { nodes { id name status type stack createdAt
+  workflow { id name steps { id key name type stepOrder } } resourceTemplate { id name type }
+  jobs(first: 3) { nodes { id name status direction createdAt } } } pageInfo { hasNextPage endCursor } } }"""
+LIST = """{ orchestrationJobs(first: 100, filter: {status: [SUCCEEDED]}) { nodes { id name type status direction stack
+  statusReason createdAt startedAt completedAt durationSeconds retryCount } pageInfo { hasNextPage endCursor } } }"""
+NOTHING = "{ __typename }"
+
+
+@dataclass
+class Measured:
+    """One side on one query at one concurrency, over all rounds."""
+
+    rates: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Side:
+    name: str
+    port: int
+    process: psutil.Process
+
+
+async def run(rounds: int) -> str:
+    """The table."""
+    async with surroundings() as where:
+        await _fill(where)
+        questions = await _questions(where)
+        with contextlib.ExitStack() as stack:
+            sides = [stack.enter_context(side) for side in _sides(where, questions)]
+            _pin(sides)
+            for side in sides:
+                await _ready(side)
+            found: dict[tuple[str, int, str], Measured] = defaultdict(Measured)
+            expected = {name: await _once(sides[0], where, name, body) for name, body in questions.items()}
+            for _ in range(rounds):
+                for name, body in questions.items():
+                    for concurrency in CONCURRENCY:
+                        for side in sides:
+                            if concurrency > 16 and side.name == _SLOW:
+                                # Its batches wait for each other's connections until they give up.
+                                continue
+                            requests = _request(side, where, name, body), expected[name]
+                            await _measure(side, *requests, concurrency, found[name, concurrency, side.name])
+    return _table(found, [side.name for side in sides], expected, rounds)
+
+
+# ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _questions(where: Surroundings) -> dict[str, dict[str, Any]]:
+    connection = await asyncpg.connect(where.database_url)
+    plan = await connection.fetchval("SELECT max(id) FROM deployment_plan WHERE tenant_id = $1", where.tenant_id)
+    await connection.close()
+    return {
+        "a": {"query": OBJECT, "variables": {"id": encode_id("DeploymentPlan", plan)}},
+        "b": {"query": PAGE},
+        "c": {"query": LIST},
+        "d": {"query": NOTHING},
+    }
+
+
+def _plans(where: Surroundings, questions: dict[str, dict[str, Any]]) -> str:
+    """The statements that ours are compiled to, with their parameters, for the bare server."""
+    schema: Any = build_schema()
+    until = datetime.now(UTC) + timedelta(hours=1)
+    principal = Principal(where.tenant_id, "bench", 1, Role.ADMIN, frozenset(Permission), 1, until)
+    nothing: Any = None
+    compiled = {}
+    for name, body in questions.items():
+        variables = body.get("variables", {})
+        plan = CompiledQueries(schema).plan(body["query"], variables, None, Context(nothing, principal, "", nothing))
+        if plan is None:
+            message = f"{name} is not compiled"
+            raise RuntimeError(message)
+        given = {**variables, "$tenant": where.tenant_id, "$user": 1}
+        compiled[name] = {"sql": plan.sql, "parameters": [read(given) for read in plan.parameters]}
+    return json.dumps(compiled)
+
+
+# ── who is asked ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sides(where: Surroundings, questions: dict[str, dict[str, Any]]) -> list[contextlib.AbstractContextManager[Side]]:
+    return [
+        _ours(where, "ours", "true"),
+        _ours(where, _SLOW, "false"),
+        _bare(where, _plans(where, questions)),
+    ]
+
+
+@contextlib.contextmanager
+def _ours(where: Surroundings, name: str, compiled: str) -> Iterator[Side]:
+    port = free_port()
+    with where.processes(["api"], WINDLASS_PORT=str(port), WINDLASS_COMPILED_QUERIES=compiled) as (process,):
+        yield Side(name, port, psutil.Process(process.pid))
+
+
+@contextlib.contextmanager
+def _bare(where: Surroundings, plans: str) -> Iterator[Side]:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "benchmarks.bare:application", "--port", str(port), "--loop", "uvloop",
+         "--http", "httptools", "--log-level", "warning", "--no-access-log"],
+        env={**where.environment, "BARE_PLANS": plans},
+    )  # fmt: skip
+    try:
+        yield Side("bound: the same SQL, bare", port, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _pin(sides: list[Side]) -> None:
+    """Servers on the first core, everything else on the second."""
+    if (os.cpu_count() or 1) < 2:
+        return
+    for process in psutil.process_iter(["name"]):
+        if "postgres" in (process.info["name"] or ""):
+            with contextlib.suppress(psutil.Error):
+                process.cpu_affinity([1])
+    os.sched_setaffinity(0, {1})
+    for side in sides:
+        side.process.cpu_affinity([0])
+
+
+# ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _request(side: Side, where: Surroundings, name: str, body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    path = "/graphql" if side.name.startswith("ours") else f"/{name}"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+        f"Authorization: Bearer {where.token}\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+async def _once(side: Side, where: Surroundings, name: str, body: dict[str, Any]) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", side.port)
+    writer.write(_request(side, where, name, body))
+    answer = await _answer(reader)
+    writer.close()
+    if b'"errors"' in answer:
+        raise RuntimeError(answer)
+    return answer
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+    return await reader.readexactly(length)
+
+
+async def _measure(side: Side, request: bytes, expected: bytes, concurrency: int, found: Measured) -> None:
+    """Ask for a while, and see that every answer is right."""
+    until = 0.0
+    done = 0
+
+    async def ask() -> None:
+        nonlocal done
+        reader, writer = await asyncio.open_connection("127.0.0.1", side.port, limit=2**20)
+        while (began := time.perf_counter()) < until:
+            writer.write(request)
+            answer = await _answer(reader)
+            if len(answer) != len(expected):
+                raise RuntimeError(side.name, answer[:500])
+            found.waits.append(time.perf_counter() - began)
+            done += 1
+        writer.close()
+
+    # Connections are made, statements prepared and plans chosen before it counts.
+    until = time.perf_counter() + 0.4
+    await asyncio.gather(*(ask() for _ in range(concurrency)))
+    found.waits = found.waits[:-done] if done else found.waits
+    done, before, began = 0, sum(side.process.cpu_times()[:2]), time.perf_counter()
+    until = began + _SECONDS
+    await asyncio.gather(*(ask() for _ in range(concurrency)))
+    found.rates.append(done / (time.perf_counter() - began))
+    found.cpu.append((sum(side.process.cpu_times()[:2]) - before) / max(done, 1))
+
+
+async def _ready(side: Side) -> None:
+    async with httpx.AsyncClient() as client:
+        for _ in range(300):
+            with contextlib.suppress(httpx.TransportError):
+                await client.get(f"http://127.0.0.1:{side.port}/healthz", timeout=2)
+                return
+            await asyncio.sleep(0.1)
+
+
+def _table(
+    found: dict[tuple[str, int, str], Measured], sides: list[str], expected: dict[str, bytes], rounds: int
+) -> str:
+    sizes = ", ".join(f"{name} {len(body):,} B" for name, body in expected.items())
+    lines = [
+        f"\n### Queries ({rounds} rounds of {_SECONDS} s, in turn; {sizes})\n",
+        (
+            "a: a plan with three relations; b: 50 plans with workflow, ten steps, template, three jobs; c: 100 jobs"
+            " of a status; d: `__typename`.\n"
+        ),
+        "| | requests/s | of the bound | p50 ms | p99 ms | server CPU ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name in expected:
+        for concurrency in CONCURRENCY:
+            bound = statistics.median(found[name, concurrency, sides[-1]].rates)
+            for side in sides:
+                one = found.get((name, concurrency, side))
+                if one is None:
+                    continue
+                waits = sorted(one.waits)
+                p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
+                rate = statistics.median(one.rates)
+                lines.append(
+                    f"| {name}, {concurrency} at a time: {side} | {rate:,.0f} | {rate / bound:.2f} | {p50:.2f}"
+                    f" | {p99:.2f} | {statistics.median(one.cpu) * 1e3:.3f} |"
+                )
+    return "\n".join(lines)
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _fill(where: Surroundings) -> None:
+    connection = await asyncpg.connect(where.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO tenant (name, slug) SELECT 'Tenant ' || n, 't' || n FROM generate_series(2, $1::int) n",
+                TENANTS,
+            )
+            for statement, number in _ROWS:
+                await connection.execute(statement, number)
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+
+
+_TENANT = "(SELECT array_agg(id ORDER BY id) FROM tenant)"
+_OWNER = f"({_TENANT})[1 + n % {TENANTS}]"
+_ROWS = (
+    (
+        (
+            "INSERT INTO workflow (tenant_id, workflow_name, workflow_type, definition, status)"
+            f" SELECT {_OWNER}, 'workflow ' || n, 'DEPLOYMENT', '{{\"steps\": []}}', 'PUBLISHED'"
+            " FROM generate_series(1, $1::int) n"
+        ),
+        WORKFLOWS,
+    ),
+    (
+        (
+            "INSERT INTO workflow_step (tenant_id, workflow_id, step_key, step_name, step_order, step_type, status)"
+            " SELECT tenant_id, id, 'step-' || n, 'Step ' || n, n, 'CUSTOM', 'PUBLISHED'"
+            " FROM workflow, generate_series(1, $1::int) n"
+        ),
+        STEPS,
+    ),
+    (
+        (
+            "INSERT INTO resource_template (tenant_id, template_name, template_type, template_content, status)"
+            " SELECT id, 'template ' || n, 'CUSTOM', '{\"resources\": {}}', 'PUBLISHED'"
+            " FROM tenant, generate_series(1, $1::int) n"
+        ),
+        10,
+    ),
+    (
+        (
+            "INSERT INTO deployment_plan (tenant_id, plan_name, plan_type, status, stack, workflow_id,"
+            " template_tenant_id, template_id, created_at)"
+            " SELECT w.tenant_id, 'plan ' || n, 'IMMEDIATE', 'SUCCEEDED', 'stack ' || n, w.id, t.tenant_id, t.id,"
+            " now() - n * interval '1 minute'"
+            f" FROM (SELECT n, 1 + n % {WORKFLOWS} AS w FROM generate_series(1, $1::int) n) p"
+            " JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place FROM workflow) w ON w.place = p.w"
+            " JOIN LATERAL (SELECT * FROM resource_template t WHERE t.tenant_id = w.tenant_id ORDER BY t.id LIMIT 1) t"
+            " ON true"
+        ),
+        PLANS,
+    ),
+    (
+        (
+            "INSERT INTO orchestration_job (tenant_id, plan_id, job_name, job_type, stack, status, created_at,"
+            " started_at, completed_at, duration_seconds)"
+            " SELECT p.tenant_id, p.id, 'job ' || n, 'DEPLOY', p.stack,"
+            " CASE WHEN n % 3 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END, p.created_at + n * interval '1 second',"
+            " p.created_at, p.created_at, 5"
+            " FROM deployment_plan p, generate_series(1, $1::int) n"
+        ),
+        JOBS // PLANS,
+    ),
+)

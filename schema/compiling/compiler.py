@@ -1,0 +1,262 @@
+"""From a selection to one SQL statement whose answer is the JSON text that goes out.
+
+The schema is not written twice: each field's own resolver is asked with symbols (schema.symbols) what it would take.
+"""
+
+from __future__ import annotations
+
+import inspect as inspection
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLField,
+    GraphQLIncludeDirective,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLSchema,
+    GraphQLSkipDirective,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    get_named_type,
+    is_leaf_type,
+)
+from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
+from sqlalchemy import ColumnElement, Select, func, select, true
+from strawberry.schema import BaseSchema
+from strawberry.schema.schema_converter import GraphQLCoreConverter, get_arguments
+from strawberry.types.field import StrawberryField
+
+from schema.compiling.cuts import COUNTED, Cut, rows_of
+from schema.compiling.rendering import NULL, joined, text_of
+from schema.context import Context
+from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, Tracing, Written, finished, literal
+
+Part = ColumnElement[str]
+
+
+class _Info:
+    """What a resolver may ask of its info while it is traced."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+
+class Compiler:
+    """Compiles one operation with the variables of one request. Everything raises NotExpressible."""
+
+    def __init__(
+        self,
+        schema: BaseSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        variables: VariableValues,
+        context: Context,
+        tracing: Tracing,
+    ) -> None:
+        self._schema = schema
+        self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
+        self._fragments = fragments
+        self._variables = variables
+        self._info: Any = _Info(context)
+        self._tracing = tracing
+
+    def operation(self, operation: OperationDefinitionNode) -> Select[Any]:
+        """The statement whose one value is the text of `{"data": …}`."""
+        root = self._core.query_type
+        if root is None or operation.directives:
+            message = "no query"
+            raise NotExpressible(message)
+        parts = self._object(root, None, [operation.selection_set])
+        return select(joined([literal('{"data":'), *parts, literal("}")]).label("answer"))
+
+    # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _object(self, kind: GraphQLObjectType, source: Any, sets: Sequence[SelectionSetNode]) -> list[Part]:
+        """The text of an object that is there, in parts."""
+        return _braced({name: self._field(kind, source, nodes) for name, nodes in self._fields(kind, sets).items()})
+
+    def _fields(self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> dict[str, list[FieldNode]]:
+        """The fields that are selected, by the name that they have in the answer."""
+        found: dict[str, list[FieldNode]] = {}
+        for selections in sets:
+            for node in selections.selections:
+                if not self._included(node):
+                    continue
+                if isinstance(node, FieldNode):
+                    found.setdefault(node.alias.value if node.alias else node.name.value, []).append(node)
+                    continue
+                if isinstance(node, FragmentSpreadNode):
+                    fragment: Any = self._fragments[node.name.value]
+                else:
+                    fragment = node
+                if self._applies(fragment, kind):
+                    for name, nodes in self._fields(kind, [fragment.selection_set]).items():
+                        found.setdefault(name, []).extend(nodes)
+        return found
+
+    def _included(self, node: Any) -> bool:
+        if not node.directives:
+            return True
+        skip = get_directive_values(GraphQLSkipDirective, node, self._variables)
+        include = get_directive_values(GraphQLIncludeDirective, node, self._variables)
+        known = (skip is not None) + (include is not None)
+        if known < len(node.directives):
+            message = "a directive"
+            raise NotExpressible(message)
+        return not (skip and skip["if"]) and (include is None or bool(include["if"]))
+
+    def _applies(self, fragment: Any, kind: GraphQLObjectType) -> bool:
+        if fragment.type_condition is None:
+            return True
+        condition: Any = self._core.get_type(fragment.type_condition.name.value)
+        return condition is kind or (
+            not isinstance(condition, GraphQLObjectType) and self._core.is_sub_type(condition, kind)
+        )
+
+    # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _field(self, kind: GraphQLObjectType, source: Any, nodes: list[FieldNode]) -> list[Part]:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return [literal(f'"{kind.name}"')]
+        if name.startswith("__"):
+            raise NotExpressible(name)
+        defined = kind.fields[name]
+        value = self._resolved(defined, source, nodes[0])
+        return self._value(defined.type, value, nodes)
+
+    def _resolved(self, defined: GraphQLField, source: Any, node: FieldNode) -> Any:
+        """What the field's resolver says for symbols."""
+        field: StrawberryField | None = (defined.extensions or {}).get(GraphQLCoreConverter.DEFINITION_BACKREF)
+        if field is None or field.base_resolver is None or field.permission_classes or field.extensions:
+            raise NotExpressible(node.name.value)
+        given = get_argument_values(defined, node, self._variables)
+        try:
+            arguments, named = get_arguments(
+                field=field,
+                source=source,
+                info=self._info,
+                kwargs=given,
+                config=self._schema.config,
+                scalar_registry=self._schema.schema_converter.scalar_registry,
+            )
+            resolver: Any = field.base_resolver.wrapped_func
+            value = resolver(*arguments, **named)
+            return finished(value) if inspection.iscoroutine(value) else value
+        except NotExpressible:
+            raise
+        except Exception as error:
+            # What does not work with symbols works with values, or says what is wrong, in the ordinary way.
+            raise NotExpressible(node.name.value) from error
+
+    def _value(self, kind: GraphQLOutputType, value: Any, nodes: list[FieldNode]) -> list[Part]:
+        if isinstance(value, Written):
+            return [value.expression]
+        if isinstance(kind, GraphQLNonNull):
+            return self._value(kind.of_type, value, nodes)
+        if isinstance(kind, GraphQLList):
+            return [self._list(kind, value, nodes)]
+        named = get_named_type(kind)
+        if is_leaf_type(named):
+            return [text_of(value, named)]
+        if not isinstance(named, GraphQLObjectType):
+            raise NotExpressible(named.name)
+        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        if isinstance(value, SymbolicPage):
+            return [self._page(named, value, sets)]
+        return [self._one(named, value, sets)]
+
+    def _one(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode]) -> Part:
+        level = _level_of(view)
+        if level.many:
+            message = "one of many"
+            raise NotExpressible(message)
+        text = joined(self._object(kind, view, sets))
+        return func.coalesce(select(text).select_from(rows_of(level)).scalar_subquery(), NULL)
+
+    def _list(self, kind: GraphQLList[Any], value: Any, nodes: list[FieldNode]) -> Part:
+        named = get_named_type(kind)
+        if not (isinstance(value, list) and len(value) == 1 and isinstance(named, GraphQLObjectType)):
+            raise NotExpressible(named.name)
+        level = _level_of(value[0])
+        if not level.many:
+            message = "many of one"
+            raise NotExpressible(message)
+        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        text = joined(self._object(named, value[0], sets))
+        # Aggregates take the rows of an ordered subquery in its order.
+        all_of_them = func.coalesce(func.string_agg(text, literal(",")), literal(""))
+        found = select(joined([literal("["), all_of_them, literal("]")])).select_from(rows_of(level))
+        return found.scalar_subquery()
+
+    # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _page(self, kind: GraphQLObjectType, page: SymbolicPage, sets: Sequence[SelectionSetNode]) -> Part:
+        """A connection. One row more than asked for is read: it tells whether there are more."""
+        cut = Cut.of(page)
+        source = page.view(SymbolicRow(page.level))
+        found = {name: self._of_page(kind, cut, source, nodes) for name, nodes in self._fields(kind, sets).items()}
+        whole = select(joined(_braced(found)))
+        if not cut.used:
+            return whole.scalar_subquery()
+        # One answer for all rows, also where nothing in it is about them.
+        return whole.select_from(cut.rows()).having(true()).scalar_subquery()
+
+    def _of_page(self, kind: GraphQLObjectType, cut: Cut, source: Any, nodes: list[FieldNode]) -> list[Part]:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return [literal(f'"{kind.name}"')]
+        inner = [node.selection_set for node in nodes if node.selection_set is not None]
+        named: Any = get_named_type(kind.fields[name].type)
+        match name:
+            case "nodes":
+                return cut.listed(self._object(named, source, inner))
+            case "edges":
+                return cut.listed(self._edge(named, source, inner, cut))
+            case "pageInfo":
+                return self._named(named, inner, cut.page_info())
+            case "totalCount":
+                total = select(joined(self._named(named, inner, COUNTED))).select_from(cut.counted())
+                return [total.scalar_subquery()]
+        raise NotExpressible(name)
+
+    def _edge(self, kind: GraphQLObjectType, source: Any, sets: Sequence[SelectionSetNode], cut: Cut) -> list[Part]:
+        node: Any = get_named_type(kind.fields["node"].type)
+        found: dict[str, list[Part]] = {}
+        for name, nodes in self._fields(kind, sets).items():
+            inner = [one.selection_set for one in nodes if one.selection_set is not None]
+            match nodes[0].name.value:
+                case "__typename":
+                    found[name] = [literal(f'"{kind.name}"')]
+                case "cursor":
+                    found[name] = [cut.cursor]
+                case _:
+                    found[name] = self._object(node, source, inner)
+        return _braced(found)
+
+    def _named(
+        self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode], values: Mapping[str, Part]
+    ) -> list[Part]:
+        """An object whose fields are known by name."""
+        known = {**values, "__typename": literal(f'"{kind.name}"')}
+        return _braced({name: [known[nodes[0].name.value]] for name, nodes in self._fields(kind, sets).items()})
+
+
+def _braced(fields: Mapping[str, Sequence[Part]]) -> list[Part]:
+    """The text of an object, in parts."""
+    parts: list[Part] = [literal("{")]
+    for number, (name, text) in enumerate(fields.items()):
+        parts += [literal(("," if number else "") + f'"{name}":'), *text]
+    return [*parts, literal("}")]
+
+
+def _level_of(view: Any) -> Level:
+    row = getattr(view, "row", None)
+    if not isinstance(row, SymbolicRow):
+        raise NotExpressible(type(view).__name__)
+    return row.level

@@ -1,0 +1,108 @@
+"""Pages in SQL: which rows are on one, in which order, and what is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from app.db import pages
+from app.db.pages import COUNT_LIMIT
+from app.domain.errors import DomainError
+from schema.compiling.rendering import NULL, joined, page_cursor, truth
+from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, literal
+
+Part = ColumnElement[str]
+
+_RANK: ColumnElement[int] = literal_column("rank")
+_FOUND: ColumnElement[int] = literal_column("found")
+_COUNTED: ColumnElement[int] = literal_column(str(COUNT_LIMIT))
+# The fields of a `Count`, over what `Cut.counted` gives.
+COUNTED: Mapping[str, Part] = {
+    "value": cast(func.least(_FOUND, _COUNTED), Text),
+    "exact": truth(_FOUND <= _COUNTED),
+}
+
+
+def rows_of(level: Level, *more: ColumnElement[Any]) -> FromClause:
+    """The rows of a level under its alias, with the columns that turned out to be needed."""
+    return _needed(level, level.statement, more).subquery(level.alias)
+
+
+def _needed(level: Level, statement: Select[Any], more: Sequence[ColumnElement[Any]] = ()) -> Select[Any]:
+    columns = [getattr(level.entity, key).label(key) for key in level.columns]
+    return statement.with_only_columns(*columns, *more) if columns or more else statement
+
+
+@dataclass
+class Cut:
+    """One page of a list, as aggregates over its rows and one row more."""
+
+    page: SymbolicPage
+    size: int
+    limited: Select[Any]
+    cursor: Part
+    # Whether anything that was asked for needs the rows.
+    used: bool = False
+
+    @classmethod
+    def of(cls, page: SymbolicPage) -> Cut:
+        """Raises NotExpressible for a window that makes no sense: the ordinary way says why."""
+        row = SymbolicRow(page.level)
+        try:
+            size = page.window.size()
+            limited = pages.windowed(page.level.statement, page.order, page.window, size)
+        except DomainError as error:
+            raise NotExpressible(error.message) from error
+        cursor = page_cursor(page.order, [getattr(row, column.key) for column in page.order.keys])
+        # A plan that is made once for many pages has to know how long they are.
+        return cls(page, size, limited.limit(literal_column(str(size + 1))), cursor)
+
+    def rows(self) -> FromClause:
+        """The rows of the page, and one more if there is one, each with its rank and how many were found."""
+        level = self.page.level
+        inner = _needed(level, self.limited).subquery("page")
+        numbers = func.row_number().over().label("rank"), func.count().over().label("found")
+        return select(inner, *numbers).subquery(level.alias)
+
+    def counted(self) -> FromClause:
+        """How many rows the list has, counted up to a limit, as `found`."""
+        bounded: Select[Any] = self.page.level.statement.with_only_columns(literal_column("1")).order_by(None)
+        some = bounded.limit(literal_column(str(COUNT_LIMIT + 1))).subquery("bounded")
+        return select(func.count().label("found")).select_from(some).subquery("counted")
+
+    def listed(self, item: Sequence[Part]) -> list[Part]:
+        """The text of a list of all items of the page."""
+        self.used = True
+        separator: Any = aggregate_order_by(literal(","), self._order())
+        together = func.string_agg(joined(item), separator).filter(self._within)
+        return [literal("["), func.coalesce(together, literal("")), literal("]")]
+
+    def page_info(self) -> Mapping[str, Part]:
+        """The fields of a PageInfo."""
+        self.used = True
+        window = self.page.window
+        size: ColumnElement[int] = literal_column(str(self.size))
+        more = truth(func.count() > size)
+        first: ColumnElement[int] = literal_column("1")
+        last = func.least(_FOUND, size)
+        before, after = (literal("true" if given else "false") for given in (window.before, window.after))
+        return {
+            "hasNextPage": before if window.backwards else more,
+            "hasPreviousPage": more if window.backwards else after,
+            "startCursor": self._cursor_at(last if window.backwards else first),
+            "endCursor": self._cursor_at(first if window.backwards else last),
+        }
+
+    @property
+    def _within(self) -> ColumnElement[bool]:
+        return literal_column(str(self.size)) >= _RANK
+
+    def _order(self) -> ColumnElement[Any]:
+        return _RANK.desc() if self.page.window.backwards else _RANK.asc()
+
+    def _cursor_at(self, place: ColumnElement[int]) -> Part:
+        return func.coalesce(func.max(self.cursor).filter(place == _RANK, self._within), NULL)

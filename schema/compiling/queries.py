@@ -1,0 +1,169 @@
+"""Queries that are one SQL statement: found again by their text, or compiled when they are asked for the first time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from graphql import (
+    FragmentDefinitionNode,
+    GraphQLError,
+    NamedTypeNode,
+    NonNullTypeNode,
+    OperationDefinitionNode,
+    get_operation_ast,
+    validate,
+)
+from graphql import OperationType as CoreOperation
+from graphql.execution.values import get_variable_values
+from sqlalchemy import Select
+from sqlalchemy.dialects.postgresql import asyncpg
+
+from app.domain.enums import Permission
+from schema.compiling.compiler import Compiler
+from schema.context import Context
+from schema.limits import DocumentCache, refusals
+from schema.loaders import TracingLoaders
+from schema.masking import MaskingSchema
+from schema.symbols import NotExpressible, NumberSlot, Slot, SymbolicPrincipal, Tracing
+
+_PLANS = 1000
+_TENANT, _USER = "$tenant", "$user"
+_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
+
+Reader = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One statement, and where each of its parameters comes from."""
+
+    sql: str
+    parameters: Sequence[Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A document that is valid: its operation, and those of its variables that are ids."""
+
+    operation: OperationDefinitionNode
+    fragments: Mapping[str, FragmentDefinitionNode]
+    ids: frozenset[str]
+
+
+class CompiledQueries:
+    """The plans of a process. At most a thousand, the least recently used go first."""
+
+    def __init__(self, schema: MaskingSchema) -> None:
+        self._schema = schema
+        self._core = schema._schema  # noqa: SLF001  Strawberry keeps the executable schema there
+        self._documents = DocumentCache()
+        self._known: OrderedDict[tuple[str, str | None], _Known | None] = OrderedDict()
+        self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
+
+    async def answer(
+        self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
+    ) -> bytes | None:
+        """The whole answer as JSON, or None where the operation has to be executed in the ordinary way.
+
+        Whoever may not read, or asks for too much, or for what is not valid, is told so there.
+        """
+        plan = self.plan(text, variables or {}, name, context)
+        if plan is None:
+            return None
+        given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
+        return (await context.database.answer(plan.sql, [read(given) for read in plan.parameters])).encode()
+
+    def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
+        """The plan of an operation for such variables and such a principal; None where there cannot be one."""
+        known = _kept(self._known, (text, name), lambda: self._look_at(text, name))
+        if known is None:
+            return None
+        ids = frozenset(key for key in known.ids if isinstance(variables.get(key), str))
+        rest = {key: value for key, value in variables.items() if key not in ids}
+        try:
+            shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+        except TypeError:
+            return None
+        key = (text, name, ids, shape, context.principal.permissions)
+        plan: Plan | None = _kept(self._plans, key, lambda: self._compiled(known, text, variables, ids, context))
+        return plan
+
+    def _look_at(self, text: str, name: str | None) -> _Known | None:
+        try:
+            document = self._documents.get(text).document
+            operation = get_operation_ast(document, name)
+            if operation is None or operation.operation is not CoreOperation.QUERY or validate(self._core, document):
+                return None
+        except (GraphQLError, RecursionError):
+            return None
+        nodes = document.definitions
+        fragments = {node.name.value: node for node in nodes if isinstance(node, FragmentDefinitionNode)}
+        declared = operation.variable_definitions or ()
+        ids = (variable.variable.name.value for variable in declared if _is_id(variable.type))
+        return _Known(operation, fragments, frozenset(ids))
+
+    def _compiled(
+        self, known: _Known, text: str, variables: Mapping[str, Any], ids: frozenset[str], context: Context
+    ) -> Plan | None:
+        if not context.principal.may(Permission.READ):
+            return None
+        document = self._documents.get(text).document
+        given = {**variables, **{key: Slot.of(key, variables[key]) for key in ids}}
+        values = get_variable_values(self._core, known.operation.variable_definitions or (), given)
+        if isinstance(values, list) or refusals(self._core, document, text, variables):
+            return None
+        tenant = NumberSlot.of(context.tenant_id, lambda given: given[_TENANT])
+        user = NumberSlot.of(context.principal.user_id, lambda given: given[_USER])
+        tracing = Tracing(tenant)
+        principal: Any = SymbolicPrincipal(context.principal, tenant, user)
+        traced = Context(context.services, principal, context.request_id, TracingLoaders(tracing), tracing)
+        try:
+            statement = Compiler(self._schema, known.fragments, values, traced, tracing).operation(known.operation)
+        except NotExpressible:
+            return None
+        return _plan(statement, tenant)
+
+
+def _kept(cache: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """What is in the cache, or is made for it."""
+    if key not in cache:
+        cache[key] = make()
+        if len(cache) > _PLANS:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
+
+
+def _is_id(kind: Any) -> bool:
+    named = kind.type if isinstance(kind, NonNullTypeNode) else kind
+    return isinstance(named, NamedTypeNode) and named.name.value == "ID"
+
+
+def _plan(statement: Select[Any], tenant: NumberSlot) -> Plan:
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    names = compiled.positiontup or []
+    readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]
+    # The tenant is known to row-level security before anything is read, in the same round trip.
+    sql = (
+        f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
+        f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
+    )
+    return Plan(sql, [*readers, lambda given: str(tenant.read(given))])
+
+
+def _bound(compiled: Any, name: str) -> Any:
+    """The parameter of that name, or the list that it is one of."""
+    found = compiled.binds.get(name)
+    return compiled.binds[name.rpartition("_")[0]] if found is None else found
+
+
+def _reader(value: Any, bound: Any) -> Reader:
+    if isinstance(value, NumberSlot):
+        return value.read
+    processor = bound.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    stored = value if processor is None else processor(value)
+    return lambda _: stored

@@ -1,0 +1,148 @@
+"""How a value of a row is written as JSON text by PostgreSQL, so that it reads as what Python would have written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphql import GraphQLEnumType, GraphQLNamedType, GraphQLScalarType
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    String,
+    Text,
+    case,
+    cast,
+    func,
+    literal_column,
+)
+from sqlalchemy import Numeric as SqlNumeric
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.db.pages import Order
+from app.domain.events import Stream
+from schema.symbols import NotExpressible, Symbol, Written, literal
+
+# A function takes a hundred arguments at most.
+_ARGUMENTS = 90
+_NUMBERS = (Integer, BigInteger)
+
+
+def text_of(value: Any, kind: GraphQLNamedType) -> ColumnElement[str]:
+    """The JSON text of a symbol as the GraphQL type writes it; never NULL. Raises NotExpressible."""
+    if isinstance(value, Written):
+        return value.expression
+    if not isinstance(value, Symbol):
+        raise NotExpressible(kind.name)
+    text = _text(value, kind)
+    return func.coalesce(text, NULL) if value.nullable else text
+
+
+def _text(value: Symbol, kind: GraphQLNamedType) -> ColumnElement[str]:
+    expression, stored = value.expression, value.kind
+    match kind:
+        case GraphQLEnumType() if isinstance(stored, Enum):
+            return quoted(cast(expression, Text))
+        case GraphQLScalarType(name="String") if isinstance(stored, (String, Text)) and not isinstance(stored, Enum):
+            return escaped(expression)
+        case GraphQLScalarType(name="Int") if isinstance(stored, _NUMBERS):
+            return cast(expression, Text)
+        case GraphQLScalarType(name="Float") if isinstance(stored, (Float, SqlNumeric, *_NUMBERS)):
+            return cast(expression, Text)
+        case GraphQLScalarType(name="BigInt") if isinstance(stored, _NUMBERS):
+            return quoted(cast(expression, Text))
+        case GraphQLScalarType(name="Boolean") if isinstance(stored, Boolean):
+            return case((expression, literal("true")), (~expression, literal("false")))
+        case GraphQLScalarType(name="DateTime") if isinstance(stored, DateTime):
+            return func.to_char(func.timezone(_UTC, expression), literal('"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'))
+        case GraphQLScalarType(name="JSON") if isinstance(stored, JSONB):
+            return _unsealed(expression)
+    raise NotExpressible(kind.name)
+
+
+def _unsealed(tree: ColumnElement[Any]) -> ColumnElement[str]:
+    """The document, with what is sealed in it hidden; most documents have nothing sealed in them."""
+    text = cast(tree, Text)
+    anything = func.strpos(text, literal('"$sealed"')) > literal_column("0")
+    return case((anything, cast(func.windlass_masked(tree), Text)), else_=text)
+
+
+def escaped(expression: ColumnElement[Any]) -> ColumnElement[str]:
+    """Text as a JSON string."""
+    return cast(func.to_json(cast(expression, Text)), Text)
+
+
+def quoted(expression: ColumnElement[str]) -> ColumnElement[str]:
+    """Text without anything to escape, as a JSON string."""
+    return literal_column("'\"'").op("||")(expression).op("||")(literal_column("'\"'"))
+
+
+def truth(condition: ColumnElement[bool]) -> ColumnElement[str]:
+    """A condition that is never NULL."""
+    return case((condition, literal("true")), else_=literal("false"))
+
+
+def joined(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
+    """All parts one after another."""
+    if len(parts) <= _ARGUMENTS:
+        return func.concat(*parts)
+    return func.concat(*(joined(parts[start : start + _ARGUMENTS]) for start in range(0, len(parts), _ARGUMENTS)))
+
+
+def global_id(kind: str, number: Symbol) -> Written:
+    """As app.domain.identity writes it."""
+    plain = literal_column(f"'{kind}:'").op("||")(cast(number.expression, Text))
+    return Written(quoted(_opaque(plain)))
+
+
+def stream_cursor(stream: Stream, number: Symbol, seq: Symbol) -> Written:
+    """As app.domain.cursors writes it."""
+    plain = func.concat(literal(f"v1:{stream.value}:"), number.expression, literal(":"), seq.expression)
+    return Written(quoted(_opaque(plain)))
+
+
+def page_cursor(order: Order, columns: Sequence[Symbol]) -> ColumnElement[str]:
+    """As app.db.pages writes it, in quotes."""
+    parts = [literal(f'["{order.name}"')]
+    for column in columns:
+        parts += [literal(","), _in_cursor(column)]
+    return quoted(_opaque(joined([*parts, literal("]")])))
+
+
+def _in_cursor(column: Symbol) -> ColumnElement[str]:
+    expression, stored = column.expression, column.kind
+    text: ColumnElement[str]
+    if isinstance(stored, DateTime):
+        there = func.timezone(_UTC, expression)
+        # As Python writes it: without a fraction where there is none.
+        whole = func.date_trunc(literal("second"), expression) == expression
+        text = func.concat(
+            literal('"'),
+            case(
+                (whole, func.to_char(there, literal('YYYY-MM-DD"T"HH24:MI:SS'))),
+                else_=func.to_char(there, literal('YYYY-MM-DD"T"HH24:MI:SS.US')),
+            ),
+            literal('+00:00"'),
+        )
+    elif isinstance(stored, _NUMBERS):
+        text = cast(expression, Text)
+    elif isinstance(stored, (String, Text)):
+        text = escaped(expression)
+    else:
+        raise NotExpressible(type(stored).__name__)
+    return case((expression.is_(None), NULL), else_=text) if column.nullable else text
+
+
+def _opaque(plain: ColumnElement[str]) -> ColumnElement[str]:
+    """Base64 for addresses, without padding; PostgreSQL breaks it into lines."""
+    encoded = func.encode(func.convert_to(plain, literal("UTF8")), literal("base64"))
+    return func.translate(encoded, literal_column("E'+/=\\n'"), literal("-_"))
+
+
+NULL = literal("null")
+_UTC = literal("UTC")

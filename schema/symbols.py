@@ -1,0 +1,305 @@
+"""Rows that are not there: what resolvers are given when a selection is turned into SQL.
+
+A resolver that gives back a column of its row, or an object or a list that a loader fetches, does so for these as well,
+and thereby says what it would take. Whatever else a resolver does with one (compares it, counts it, puts it into text)
+raises NotExpressible: then the operation is executed in the ordinary way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NoReturn, Self
+
+from sqlalchemy import ColumnElement, Select, Text, case, cast, func, inspect, literal_column
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.types import TypeEngine
+
+from app.auth.principal import Principal
+from app.db.pages import Order, Window
+from app.domain.enums import Permission
+from app.reads.rows import Relation
+
+
+class NotExpressible(Exception):
+    """A selection, or a part of one, is not for SQL alone."""
+
+
+class Opaque:
+    """Refuses everything that would need a value."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotExpressible(type(self).__name__)
+
+    __bool__ = __str__ = __format__ = __len__ = __iter__ = __getitem__ = __contains__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __sub__ = __rsub__ = __int__ = __float__ = _refuse
+    __eq__ = __ne__ = _refuse
+    __hash__ = _refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotExpressible(name)
+
+
+@dataclass(eq=False)
+class Level:
+    """One place in a selection where rows come from: `statement` with an alias of its own.
+
+    `columns` gathers the attributes that the selection turned out to need.
+    """
+
+    alias: str
+    entity: Any
+    statement: Select[Any]
+    many: bool = False
+    columns: dict[str, None] = field(default_factory=dict)
+
+    def column(self, key: str) -> ColumnElement[Any]:
+        """An attribute of the entity, as whoever selects from this level names it."""
+        self.columns[key] = None
+        return literal_column(f'{self.alias}."{key}"', getattr(self.entity, key).type)
+
+
+class Symbol(Opaque):
+    """A value of a row: an expression, and the column type that tells how it is written."""
+
+    def __init__(self, expression: ColumnElement[Any], kind: TypeEngine[Any], *, nullable: bool) -> None:
+        self.expression = expression
+        self.kind = kind
+        self.nullable = nullable
+
+
+class Written(Opaque):
+    """A value that is written as JSON text already; `expression` is never NULL."""
+
+    def __init__(self, expression: ColumnElement[str]) -> None:
+        self.expression = expression
+
+
+class SymbolicRow(Opaque):
+    """A row of a level: its attributes are symbols."""
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+
+    def __getattr__(self, name: str) -> Any:
+        mapper = inspect(self.level.entity).mapper
+        if name not in mapper.column_attrs:
+            raise NotExpressible(name)
+        column = mapper.column_attrs[name].columns[0]
+        return Symbol(self.level.column(name), column.type, nullable=bool(column.nullable))
+
+
+class SymbolicRows(Opaque):
+    """Rows of a level: going through them meets one that stands for all."""
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+
+    def __iter__(self) -> Iterator[SymbolicRow]:  # type: ignore[override]
+        yield SymbolicRow(self._level)
+
+
+@dataclass(eq=False)
+class SymbolicPage:
+    """A page of a list: `level` has all rows of the list; `view` makes a row's GraphQL object."""
+
+    level: Level
+    view: Callable[[Any], Any]
+    order: Order
+    window: Window
+
+
+class Slot(str):  # noqa: SLOT000  it carries a name
+    """A variable of type ID: its value is of this request, its place is of every request with the same document."""
+
+    name: str
+
+    @classmethod
+    def of(cls, name: str, text: str) -> Self:
+        slot = cls(text)
+        slot.name = name
+        return slot
+
+
+class NumberSlot(int):
+    """A number that is another in the next request: `read` finds it in what that brings.
+
+    It can be looked for, and not be written: text made of it would be right for this request only.
+    """
+
+    read: Callable[[Mapping[str, Any]], int]
+
+    @classmethod
+    def of(cls, number: int, read: Callable[[Mapping[str, Any]], int]) -> Self:
+        slot = cls(number)
+        slot.read = read
+        return slot
+
+    def __str__(self) -> NoReturn:
+        message = "a number of this request"
+        raise NotExpressible(message)
+
+    def __format__(self, _: str) -> NoReturn:
+        self.__str__()
+
+
+class _Captured(Exception):
+    def __init__(self, statement: Select[Any]) -> None:
+        super().__init__()
+        self.statement = statement
+
+
+class _Capturing:
+    """Stands where a fetch expects a session, and keeps the first statement."""
+
+    async def scalars(self, statement: Select[Any]) -> NoReturn:
+        raise _Captured(statement)
+
+    async def execute(self, statement: Select[Any]) -> NoReturn:
+        raise _Captured(statement)
+
+
+class SymbolicPrincipal(Opaque):
+    """Whoever asks, as far as two who ask the same have it in common; who and where they are is of each request."""
+
+    def __init__(self, principal: Principal, tenant_id: int, user_id: int) -> None:
+        self.tenant_id = tenant_id
+        self.user_id = user_id
+        self.permissions = principal.permissions
+
+    def may(self, permission: Permission) -> bool:
+        return permission in self.permissions
+
+
+@dataclass(eq=False)
+class SymbolicLoader:
+    """A loader of rows: asked for a key, it answers with a row (or rows) of a level that depends on the key."""
+
+    tracing: Tracing
+    fetch: Callable[..., Awaitable[Any]]
+    many: bool
+
+    async def load(self, key: Any) -> Any:
+        # Told from every other number by identity.
+        wanted = NumberSlot(-1)
+        try:
+            await self.fetch(_Capturing(), self.tracing.tenant_id, [wanted])
+        except _Captured as captured:
+            statement = _dependent(captured.statement, wanted, _expression(key))
+        else:
+            message = "a fetch without a statement"
+            raise NotExpressible(message)
+        level = self.tracing.level(statement, many=self.many)
+        return SymbolicRows(level) if self.many else SymbolicRow(level)
+
+
+class Tracing:
+    """One tracing of one operation: who asks, in which tenant, and the levels found so far."""
+
+    def __init__(self, tenant_id: int) -> None:
+        self.tenant_id = tenant_id
+        self._levels = 0
+
+    def level(self, statement: Select[Any], *, many: bool) -> Level:
+        self._levels += 1
+        entity = statement.column_descriptions[0]["entity"]
+        if entity is None:
+            message = "rows of no table"
+            raise NotExpressible(message)
+        return Level(f"t{self._levels}", entity, statement, many)
+
+
+def page_of(tracing: Tracing, view: Callable[[Any], Any], query: Select[Any], order: Order, window: Window) -> Any:
+    """What a list that stands by itself would be."""
+    return SymbolicPage(tracing.level(query, many=True), view, order, window)
+
+
+def children_of(
+    tracing: Tracing, view: Callable[[Any], Any], relation: Relation[Any], parent_id: Any, window: Window
+) -> Any:
+    """What a parent's children would be."""
+    query = relation.query.where(relation.parent == _expression(parent_id))
+    return SymbolicPage(tracing.level(query, many=True), view, relation.order, window)
+
+
+def finished(coroutine: Any) -> Any:
+    """What a coroutine comes to that has nothing to wait for. Raises NotExpressible when it would wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    message = "it waits"
+    raise NotExpressible(message)
+
+
+def derived(value: Any, of: Callable[[Any], StrEnum]) -> Any:
+    """`of(value)`, for a function of an enum to an enum; for a symbol, the same function in SQL."""
+    if not isinstance(value, Symbol):
+        return of(value)
+    kind: Any = value.kind
+    cases = {literal(member): literal(of(member)) for member in kind.enum_class}
+    return Symbol(case(cases, value=value.expression), value.kind, nullable=value.nullable)
+
+
+def texts(values: Any) -> Any:
+    """A list of texts."""
+    if not isinstance(values, Symbol):
+        return list(values)
+    return Written(cast(func.to_json(values.expression), Text))
+
+
+def chosen(value: Any, other: Any, same: Sequence[StrEnum], different: Sequence[StrEnum]) -> Any:
+    """One list where a column has that value, the other one where it has not."""
+    if not isinstance(value, Symbol):
+        return same if value == other else different
+    written = (literal("[" + ",".join(f'"{item.value}"' for item in items) + "]") for items in (same, different))
+    yes, no = written
+    return Written(case((value.expression == other, yes), else_=no))
+
+
+def either(first: Any, second: Any) -> Any:
+    """`first`, or `second` where that is null."""
+    if not isinstance(first, Symbol):
+        return second if first is None else first
+    return Symbol(func.coalesce(first.expression, second.expression), first.kind, nullable=second.nullable)
+
+
+def literal(text: str) -> ColumnElement[str]:
+    """Text of ours, as it is, in a statement."""
+    return literal_column("'" + text.replace("'", "''") + "'", Text())
+
+
+def _expression(key: Any) -> Any:
+    if isinstance(key, Symbol):
+        return key.expression
+    # What is neither of a row nor of the request stands in the document.
+    if isinstance(key, int):
+        return key
+    message = "a key that is no number"
+    raise NotExpressible(message)
+
+
+def _holds(values: Any, wanted: NumberSlot) -> bool:
+    held = getattr(values, "value", None)
+    return isinstance(held, (list, tuple)) and len(held) == 1 and held[0] is wanted
+
+
+def _dependent(statement: Select[Any], wanted: NumberSlot, key: Any) -> Select[Any]:
+    """`statement` for one key in place of a list of them."""
+    met = 0
+
+    def replace(element: Any) -> None:
+        nonlocal met
+        if element.operator is operators.in_op and _holds(element.right, wanted):
+            met += 1
+            replaced = element.left == key
+            element.operator, element.right = operators.eq, replaced.right
+            element.expand_op = None
+
+    found: Select[Any] = visitors.cloned_traverse(statement, {}, {"binary": replace})
+    if met != 1:
+        message = "a fetch that does not look for its keys in one place"
+        raise NotExpressible(message)
+    return found
