@@ -136,8 +136,11 @@ class Measuring:
             value = argument.value
             if isinstance(value, IntValueNode):
                 return _bounded(value.value)
-            if isinstance(value, VariableNode) and isinstance(self._variables.get(value.name.value), int):
-                return _bounded(self._variables[value.name.value])
+            if isinstance(value, VariableNode):
+                asked = self._variables.get(value.name.value)
+                # True is an int to Python; the validation, which comes after this, refuses it.
+                if isinstance(asked, int) and not isinstance(asked, bool):
+                    return _bounded(asked)
         default = definition.args["first"].default_value
         return 20 if default in {None, Undefined} else int(default)
 

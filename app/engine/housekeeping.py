@@ -9,6 +9,7 @@ import asyncpg
 from app import clock
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole
+from app.domain.firing import UNDER_WAY
 
 # A client that repeats a mutation does so within minutes; a week is for those who come back from a holiday.
 _KEYS = Statement(
@@ -19,6 +20,17 @@ _KEYS = Statement(
 _WORKERS = Statement(
     "DELETE FROM worker WHERE id IN (SELECT w.id FROM worker w WHERE w.dead_at < clock_timestamp() - interval '1 day'"
     " AND NOT EXISTS (SELECT 1 FROM step_run s WHERE s.worker_id = w.id) ORDER BY w.id LIMIT :limit) RETURNING 1 AS one"
+)
+# What standing plans have heard and decided about: the newest 1,000 of each plan stay, however old, and so does what a
+# run that is not over came from: runs are counted by it. Until it goes, a call with the same id is the same call.
+_TRIGGERS = Statement(
+    "DELETE FROM plan_trigger WHERE id IN (SELECT t.id FROM plan_automation a, LATERAL ("
+    "   SELECT n.id FROM plan_trigger n WHERE n.tenant_id = a.tenant_id AND n.plan_id = a.plan_id"
+    "   ORDER BY n.id DESC OFFSET 1000 LIMIT 1) AS edge,"
+    " plan_trigger t WHERE t.tenant_id = a.tenant_id AND t.plan_id = a.plan_id AND t.id <= edge.id"
+    " AND t.created_at < clock_timestamp() - interval '90 days' AND t.outcome <> 'PENDING'"
+    " AND NOT EXISTS (SELECT 1 FROM deployment_plan c WHERE c.tenant_id = t.tenant_id AND c.id = t.child_plan_id"
+    "   AND c.status = ANY(CAST(:under_way AS text[]))) ORDER BY t.id LIMIT :limit) RETURNING 1 AS one"
 )
 
 
@@ -34,8 +46,13 @@ _LINES = Statement(
 
 async def tidy(database: Database, limit: int = 500) -> int:
     """Delete up to `limit` rows of each kind that are too old to matter; returns how many went."""
+    beside: dict[Statement, dict[str, object]] = {
+        _KEYS: {},
+        _WORKERS: {},
+        _TRIGGERS: {"under_way": sorted(UNDER_WAY)},
+    }
     async with database.system(SystemRole.TICK) as transaction:
-        return sum([len(await transaction.fetch(statement, {"limit": limit})) for statement in (_KEYS, _WORKERS)])
+        return sum([len(await transaction.fetch(one, {"limit": limit, **more})) for one, more in beside.items()])
 
 
 async def tidy_logs(database: Database, keep_days: int, limit: int = 500) -> int:

@@ -24,6 +24,7 @@ from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.faults import refuse, text_fault
 from app.services.plans.authoring import find as find_plan
+from app.services.reaching import require_named
 from app.services.records import locked, same_version, store
 
 _NAME_LIMIT = 250
@@ -168,12 +169,15 @@ async def import_resource(
 ) -> CloudResource:
     """Begin to manage a thing that exists. A worker reads it: then it is ACTIVE, or DETACHED with the reason why not.
 
-    Raises what is wrong with the input, and Conflict where the thing or the name is managed already.
+    Raises what is wrong with the input, NotFound for a connection that there is not, and Conflict where the thing or
+    the name is managed already.
     """
     authorize(transaction, principal, Permission.WRITE)
     plan = None if command.plan_id is None else await find_plan(transaction, command.plan_id, None, lock=False)
     refuse(_import_faults(command, dependencies))
     stack = (command.stack or (plan.stack if plan else command.name)).strip()
+    if command.connection is not None:
+        await require_named(transaction.session, transaction.tenant_id, command.provider, command.connection)
     await _refuse_managed(transaction, command)
     resource = CloudResource(
         tenant_id=transaction.tenant_id,

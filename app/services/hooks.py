@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.principal import Principal
@@ -17,7 +17,7 @@ from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.automation import Automation, TriggerKind, instant
 from app.domain.enums import Permission, PlanType
-from app.domain.errors import IllegalState
+from app.domain.errors import IllegalState, NotFound
 from app.domain.hooks import SECRET_BYTES, TOKEN_PREFIX, USUAL_RATE, Call, hash_of, written_secret
 from app.domain.statuses import PlanStatus
 from app.domain.values import Secret, reveal
@@ -97,6 +97,21 @@ async def rotate(
     made = insert(PlanHook).values(whose | new | {"created_by": transaction.actor})
     await transaction.session.execute(made.on_conflict_do_update(index_elements=list(whose), set_=new))
     return RotatedHook(plan, token, secret)
+
+
+async def revoke(transaction: Transaction, principal: Principal, plan_id: int) -> DeploymentPlan:
+    """Take the hook of a plan away: its address is of no use from now on. Raises NotFound where there is none."""
+    authorize(transaction, principal, Permission.EXECUTE)
+    plan = await find(transaction, plan_id, None)
+    gone = await transaction.session.execute(
+        delete(PlanHook)
+        .where(PlanHook.tenant_id == transaction.tenant_id, PlanHook.plan_id == plan.id)
+        .returning(PlanHook.plan_id)
+    )
+    if gone.scalar_one_or_none() is None:
+        message = "the plan has no hook"
+        raise NotFound(message, path=("planId",))
+    return plan
 
 
 async def _takes_calls(transaction: Transaction, plan: DeploymentPlan) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import ProviderConnection
 from app.domain.enums import ChangeAction
-from app.domain.errors import Diagnostic, Invalid, Severity
+from app.domain.errors import Diagnostic, Invalid, NotFound, Severity
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import PlannedStep
 from app.providers.sessions import WITHOUT_CONNECTION
@@ -50,6 +50,19 @@ def require_connections(deployment: Deployment) -> None:
     if missing:
         message = "; ".join(found.message for found in missing[:5])
         raise Invalid(message, path=missing[0].path, diagnostics=missing)
+
+
+async def require_named(session: AsyncSession, tenant_id: int, provider: str, name: str) -> None:
+    """Raises NotFound when the tenant has no connection of that name to the provider."""
+    query = select(ProviderConnection.id).where(
+        ProviderConnection.tenant_id == tenant_id,
+        ProviderConnection.provider == provider,
+        ProviderConnection.name == name,
+        ~ProviderConnection.is_deleted,
+    )
+    if await session.scalar(query) is None:
+        message = f"there is no connection of that name to {provider}"
+        raise NotFound(message, path=("connection",))
 
 
 def _provider(step: PlannedStep) -> str | None:

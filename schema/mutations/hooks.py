@@ -9,7 +9,7 @@ from app.services import hooks
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import number_in
-from schema.payloads import PlanHookPayload, mutate
+from schema.payloads import PlanHookPayload, PlanPayload, mutate
 
 
 @strawberry.input
@@ -19,6 +19,12 @@ class RotatePlanHookInput:
     signed: bool = strawberry.field(
         default=False, description="Whether calls have to be signed as Standard Webhooks has it."
     )
+
+
+@strawberry.input
+class RevokePlanHookInput:
+    idempotency_key: str
+    plan_id: strawberry.ID
 
 
 @strawberry.type
@@ -41,3 +47,11 @@ class HookMutations:
         if payload.plan is not None and shown:
             payload.path, payload.signing_secret = f"/hooks/{shown[0].token}", shown[0].signing_secret
         return payload
+
+    @described("Takes the plan's hook away. Its address is of no use from then on; rotatePlanHook makes another one.")
+    async def revoke_plan_hook(self, info: Info, input: RevokePlanHookInput) -> PlanPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            plan_id = number_in(input.plan_id, "DeploymentPlan")
+            return {"plan": (await hooks.revoke(transaction, info.context.principal, plan_id)).id}
+
+        return await mutate(info, PlanPayload, "revokePlanHook", input, verb)

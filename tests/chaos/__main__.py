@@ -23,6 +23,7 @@ from app.domain.statuses import JOB
 from tests.chaos.load import SECRET, Customers, Order, orders, wanted
 from tests.chaos.nemesis import UNREACHABLE, Nemesis
 from tests.chaos.part import Unfriendly
+from tests.chaos.standing import Beside
 from tests.chaos.town import HANDS, Town, town
 from tests.engine.history import History
 from tests.engine.invariants import violations
@@ -48,6 +49,8 @@ class Reckoning:
     recoveries: int = 0
     attempts: int = 0
     by_api: int = 0
+    calls: int = 0
+    rehearsed: int = 0
 
     def table(self) -> str:
         """The report, as it stands in docs/reliability.md."""
@@ -56,6 +59,7 @@ class Reckoning:
         lines.append(f"| all | {self.injected.total()} | {self.rolling.total()} |")
         done = ", ".join(f"{n} {status}" for status, n in sorted(self.results.items()))
         lines.append(f"\nJobs: {self.results.total()} ({done}), {self.by_api} of them handed in through the API")
+        lines.append(f"Among them: {self.calls} runs of a standing plan that was called, {self.rehearsed} simulations")
         lines.append(f"Attempts: {self.attempts}; steps taken over from lost workers: {self.recoveries}")
         if self.reruns:
             lines.append(
@@ -76,7 +80,8 @@ async def run(
         customers = await Customers.of(here)
         nemesis = Nemesis(here, random.Random(seed))
         await _until_workers(here)
-        handing = asyncio.gather(*(_hand_in(customers, given[n::_CUSTOMERS]) for n in range(_CUSTOMERS)))
+        beside = Beside.of(customers, seed, number)
+        handing = asyncio.gather(beside.go(), *(_hand_in(customers, given[n::_CUSTOMERS]) for n in range(_CUSTOMERS)))
         # The nemesis outlasts the customers: most jobs are still under way when the last plan is handed in.
         left = asyncio.Event()
         raging = asyncio.create_task(nemesis.rage(left.is_set))
@@ -91,7 +96,7 @@ async def run(
         if log is not None:
             shutil.copy(here.log, log)
         await asyncio.to_thread(here.stop)
-        return await _reckon(here, nemesis, customers, given, seed, time.monotonic() - began, ends)
+        return await _reckon(here, nemesis, beside, given, seed, time.monotonic() - began, ends)
 
 
 async def _hand_in(customers: Customers, given: list[Order]) -> None:
@@ -112,7 +117,8 @@ async def _until_ended(here: Town, deadline: float, share: float = 1.0) -> None:
     while time.monotonic() < deadline:
         try:
             ended = await _fetch(here, "SELECT avg((status = ANY($1))::int) FROM orchestration_job", list(_CLOSED))
-            if ended >= share:
+            heard = await _fetch(here, "SELECT count(*) FROM plan_trigger WHERE outcome = 'PENDING'")
+            if ended >= share and (heard == 0 or share < 1.0):
                 return
         except UNREACHABLE:
             pass
@@ -120,20 +126,22 @@ async def _until_ended(here: Town, deadline: float, share: float = 1.0) -> None:
 
 
 async def _reckon(
-    here: Town, nemesis: Nemesis, customers: Customers, given: list[Order], seed: int, seconds: float, ends: list[str]
+    here: Town, nemesis: Nemesis, beside: Beside, given: list[Order], seed: int, seconds: float, ends: list[str]
 ) -> Reckoning:
     url, folder = here.environment["WINDLASS_DATABASE_URL"], here.folder / "artifacts"
     history = await History.read(url, folder, {})
     # A claim whose answer was lost counts as held until it is given up, and its hand is free meanwhile.
     expected = wanted(given, list(history.jobs))
     history = await History.read(url, folder, expected, secrets=(SECRET,), hands=2 * HANDS)
-    wrong = violations(history) + nemesis.lost + ends
+    wrong = violations(history) + nemesis.lost + ends + await beside.faults(url, folder)
+    customers = beside.customers
     missing = customers.accepted - {job["plan_name"] for job in history.jobs}
     wrong += [f"I1: {name} was accepted and has no job" for name in sorted(missing)]
     return Reckoning(
         seed, seconds, nemesis.injected, nemesis.rolling,
         Counter(job["status"] for job in history.jobs), nemesis.reruns, wrong,
-        sum(job["recoveries"] for job in history.jobs), len(history.attempts), customers.by_api,
+        sum(job["recoveries"] for job in history.jobs), len(history.attempts), customers.by_api, len(beside.calls),
+        len(beside.rehearsed),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import random
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
 from app.db.models import ResourceTemplate, TemplateRevision, Workflow
 from app.db.sealing import Sealer
-from app.db.uow import Database
+from app.db.uow import Database, Transaction
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -43,7 +44,7 @@ _FAILING = 0.3
 _CANCELLED = 0.05
 _BY_API = 0.1
 _AGAIN = 0.15
-_AWAY = (*DATABASE_AWAY, DBAPIError, TimeoutError)
+AWAY = (*DATABASE_AWAY, DBAPIError, TimeoutError)
 _PLAN = """mutation($input: CreatePlanInput!) { createPlan(input: $input) {
   plan { id } userErrors { code message } } }"""
 _ALL = {"key": "all", "type": "RESOURCE_CREATE", "order": 1, "configuration": {"resource": "*"}}
@@ -110,7 +111,10 @@ def wanted(given: list[Order], rows: list[Row]) -> dict[int, Wanted]:
     found: dict[int, Wanted] = {}
     # Jobs of one stack run in the order of their ids.
     for row in sorted(rows, key=lambda row: row["id"]):
-        order = by_name[row["plan_name"]]
+        order = by_name.get(row["plan_name"])
+        if order is None:
+            # Nobody has ordered it: the run of a standing plan, or a rehearsal.
+            continue
         success = dict.fromkeys(order.notes, order.text)
         before = standing.get(order.stack, {})
         if before is not None:
@@ -149,12 +153,16 @@ class Customers:
         sealer = Sealer(base64.b64decode(town.environment["WINDLASS_SECRET_KEY"]))
         return cls(town, database, Dependencies(Registry.default(sockets=False), sealer), principals)
 
+    def writing(self, principal: Principal) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction in somebody's name."""
+        return self.database.write(principal.tenant_id, actor=principal.actor, correlation_id="chaos")
+
     async def hand_in(self, order: Order) -> None:
         """Hand the order in until it is accepted; then cancel it, if that is what becomes of it."""
         while not await self._is_there(order):
             try:
                 await self._submit(order)
-            except _AWAY:
+            except AWAY:
                 await asyncio.sleep(0.3)
         self.accepted.add(order.name)
         if order.cancel is not None:
@@ -169,13 +177,13 @@ class Customers:
                         text("SELECT 1 FROM deployment_plan WHERE plan_name = :name"), {"name": order.name}
                     )
                     return found.first() is not None
-            except _AWAY:
+            except AWAY:
                 await asyncio.sleep(0.3)
 
     async def _submit(self, order: Order) -> None:
         principal = self.principals[order.tenant]
         async with self.database.write(principal.tenant_id, actor=principal.actor, correlation_id="chaos") as write:
-            revision, workflow = await self._define(write, principal, order)
+            revision, workflow = await self.define(write, principal, order)
             if not order.by_api:
                 command = CreatePlan(
                     name=order.name, type=PlanType.IMMEDIATE, template_revision_id=revision, workflow_id=workflow,
@@ -185,7 +193,8 @@ class Customers:
         if order.by_api:
             await self._ask_api(order, revision, workflow)
 
-    async def _define(self, write: Any, principal: Principal, order: Order) -> tuple[int, int | None]:
+    async def define(self, write: Any, principal: Principal, order: Order) -> tuple[int, int | None]:
+        """The template of an order, and its workflow where it has one: their ids."""
         tenant_id = principal.tenant_id
         write.authorize("chaos")
         content = {
@@ -266,6 +275,6 @@ class Customers:
                 if job_id is not None:
                     await jobs.cancel(write, principal, jobs.CancelJob(job_id, mode, outcome), self.dependencies)
                     self.cancelled += 1
-        except (DomainError, *_AWAY):
+        except (DomainError, *AWAY):
             # It has ended, or nobody could be asked: then it goes on.
             return

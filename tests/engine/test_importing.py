@@ -13,7 +13,7 @@ from app.db.models import CloudResource
 from app.domain.enums import ChangeAction, DriftStatus
 from app.domain.errors import Conflict, Several
 from app.domain.statuses import PlanStatus, ResourceStatus
-from app.services import drift, resources
+from app.services import drift, plans, resources
 from app.services.drift import ImportResource
 from app.services.resources import DetachResource
 from tests.engine.harness import Workshop, note
@@ -122,6 +122,25 @@ async def test_what_is_detached_is_not_looked_at_and_stays(workshop: Workshop) -
     assert (row.status, row.drift_status, row.observe_at) == (ResourceStatus.DETACHED, DriftStatus.NOT_CHECKED, None)
     assert workshop.notes() == {"a": "other"}
     assert await told(workshop, plan.id) == [("ACTIVE", "MODIFIED"), ("DETACHED", "NOT_CHECKED")]
+
+
+async def test_what_was_let_go_of_and_imported_again_is_not_taken_away_by_undoing_what_made_it(
+    workshop: Workshop,
+) -> None:
+    plan = await deployed(workshop, await workshop.template({"resources": {"a": note("a")}}))
+    row = await resource(workshop)
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await resources.detach(transaction, workshop.principal, DetachResource(row.id))
+    again = await imported(workshop, "a", stack=plan.stack)
+    await go_round(workshop)
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        kept = await transaction.session.get_one(CloudResource, again.id)
+        assert (kept.status, kept.resource_key) == (ResourceStatus.ACTIVE, row.resource_key)
+        with pytest.raises(Conflict, match="let go of it"):
+            await plans.create_rollback_plan(
+                transaction, workshop.principal, plans.RollbackPlan(plan.id), workshop.dependencies
+            )
+    assert workshop.notes() == {"a": "x"}
 
 
 # ── time to live ─────────────────────────────────────────────────────────────────────────────────────────────────

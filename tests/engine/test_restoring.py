@@ -90,7 +90,7 @@ async def test_what_was_made_is_deleted_dependents_first(workshop: Workshop) -> 
 async def test_what_others_have_changed_since_is_not_overwritten(workshop: Workshop) -> None:
     done = await _deploy(workshop, {"a": note("a", "one"), "b": note("b")}, "first")
     await _deploy(workshop, {"a": note("a", "two"), "b": note("b")}, "second")
-    with pytest.raises(Conflict, match="a has been changed since by another plan"):
+    with pytest.raises(Conflict, match="a is no longer recorded as this plan left it"):
         await _revert(workshop, done)
     assert workshop.notes() == {"a": "two", "b": "x"}
 

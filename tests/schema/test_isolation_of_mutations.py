@@ -26,6 +26,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "signalPlan": (None, {"name": "go"}),
     "cancelPlan": (None, {}),
     "rotatePlanHook": (None, {}),
+    "revokePlanHook": (None, {}),
     "retryPlan": (None, {"mode": "RESUME"}),
     "rollbackPlan": (None, {}),
     "createRollbackPlan": (None, {}),

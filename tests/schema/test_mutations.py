@@ -212,7 +212,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.APPROVE: {"reviewPlan", "answerGate"},
     Permission.EXECUTE: {
         "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction", "rotatePlanHook",
-        "refreshResource",
+        "revokePlanHook", "refreshResource",
     },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback", "acceptCurrentState"},

@@ -7,7 +7,7 @@ from app.db.models.base import Base
 from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
-from app.db.models.operations import IdempotencyKey, Outbox, Worker
+from app.db.models.operations import IdempotencyKey, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
 from app.db.models.simulation import SimulatedResource
@@ -30,7 +30,6 @@ __all__ = [
     "IdempotencyKey",
     "JobLog",
     "OrchestrationJob",
-    "Outbox",
     "PlanAutomation",
     "PlanFiring",
     "PlanHook",

@@ -1,14 +1,14 @@
-"""What keeps the machinery honest: workers and their leases, idempotency keys, messages to third parties."""
+"""What keeps the machinery honest: workers and their leases, idempotency keys."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Index, Integer, String, Text, func, text
+from sqlalchemy import BigInteger, Boolean, Index, Integer, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Base, identity, owned_by_tenant
+from app.db.models.base import Base, identity
 
 
 class Worker(Base):
@@ -39,20 +39,4 @@ class IdempotencyKey(Base):
     operation: Mapped[str] = mapped_column(String(60))
     fingerprint: Mapped[str] = mapped_column(String(64))
     result: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Outbox(Base):
-    """What must leave the house for a third party, written in the transaction of its cause."""
-
-    __tablename__ = "outbox"
-    __table_args__ = (Index("idx_outbox_due", "due_at", "id", postgresql_where=text("delivered_at IS NULL")),)
-
-    id: Mapped[int] = identity()
-    tenant_id: Mapped[int] = owned_by_tenant()
-    destination: Mapped[str] = mapped_column(Text)
-    payload: Mapped[dict[str, Any]]
-    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    delivered_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

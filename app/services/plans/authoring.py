@@ -227,10 +227,11 @@ async def find(
         DeploymentPlan.id == plan_id,
         ~DeploymentPlan.is_deleted,
     )
+    # What is heard, spawned or noted of the plan meanwhile refers to it, and must not wait: a call of its hook holds
+    # the hook, for which whoever renews the hook waits with the plan in hand.
+    held = query.with_for_update(key_share=True) if lock else query
     # Whoever waited for the lock may have read the plan before.
-    found = await transaction.session.execute(
-        (query.with_for_update() if lock else query).execution_options(populate_existing=True)
-    )
+    found = await transaction.session.execute(held.execution_options(populate_existing=True))
     plan = found.scalar_one_or_none()
     if plan is None:
         message = "there is no such plan"

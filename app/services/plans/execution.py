@@ -132,6 +132,8 @@ async def retry(
     plan = await find(transaction, command.plan_id, None)
     event = "retry_resume" if command.mode is RetryMode.RESUME else "retry_restart"
     require(plan, event)
+    if plan.last_job_id is None:
+        return await _begin_anew(transaction, principal, plan, dependencies)
     parent = await job_of(transaction, plan.last_job_id)
     await launching.move_plan(transaction, plan, event, StatusReason.USER)
     deployment = await work_out(transaction, principal, plan, dependencies)
@@ -150,6 +152,19 @@ async def retry(
         await launching.move_plan(transaction, plan, "execute")
     context = await job_context(transaction, principal, plan)
     return await launching.launch(transaction, plan, deployment, dependencies, context, parent=parent, done=done)
+
+
+async def _begin_anew(
+    transaction: Transaction, principal: Principal, plan: DeploymentPlan, dependencies: Dependencies
+) -> OrchestrationJob | None:
+    """Lead a plan that was cancelled before it ever ran the way that it went when it was submitted.
+
+    What waits for a time, a condition or a trigger must not run because it is taken up again: it waits again.
+    """
+    plan.submitted_by_id = principal.user_id
+    await launching.move_plan(transaction, plan, "retry_restart", StatusReason.USER)
+    await passage.pass_on(transaction, principal, plan, dependencies, kept=())
+    return None if plan.last_job_id is None else await job_of(transaction, plan.last_job_id)
 
 
 async def rollback(

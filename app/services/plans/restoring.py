@@ -22,7 +22,7 @@ from app.domain.enums import Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import Conflict, IllegalState, Invalid
 from app.domain.events import Stream
 from app.domain.planning.restoring import Target, literal
-from app.domain.statuses import RESOURCE, PlanStatus
+from app.domain.statuses import RESOURCE, PlanStatus, ResourceStatus
 from app.domain.values import reveal
 from app.services import launching
 from app.services.authorizing import authorize
@@ -90,12 +90,15 @@ async def _target(transaction: Transaction, plan: DeploymentPlan, dependencies: 
         return dependencies.sealer.open(stored, transaction.tenant_id)
 
     overtaken = sorted(
-        key for key, history in histories.items() if not _is_as_left(history.after, live.get(key), opened)
+        key
+        for key, history in histories.items()
+        if _was_let_go(history) or not _is_as_left(history.after, live.get(key), opened)
     )
     if overtaken:
         message = (
-            f"{', '.join(overtaken)} {'has' if len(overtaken) == 1 else 'have'} been changed since by another plan:"
-            " undo that one first"
+            f"{', '.join(overtaken)} {'is' if len(overtaken) == 1 else 'are'} no longer recorded as this plan left"
+            f" {'it' if len(overtaken) == 1 else 'them'}: another plan has changed it since, or somebody has accepted"
+            " its drift or let go of it"
         )
         raise Conflict(message, path=("planId",))
     present = {
@@ -121,6 +124,11 @@ async def _live(transaction: Transaction, stack: str, keys: Iterable[str]) -> di
         )
     )
     return {row.resource_key: row for row in found.scalars()}
+
+
+def _was_let_go(history: History) -> bool:
+    """Whether somebody has detached what the plan left, who may have imported it again: it is to stay."""
+    return history.after is not None and history.row.status is ResourceStatus.DETACHED
 
 
 def _is_as_left(after: Mapping[str, Any] | None, live: CloudResource | None, opened: Any) -> bool:
