@@ -50,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
     webhook_allowed_targets: tuple[str, ...] = ()
+    # Live operations in one API process at a time.
+    live_per_principal: int = 1_000
+    live_per_tenant: int = 10_000
     log_level: str = "info"
     log_format: str = "console"
 
@@ -117,6 +120,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_max_lines": (1_000, 100_000_000),
     "log_max_megabytes": (1, 100_000),
     "log_retention_days": (0, 36_500),
+    "live_per_principal": (1, 1_000_000),
+    "live_per_tenant": (1, 1_000_000),
 }
 _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),

@@ -28,6 +28,7 @@ from app.web.requests import RequestIds
 from schema import downloads
 from schema.context import Services
 from schema.http import GraphQLEndpoint
+from schema.occupancy import Occupancy
 from schema.root import build_schema
 
 MAX_BODY = 128 * 1024
@@ -60,6 +61,7 @@ def build(settings: Settings) -> Starlette:
         bus=bus,
         authenticator=Authenticator(database),
         egress=Egress.of(settings),
+        occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
     )
     return assemble(services, settings)
 

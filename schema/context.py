@@ -18,8 +18,10 @@ from app.db.uow import Database, Transaction
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
+from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
+from schema.occupancy import Occupancy
 from schema.sharing import Course, Groups
 from schema.symbols import NotExpressible, Tracing
 
@@ -38,6 +40,8 @@ class Services:
     # Set when the process is about to go: what would go on for ever ends.
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     groups: Groups = field(default_factory=Groups)
+    guard: Guard = field(default_factory=Guard)
+    occupancy: Occupancy = field(default_factory=Occupancy)
 
     def context(self, principal: Principal, request_id: str, course: Course | None = None) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""

@@ -33,12 +33,12 @@ from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from schema.context import Services
+from schema.guard import seconds_left
 from schema.masking import is_unavailable, mask
 from schema.sharing import Course, Follower, Joining
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
-REVALIDATE_SECONDS = 15.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
 
@@ -110,10 +110,11 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             key = self.view.sharers.key_of(  # type: ignore[attr-defined]  # our own endpoint
                 operation.query, operation.operation_name, operation.variables, principal
             )
-            if key is None:
-                await self._follow(operation, principal, request_id)
-            else:
-                await self._follow_together(operation, principal, request_id, key)
+            with self.context.occupancy.one(principal):
+                if key is None:
+                    await self._follow(operation, principal, request_id)
+                else:
+                    await self._follow_together(operation, principal, request_id, key)
         except (WebSocketDisconnected, WebSocketDisconnect):
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
@@ -207,31 +208,23 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def _watch(self, principal: Principal) -> None:
         """Ping, and end the connection when nobody is there any more, or nobody who may be."""
-        pinged = checked = clock.monotonic()
-        while not self._closing:
-            due = min(pinged + PING_SECONDS, checked + REVALIDATE_SECONDS, self._heard_at + SILENCE_SECONDS)
-            await asyncio.sleep(max(0.0, min(due - clock.monotonic(), _seconds_left(principal))))
-            now = clock.monotonic()
-            if now - self._heard_at >= SILENCE_SECONDS:
-                await self._close(4499, "No sign of life")
-            elif _seconds_left(principal) <= 0:
-                await self._close(4403, "Forbidden")
-            elif now - checked >= REVALIDATE_SECONDS:
-                checked = now
-                if not await self._still_valid(principal):
+        with self.context.guard.watching(self.context.authenticator, principal) as revoked:
+            pinged = clock.monotonic()
+            while not self._closing:
+                due = min(pinged + PING_SECONDS, self._heard_at + SILENCE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, min(due - clock.monotonic(), seconds_left(principal)))):
+                        await revoked.wait()
+                now = clock.monotonic()
+                if now - self._heard_at >= SILENCE_SECONDS:
+                    await self._close(4499, "No sign of life")
+                elif revoked.is_set() or seconds_left(principal) <= 0:
                     await self._close(4403, "Forbidden")
-            if now - pinged >= PING_SECONDS:
-                pinged = now
-                with contextlib.suppress(Exception):
-                    async with asyncio.timeout(_SEND_SECONDS):
-                        await self.send_message({"type": "ping"})
-
-    async def _still_valid(self, principal: Principal) -> bool:
-        try:
-            return await self.context.authenticator.revalidate(principal)
-        except Exception:  # a database that is away has not revoked anything; the streams say what they cannot read
-            _logger.warning("a live connection could not be checked", exc_info=True)
-            return True
+                if now - pinged >= PING_SECONDS:
+                    pinged = now
+                    with contextlib.suppress(Exception):
+                        async with asyncio.timeout(_SEND_SECONDS):
+                            await self.send_message({"type": "ping"})
 
     async def _close(self, code: int, reason: str) -> None:
         if self._closing:
@@ -248,11 +241,6 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
         # A document that does not parse is one operation's mistake, no reason to end the others.
         return None
-
-
-def _seconds_left(principal: Principal) -> float:
-    """Until the token expires."""
-    return (principal.expires_at - clock.utc_now()).total_seconds()
 
 
 def _token_in(payload: dict[str, Any]) -> str:

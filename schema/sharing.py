@@ -16,12 +16,14 @@ from typing import Any
 
 import structlog
 
+from app import clock
 from schema.pace import SWEEP_SECONDS
 
 _WAITING_FRAMES = 64
 _WAITING_BYTES = 256 * 1024
 # How many are sent to before others get a turn.
 _SLICE = 200
+_LONG_SECONDS = 0.005
 
 _logger = structlog.get_logger("windlass.live")
 
@@ -247,7 +249,7 @@ class Group:
 
     async def _hand_out(self, text: str, *, last: bool) -> None:
         # Who joins from now on joins at the new place: this frame is for those who are here.
-        present = list(self.members)
+        present, began = list(self.members), clock.monotonic()
         self.arrive()
         for number, member in enumerate(present, 1):
             if member in self.members and not member.offer(text, self.place, last=last):
@@ -256,6 +258,9 @@ class Group:
                 await asyncio.sleep(0)
         if last:
             self.members.difference_update(present)
+        elif (took := clock.monotonic() - began) > _LONG_SECONDS:
+            # Whatever comes meanwhile comes in one frame: half of the time is for everything else.
+            await asyncio.sleep(took)
 
 
 class Groups:

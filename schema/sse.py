@@ -28,7 +28,6 @@ from strawberry.types.graphql import OperationType
 from app.auth.principal import Principal
 from schema.context import Services
 from schema.masking import is_unavailable, mask
-from schema.validity import still_valid
 
 MEDIA_TYPE = "text/event-stream"
 # What proxies take for silence is longer.
@@ -84,7 +83,7 @@ class EventStream(Response):
                 self._tell(send),
                 _gone(receive),
                 self._comment(send),
-                still_valid(self._services, self._operation.principal),
+                self._services.guard.until_gone(self._services.authenticator, self._operation.principal),
                 self._services.draining.wait(),
             )
         ]
@@ -99,19 +98,9 @@ class EventStream(Response):
     async def _tell(self, send: Send) -> None:
         operation = self._operation
         try:
-            results = await self._schema.stream(
-                operation.document,
-                variable_values=self._variables,
-                context_value=self._services.context(operation.principal, operation.request_id),
-                operation_name=operation.name,
-                allowed_operation_types=self._allowed,
-            )
-            async with aclosing(results):
-                async for result in results:
-                    if is_unavailable(getattr(result, "errors", None)):
-                        # Cut off: the client comes back, with the place of the last frame that it got.
-                        return
-                    await send(_body(_event(result)))
+            with self._services.occupancy.one(operation.principal):
+                if not await self._send_results(send):
+                    return
         except (
             Exception
         ) as error:  # a bug of ours ends the operation; the client learns that, and nothing of its inside
@@ -120,6 +109,24 @@ class EventStream(Response):
             with contextlib.suppress(Exception):
                 await send(_body(_event(ExecutionResult(data=None, errors=[failure]))))
         await send(_body(_COMPLETE))
+
+    async def _send_results(self, send: Send) -> bool:
+        """Send every result; whether there is no more."""
+        operation = self._operation
+        results = await self._schema.stream(
+            operation.document,
+            variable_values=self._variables,
+            context_value=self._services.context(operation.principal, operation.request_id),
+            operation_name=operation.name,
+            allowed_operation_types=self._allowed,
+        )
+        async with aclosing(results):
+            async for result in results:
+                if is_unavailable(getattr(result, "errors", None)):
+                    # Cut off: the client comes back, with the place of the last frame that it got.
+                    return False
+                await send(_body(_event(result)))
+        return True
 
     async def _comment(self, send: Send) -> None:
         while True:

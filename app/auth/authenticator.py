@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -27,6 +29,7 @@ _COLUMNS: Final = (
 )
 _BY_PUBLIC_ID: Final = Statement(f"{_COLUMNS} WHERE t.public_id = :public")
 _BY_ID: Final = Statement(f"{_COLUMNS} WHERE t.id = :id")
+_BY_IDS: Final = Statement(f"{_COLUMNS} WHERE t.id = ANY(:ids)")
 _TOUCH: Final = Statement("UPDATE api_token SET last_used_at = :now WHERE id = :id")
 
 
@@ -74,6 +77,16 @@ class Authenticator:
             return _principal(row) == principal
         except Unauthenticated:
             return False
+
+    async def still_good(self, principals: Collection[Principal]) -> set[Principal]:
+        """Those whose token still gives exactly what it gave, by one query for all."""
+        async with self._database.system(SystemRole.AUTH) as transaction:
+            rows = await transaction.fetch(_BY_IDS, {"ids": [principal.token_id for principal in principals]})
+        now = set()
+        for row in rows:
+            with suppress(Unauthenticated):
+                now.add(_principal(row))
+        return now.intersection(principals)
 
     def _remembered(self, token: ParsedToken) -> Principal | None:
         entry = self._seen.get((token.public_id, token.secret_hash))

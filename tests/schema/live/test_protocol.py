@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from app import clock
 from app.auth.principal import Principal
 from app.domain.events import Stream
-from schema import live_protocol
+from schema import guard, live_protocol
 from schema.context import Context, Services
 from schema.sharing import Course
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
@@ -200,7 +200,7 @@ async def test_the_server_pings_and_gives_up_who_does_not_answer(live: Live, mon
 
 
 async def test_a_revoked_token_ends_the_connection(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_protocol, "REVALIDATE_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.1)
     job = await live.job()
     async with dial(live) as socket:
         await introduce(socket, live)

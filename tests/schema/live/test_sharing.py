@@ -15,7 +15,7 @@ from schema import sharing
 from schema.context import Services
 from schema.sharers import Sharers
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
-from tests.schema.live.test_protocol import dial, introduce, receive, subscribe
+from tests.schema.live.test_protocol import dial, introduce, receive, send, subscribe
 
 
 async def until(condition: Any) -> None:
@@ -155,3 +155,40 @@ def test_who_shares_with_whom(live: Live) -> None:
     assert key(own) == key(own) != key(own, None, other)
     for nothing in ("{ __typename }", "subscription {", "subscription { tenantEvents { kind } }", "{ a } { b }", ""):
         assert key(nothing) is None
+
+
+async def test_too_many_operations_are_refused_with_a_name(live: Live, services: Services) -> None:
+    services.occupancy._per_principal = 1
+    job = await live.job()
+    async with asyncio.timeout(20), dial(live) as socket:
+        await introduce(socket, live)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        await subscribe(socket, LOGS, {"id": job_id(job)}, name="2")
+        refused = await receive(socket)
+        assert (refused["type"], refused["id"]) == ("error", "2")
+        assert refused["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+        await send(socket, type="complete", id="1")
+        await until(lambda: len(services.occupancy) == 0)
+        await subscribe(socket, JOB, {"id": job_id(job)}, name="3")
+        assert (await receive(socket))["id"] == "3"
+
+
+async def test_a_thousand_abrupt_disconnects_leave_nothing_behind(live: Live, services: Services) -> None:
+    job = await live.job()
+    async with asyncio.timeout(60), aclosing(live.frames(JOB, {"id": job_id(job)})) as other:
+        # Somebody stays, so that the bus and the guard keep at it.
+        await anext(other)
+        await until(lambda: members(services) == 1)
+        before = len(asyncio.all_tasks())
+        for _ in range(10):
+            sockets = [await dial(live).__aenter__() for _ in range(100)]
+            for socket in sockets:
+                await introduce(socket, live)
+                await subscribe(socket, JOB, {"id": job_id(job)})
+            for socket in sockets[::2]:
+                await receive(socket)
+            for socket in sockets:
+                socket.transport.abort()
+        await until(lambda: len(asyncio.all_tasks()) <= before)
+        assert (len(services.groups), members(services), len(services.occupancy)) == (1, 1, 1)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from app.domain.events import Stream
-from schema import sse, validity
+from schema import guard, sse
 from schema.context import Services
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
 
@@ -168,7 +168,7 @@ async def test_silence_is_filled_with_comments(live: Live, monkeypatch: pytest.M
 
 
 async def test_a_token_that_is_revoked_cuts_the_stream_off(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validity, "REVALIDATE_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.1)
     job = await live.job()
     async with (
         asyncio.timeout(20),
