@@ -6,7 +6,7 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, idle, latency, logs, queries, recovery
+from benchmarks import dispatch, engine, idle, latency, live, logs, queries, recovery
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "idle": idle.run,
     "recovery": recovery.run,
     "latency": latency.run,
+    "live": live.run,
     "logs": logs.run,
     "queries": queries.run,
 }

@@ -37,7 +37,7 @@ async def run(rounds: int) -> str:
         port = free_port()
         with where.processes(["api"], WINDLASS_PORT=str(port)):
             await _ready(port)
-            job_id = await _job(where)
+            job_id = await new_job(where)
             for _ in range(rounds):
                 ours += await _stream(where, port, job_id)
                 bare += await _publish(where)
@@ -120,7 +120,8 @@ async def _publish(where: Surroundings) -> list[float]:
     return found
 
 
-async def _job(where: Surroundings) -> int:
+async def new_job(where: Surroundings) -> int:
+    """A job without steps, which nobody works at."""
     connection = await asyncpg.connect(where.database_url)
     try:
         plan = await connection.fetchval(

@@ -28,7 +28,7 @@ from app.domain.enums import LogLevel
 from app.domain.logs import LogLine, LogRoom
 from app.embedded.processes import free_port
 from app.engine.log import StepLog
-from benchmarks.latency import _job, _ready
+from benchmarks.latency import _ready, new_job
 from benchmarks.surroundings import Surroundings, surroundings
 from schema.nodes import encode_id
 
@@ -47,11 +47,11 @@ async def run(rounds: int) -> str:
     gc.freeze()
     async with surroundings() as where:
         written = await _writing(where, rounds)
-        long_job = await _job(where)
+        long_job = await new_job(where)
         database = _database(where)
         step = await _step(where, long_job)
         await _write(database, where, long_job, step, _messages(LINES), 500, LONG // LINES)
-        short_job = await _job(where)
+        short_job = await new_job(where)
         short_step = await _step(where, short_job)
         await _write(database, where, short_job, short_step, _messages(1_000), 500)
         appends = await _appending(database, where, (short_job, short_step), (long_job, step))
@@ -68,7 +68,7 @@ async def _writing(where: Surroundings, rounds: int) -> list[str]:
     database = _database(where)
     for _ in range(rounds):
         for size in (50, 500):
-            job_id = await _job(where)
+            job_id = await new_job(where)
             step = await _step(where, job_id)
             before = await _stored(where)
             said = _messages(LINES)
@@ -80,7 +80,7 @@ async def _writing(where: Surroundings, rounds: int) -> list[str]:
             found.setdefault(f"of that, a statement and a commit every {size} lines, one after the other", []).append(
                 LINES / await _one_by_one(database, where, said, size)
             )
-            seconds = await _bare(where, await _job(where), size)
+            seconds = await _bare(where, await new_job(where), size)
             found.setdefault(f"bound: the same chunks, packed beforehand, bare inserts of {size}", []).append(
                 LINES / seconds
             )
@@ -134,7 +134,7 @@ async def _write(
 
 async def _one_by_one(database: Database, where: Surroundings, said: Sequence[str], batch: int) -> float:
     """Seconds for the same statements without the step's log: each is packed, sent and waited for before the next."""
-    job_id = await _job(where)
+    job_id = await new_job(where)
     step = await _step(where, job_id)
     began = time.perf_counter()
     for start in range(0, LINES, batch):

@@ -1,0 +1,277 @@
+"""One job, many subscribers: what a delivered frame costs the server, and how late it comes.
+
+Ours beside Strawberry as it comes and beside a bare broadcast of the same bytes (`live_peers.py`), in turn. The server
+has the first core, everything else the second. Each event is a batch of lines that carries the time at which it was
+handed in; for ours that is before its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+import psutil
+
+from app.bus.bus import Bus
+from app.db import journal
+from app.db.uow import Database
+from app.embedded.processes import free_port
+from benchmarks.latency import new_job
+from benchmarks.surroundings import Surroundings, surroundings
+from schema.nodes import encode_id
+
+SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "1000"))
+EVENTS, PER_SECOND = 60, 20
+DOCUMENT = "subscription($id: ID!) { jobLogs(id: $id) { kind lines { seq message } } }"
+_TEXT = "x" * 200
+
+Tell = Callable[[list[str]], Awaitable[None]]
+
+
+@dataclass
+class Measured:
+    """One side with so many lines an event, over all rounds."""
+
+    cpu: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    delivered: int = 0
+    memory: list[float] = field(default_factory=list)
+    subscribed: list[float] = field(default_factory=list)
+
+
+async def run(rounds: int) -> str:
+    """The table."""
+    found: dict[tuple[str, int], Measured] = {}
+    async with surroundings() as where:
+        with contextlib.suppress(AttributeError):
+            os.sched_setaffinity(0, {1})
+        for _ in range(rounds):
+            for lines in (1, 20):
+                for name, side in (
+                    ("ours", _ours),
+                    ("Strawberry as it comes", _stock),
+                    ("bound: bare broadcast", _raw),
+                ):
+                    await side(where, lines, found.setdefault((name, lines), Measured()))
+    rows = [
+        f"\n### {SUBSCRIBERS:,} subscribers of one job, {PER_SECOND} events a second ({rounds} rounds of {EVENTS})\n",
+        "| | server CPU µs a frame | × bare | p50 ms | p99 ms | KB a subscription | subscribes/s |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for lines in (1, 20):
+        bare = statistics.median(found["bound: bare broadcast", lines].cpu)
+        for (name, number), one in found.items():
+            if number == lines:
+                cpu, waits = statistics.median(one.cpu), sorted(one.waits)
+                p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
+                rows.append(
+                    f"| {lines} line{'s' if lines > 1 else ''}: {name} | {cpu * 1e6:.1f} | {cpu / bare:.2f} | {p50:.0f}"
+                    f" | {p99:.0f} | {statistics.median(one.memory) / 1024:.0f}"
+                    f" | {statistics.median(one.subscribed):.0f} |"
+                )
+    return "\n".join(rows)
+
+
+# ── sides ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _ours(where: Surroundings, lines: int, found: Measured) -> None:
+    port, job_id = free_port(), await new_job(where)
+    bus = Bus(where.redis_url)
+    await bus.start()
+    database = Database.connect(where.database_url, name="benchmark", pool_size=2, after_commit=bus.ring)
+
+    async def tell(messages: list[str]) -> None:
+        given = [
+            {"at": "2026-01-01T00:00:00Z", "level": "INFO", "stream": "s", "message": message} for message in messages
+        ]
+        async with database.write(where.tenant_id, actor="bench", correlation_id="bench") as transaction:
+            transaction.authorize("benchmark")
+            await journal.append_lines(transaction, job_id, given, step_run_id=None, step_key=None, attempt=None)
+
+    try:
+        more = {
+            "WINDLASS_PORT": str(port),
+            "WINDLASS_LIVE_PER_PRINCIPAL": "100000",
+            "WINDLASS_LIVE_PER_TENANT": "100000",
+        }
+        with where.processes(["api"], **more) as (process,):
+            await _measure(process.pid, port, encode_id("OrchestrationJob", job_id), where.token, lines, tell, found)
+    finally:
+        await bus.stop()
+        await database.close()
+
+
+async def _stock(where: Surroundings, lines: int, found: Measured) -> None:
+    await _peer(where, "stock", lines, found)
+
+
+async def _raw(where: Surroundings, lines: int, found: Measured) -> None:
+    await _peer(where, "raw", lines, found)
+
+
+async def _peer(where: Surroundings, name: str, lines: int, found: Measured) -> None:
+    port = free_port()
+    with _server(where, name, port) as pid:
+        async with httpx.AsyncClient() as client:
+
+            async def tell(messages: list[str]) -> None:
+                given = [{"seq": str(number), "message": message} for number, message in enumerate(messages)]
+                await client.post(f"http://127.0.0.1:{port}/event", json={"lines": given}, timeout=30)
+
+            await _measure(pid, port, "x", "x", lines, tell, found)
+
+
+@contextlib.contextmanager
+def _server(where: Surroundings, name: str, port: int) -> Iterator[int]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", f"benchmarks.live_peers:{name}", "--port", str(port), "--loop", "uvloop",
+         "--http", "httptools", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false",
+         "--log-level", "error", "--no-access-log"],
+        env=where.environment,
+    )  # fmt: skip
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+# ── subscribers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Subscriber(asyncio.Protocol):
+    """As little of a WebSocket client as will do. `told` hears the payload of every text frame."""
+
+    def __init__(self, job: str, token: str, told: Callable[[bytes], None]) -> None:
+        self._job, self._token, self._told = job, token, told
+        self._buffer = b""
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        key = base64.b64encode(secrets.token_bytes(16)).decode()
+        transport.write(
+            "GET /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._upgraded:
+            if b"\r\n\r\n" not in self._buffer:
+                return
+            self._buffer = self._buffer.partition(b"\r\n\r\n")[2]
+            self._upgraded = True
+            self._send({"type": "connection_init", "payload": {"token": self._token}})
+        while (frame := self._frame()) is not None:
+            if frame.startswith(b'{"type":"connection_ack"'):
+                payload = {"query": DOCUMENT, "variables": {"id": self._job}}
+                self._send({"id": "1", "type": "subscribe", "payload": payload})
+            elif b'"ping"' in frame[:40]:
+                self._send({"type": "pong"})
+            else:
+                self._told(frame)
+
+    def _frame(self) -> bytes | None:
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        size, start = buffer[1] & 0x7F, 2
+        if size >= 126:
+            wide = 2 if size == 126 else 8
+            if len(buffer) < 2 + wide:
+                return None
+            size, start = int.from_bytes(buffer[2 : 2 + wide], "big"), 2 + wide
+        if len(buffer) < start + size:
+            return None
+        self._buffer = buffer[start + size :]
+        return buffer[start : start + size]
+
+    def _send(self, message: object) -> None:
+        content = orjson.dumps(message)
+        size = bytes([0x80 | len(content)]) if len(content) < 126 else b"\xfe" + struct.pack(">H", len(content))
+        # A mask of zeros changes nothing.
+        self._transport.write(b"\x81" + size + bytes(4) + content)
+
+    def close(self) -> None:
+        self._transport.abort()
+
+
+async def _measure(pid: int, port: int, job: str, token: str, lines: int, tell: Tell, found: Measured) -> None:
+    process = psutil.Process(pid)
+    await _ready(port)
+    with contextlib.suppress(AttributeError):
+        process.cpu_affinity([0])
+    first, delivered = 0, 0
+
+    def told(frame: bytes) -> None:
+        nonlocal first, delivered
+        if b'"SNAPSHOT"' in frame[:120]:
+            first += 1
+            return
+        delivered += 1
+        if delivered % 7 == 0:
+            stamp = frame.partition(b"@")[2].partition(b"@")[0]
+            found.waits.append(time.time() - float(stamp))
+
+    loop = asyncio.get_running_loop()
+    before, began = process.memory_info().rss, time.perf_counter()
+    subscribers = []
+    for start in range(0, SUBSCRIBERS, 50):
+        made = await asyncio.gather(
+            *(
+                loop.create_connection(lambda: Subscriber(job, token, told), "127.0.0.1", port)
+                for _ in range(min(50, SUBSCRIBERS - start))
+            )
+        )
+        subscribers += [protocol for _, protocol in made]
+    async with asyncio.timeout(60):
+        while first < SUBSCRIBERS:
+            await asyncio.sleep(0.005)
+    found.subscribed.append(SUBSCRIBERS / (time.perf_counter() - began))
+    await asyncio.sleep(1)
+    found.memory.append((process.memory_info().rss - before) / SUBSCRIBERS)
+    for _ in range(5):
+        await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])
+        await asyncio.sleep(1 / PER_SECOND)
+    await asyncio.sleep(1)
+    found.waits.clear()
+    done, cpu = delivered, sum(process.cpu_times()[:2])
+    for _ in range(EVENTS):
+        at = time.perf_counter()
+        await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])
+        await asyncio.sleep(max(0.0, 1 / PER_SECOND - (time.perf_counter() - at)))
+    async with asyncio.timeout(60):
+        # Frames that came together are fewer: wait until nothing comes any more.
+        while done != delivered or delivered == 0:
+            done = delivered
+            await asyncio.sleep(1)
+    found.delivered += delivered
+    # What every subscriber was told of the events that counted, in frames of one event each.
+    found.cpu.append((sum(process.cpu_times()[:2]) - cpu) / (SUBSCRIBERS * EVENTS))
+    for subscriber in subscribers:
+        subscriber.close()
+
+
+async def _ready(port: int) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.1)
