@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import ColumnElement, Select, Text, case, cast, func, inspect, literal_column
+from sqlalchemy import ColumnElement, FromClause, Select, Text, case, cast, func, inspect, literal_column
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeEngine
 
@@ -110,6 +110,14 @@ class SymbolicPage:
     window: Window
 
 
+@dataclass(eq=False)
+class SymbolicValues:
+    """An object whose fields are known by name: the JSON text of each, over the one row of `source`."""
+
+    source: FromClause
+    fields: Mapping[str, ColumnElement[str]]
+
+
 class Slot(str):  # noqa: SLOT000  it carries a name
     """A variable of type ID: its value is of this request, its place is of every request with the same document."""
 
@@ -186,7 +194,7 @@ class SymbolicLoader:
         try:
             await self.fetch(_Capturing(), self.tracing.tenant_id, [wanted])
         except _Captured as captured:
-            statement = _dependent(captured.statement, wanted, _expression(key))
+            statement = _dependent(captured.statement, wanted, key_expression(key))
         else:
             message = "a fetch without a statement"
             raise NotExpressible(message)
@@ -219,7 +227,7 @@ def children_of(
     tracing: Tracing, view: Callable[[Any], Any], relation: Relation[Any], parent_id: Any, window: Window
 ) -> Any:
     """What a parent's children would be."""
-    query = relation.query.where(relation.parent == _expression(parent_id))
+    query = relation.query.where(relation.parent == key_expression(parent_id))
     return SymbolicPage(tracing.level(query, many=True), view, relation.order, window)
 
 
@@ -271,7 +279,8 @@ def literal(text: str) -> ColumnElement[str]:
     return literal_column("'" + text.replace("'", "''") + "'", Text())
 
 
-def _expression(key: Any) -> Any:
+def key_expression(key: Any) -> Any:
+    """What rows are looked for by: a column of an outer row, or a number. Raises NotExpressible."""
     if isinstance(key, Symbol):
         return key.expression
     # What is neither of a row nor of the request stands in the document.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import Gate, OrchestrationJob, StepAttempt, StepRun
@@ -30,6 +31,13 @@ async def attempts_of(session: AsyncSession, tenant_id: int, ids: Sequence[int])
     """The attempts of each step run, oldest first."""
     query = rows.of_tenant(StepAttempt, tenant_id).order_by(StepAttempt.id)
     return await rows.grouped(session, query, StepAttempt.step_run_id, ids)
+
+
+def counted(tenant_id: int, job_id: Any, groups: Mapping[str, Collection[StepStatus]]) -> Select[Any]:
+    """One row: how many steps of a job there are, as `total`, and how many have one of the statuses of each group."""
+    numbers = (func.count().filter(StepRun.status.in_(statuses)).label(name) for name, statuses in groups.items())
+    found: Select[Any] = select(func.count().label("total"), *numbers)
+    return found.where(StepRun.tenant_id == tenant_id, StepRun.job_id == job_id)
 
 
 async def statuses_of(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, Counter[StepStatus]]:

@@ -35,7 +35,17 @@ from strawberry.types.field import StrawberryField
 from schema.compiling.cuts import COUNTED, Cut, rows_of
 from schema.compiling.rendering import NULL, joined, text_of
 from schema.context import Context
-from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, Tracing, Written, finished, literal
+from schema.symbols import (
+    Level,
+    NotExpressible,
+    SymbolicPage,
+    SymbolicRow,
+    SymbolicValues,
+    Tracing,
+    Written,
+    finished,
+    literal,
+)
 
 Part = ColumnElement[str]
 
@@ -169,6 +179,9 @@ class Compiler:
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         if isinstance(value, SymbolicPage):
             return [self._page(named, value, sets)]
+        if isinstance(value, SymbolicValues):
+            text = joined(self._named(named, sets, value.fields))
+            return [select(text).select_from(value.source).scalar_subquery()]
         return [self._one(named, value, sets)]
 
     def _one(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode]) -> Part:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import strawberry
+from sqlalchemy import Text, case, cast, literal_column
 from strawberry.scalars import JSON
 
 from app.db import models
@@ -17,12 +18,13 @@ from app.domain.enums import FailureStrategy, JobDirection, JobType, Stage, Stat
 from app.domain.events import Stream
 from app.domain.statuses import JobStatus, StepStatus, stage_of
 from app.reads import jobs as job_reads
+from app.reads import steps as step_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
-from schema.symbols import derived, either
+from schema.symbols import SymbolicValues, Tracing, derived, either, key_expression
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
@@ -64,8 +66,20 @@ class Progress:
             running=sum(statuses[status] for status in _RUNNING),
             failed=sum(statuses[status] for status in _FAILED),
             compensated=sum(statuses[status] for status in _UNDONE),
-            percent=100.0 if total == 0 else round(100.0 * settled / total, 1),
+            # In whole tenths, half a tenth up.
+            percent=100.0 if total == 0 else (2000 * settled + total) // (2 * total) / 10,
         )
+
+    @classmethod
+    def expression(cls, tracing: Tracing, job_id: Any) -> Any:
+        """The same in SQL."""
+        groups = {"done": _DONE, "running": _RUNNING, "failed": _FAILED, "compensated": _UNDONE, "settled": _SETTLED}
+        source = step_reads.counted(tracing.tenant_id, key_expression(job_id), groups).subquery("progress")
+        total, settled = source.c.total, source.c.settled
+        percent = case((total == 0, 100.0), else_=(2000 * settled + total) // (2 * total) / literal_column("10.0"))
+        counts = {name: source.c[name] for name in ("total", "done", "running", "failed", "compensated")}
+        fields = {name: cast(value, Text) for name, value in {**counts, "percent": percent}.items()}
+        return SymbolicValues(source, fields)
 
 
 @strawberry.type(description="A file that a step made.")
@@ -186,6 +200,8 @@ class OrchestrationJob(Entity):
 
     @strawberry.field
     async def progress(self, info: Info) -> Progress:
+        if info.context.tracing is not None:
+            return Progress.expression(info.context.tracing, self.row.id)
         return Progress.of(await info.context.loaders.job_step_statuses.load(self.row.id))
 
     @described("In the order in which they may run.")

@@ -43,7 +43,7 @@ ORDINARY = {
     "CloudResource": "createdBy drift driftIgnoreRules lockedBy observationError updatedBy",
     "DeploymentPlan": "approvals availableActions blockedBy createdBy diagnostics events graph preview schedule trigger"
     " updatedBy",
-    "OrchestrationJob": "artifacts availableActions blockedBy createdBy error events logs progress rollbackIssues"
+    "OrchestrationJob": "artifacts availableActions blockedBy createdBy error events logs rollbackIssues"
     " updatedBy",
     "ProviderConnection": "createdBy updatedBy",
     "ResourceTemplate": "constraints content createdBy dependencies impactOf metadata outputs parameters updatedBy",
