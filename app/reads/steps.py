@@ -35,8 +35,10 @@ async def attempts_of(session: AsyncSession, tenant_id: int, ids: Sequence[int])
 
 def counted(tenant_id: int, job_id: Any, groups: Mapping[str, Collection[StepStatus]]) -> Select[Any]:
     """One row: how many steps of a job there are, as `total`, and how many have one of the statuses of each group."""
-    numbers = (func.count().filter(StepRun.status.in_(statuses)).label(name) for name, statuses in groups.items())
-    found: Select[Any] = select(func.count().label("total"), *numbers)
+    numbers: list[Any] = [
+        func.count().filter(StepRun.status.in_(statuses)).label(name) for name, statuses in groups.items()
+    ]
+    found = select(func.count().label("total"), *numbers)
     return found.where(StepRun.tenant_id == tenant_id, StepRun.job_id == job_id)
 
 
