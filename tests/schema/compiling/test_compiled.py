@@ -29,7 +29,7 @@ from tests.schema.conftest import Api
 
 SCHEMA = build_schema()
 CORE: Any = SCHEMA._schema
-EXAMPLES = int(os.environ.get("COMPILED_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("COMPILED_EXAMPLES", "150"))
 _ROWS = {
     "ApiToken": models.ApiToken, "CloudResource": models.CloudResource, "DeploymentPlan": models.DeploymentPlan,
     "OrchestrationJob": models.OrchestrationJob, "ProviderConnection": models.ProviderConnection,
