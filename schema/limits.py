@@ -7,7 +7,6 @@ fault that validation will name (cycles, unknown names) counts as nothing here.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
 from app.domain.enums import Permission
+from schema.kept import Kept
 from schema.masking import BAD_REQUEST, LIMIT_EXCEEDED
 
 MAX_DEPTH = 15
@@ -172,18 +172,11 @@ class DocumentCache:
     """Documents parsed and validated lately, by their text. At most `size`, the least recently used go first."""
 
     def __init__(self, size: int = _CACHED_DOCUMENTS) -> None:
-        self._size = size
-        self._documents: OrderedDict[str, _Prepared] = OrderedDict()
+        self._documents = Kept[str, _Prepared](size)
 
     def get(self, text: str) -> _Prepared:
         """Raises GraphQLError or RecursionError for a text that does not parse."""
-        prepared = self._documents.get(text)
-        if prepared is None:
-            prepared = self._documents[text] = _Prepared(parse(text, max_tokens=MAX_TOKENS))
-            if len(self._documents) > self._size:
-                self._documents.popitem(last=False)
-        self._documents.move_to_end(text)
-        return prepared
+        return self._documents.get(text, lambda: _Prepared(parse(text, max_tokens=MAX_TOKENS)))
 
 
 class OperationGuard(SchemaExtension):

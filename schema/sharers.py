@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 from graphql import FieldNode, GraphQLError, OperationType, VariableNode, Visitor, get_operation_ast, parse, visit
 
 from app.auth.principal import Principal
+from schema.kept import Kept
 from schema.limits import MAX_TOKENS
 
 _STREAMS = frozenset({"jobUpdated", "jobLogs", "planUpdated"})
@@ -33,19 +33,13 @@ class Sharers:
     """Tells which operations have the same frames."""
 
     def __init__(self) -> None:
-        self._shapes: OrderedDict[tuple[str, str | None], _Shape | None] = OrderedDict()
+        self._shapes = Kept[tuple[str, str | None], _Shape | None](_KEPT)
 
     def key_of(
         self, query: str, name: str | None, variables: Mapping[str, Any] | None, principal: Principal
     ) -> Hashable | None:
         """The same for all operations that share their frames; None for one that shares with nobody."""
-        known = (query, name)
-        if known not in self._shapes:
-            self._shapes[known] = _shape(query, name)
-            if len(self._shapes) > _KEPT:
-                self._shapes.popitem(last=False)
-        self._shapes.move_to_end(known)
-        shape = self._shapes[known]
+        shape = self._shapes.get((query, name), lambda: _shape(query, name))
         if shape is None:
             return None
         rest = {key: value for key, value in (variables or {}).items() if key not in shape.beginnings}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from graphql import (
+    DocumentNode,
     FragmentDefinitionNode,
     GraphQLError,
     NamedTypeNode,
     NonNullTypeNode,
     OperationDefinitionNode,
     get_operation_ast,
+    parse,
     validate,
 )
 from graphql import OperationType as CoreOperation
@@ -25,7 +26,8 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from app.domain.enums import Permission
 from schema.compiling.compiler import Compiler
 from schema.context import Context
-from schema.limits import DocumentCache, refusals
+from schema.kept import Kept
+from schema.limits import MAX_TOKENS, refusals
 from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
 from schema.symbols import NotExpressible, NumberSlot, Slot, SymbolicPrincipal, Tracing
@@ -49,9 +51,14 @@ class Plan:
 class _Known:
     """A document that is valid: its operation, and those of its variables that are ids."""
 
+    document: DocumentNode
     operation: OperationDefinitionNode
     fragments: Mapping[str, FragmentDefinitionNode]
     ids: frozenset[str]
+
+
+class _TooLarge(Exception):
+    """A document that is refused with these variables."""
 
 
 class CompiledQueries:
@@ -60,9 +67,8 @@ class CompiledQueries:
     def __init__(self, schema: MaskingSchema) -> None:
         self._schema = schema
         self._core = schema._schema  # noqa: SLF001  Strawberry keeps the executable schema there
-        self._documents = DocumentCache()
-        self._known: OrderedDict[tuple[str, str | None], _Known | None] = OrderedDict()
-        self._plans: OrderedDict[Any, Plan | None] = OrderedDict()
+        self._known = Kept[tuple[str, str | None], _Known | None](_PLANS)
+        self._plans = Kept[Hashable, Plan | None](_PLANS)
 
     async def answer(
         self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
@@ -79,7 +85,10 @@ class CompiledQueries:
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
-        known = _kept(self._known, (text, name), lambda: self._look_at(text, name))
+        try:
+            known = self._known.get((text, name), lambda: self._look_at(text, name, variables))
+        except _TooLarge:
+            return None
         if known is None:
             return None
         ids = frozenset(key for key in known.ids if isinstance(variables.get(key), str))
@@ -89,14 +98,18 @@ class CompiledQueries:
         except TypeError:
             return None
         key = (text, name, ids, shape, context.principal.permissions)
-        plan: Plan | None = _kept(self._plans, key, lambda: self._compiled(known, text, variables, ids, context))
-        return plan
+        return self._plans.get(key, lambda: self._compiled(known, text, variables, ids, context))
 
-    def _look_at(self, text: str, name: str | None) -> _Known | None:
+    def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
         try:
-            document = self._documents.get(text).document
+            document = parse(text, max_tokens=MAX_TOKENS)
             operation = get_operation_ast(document, name)
-            if operation is None or operation.operation is not CoreOperation.QUERY or validate(self._core, document):
+            if operation is None or operation.operation is not CoreOperation.QUERY:
+                return None
+            # Before validation, which takes long for what is too large; with other variables it may not be.
+            if refusals(self._core, document, text, variables):
+                raise _TooLarge
+            if validate(self._core, document):
                 return None
         except (GraphQLError, RecursionError):
             return None
@@ -104,17 +117,16 @@ class CompiledQueries:
         fragments = {node.name.value: node for node in nodes if isinstance(node, FragmentDefinitionNode)}
         declared = operation.variable_definitions or ()
         ids = (variable.variable.name.value for variable in declared if _is_id(variable.type))
-        return _Known(operation, fragments, frozenset(ids))
+        return _Known(document, operation, fragments, frozenset(ids))
 
     def _compiled(
         self, known: _Known, text: str, variables: Mapping[str, Any], ids: frozenset[str], context: Context
     ) -> Plan | None:
         if not context.principal.may(Permission.READ):
             return None
-        document = self._documents.get(text).document
         given = {**variables, **{key: Slot.of(key, variables[key]) for key in ids}}
         values = get_variable_values(self._core, known.operation.variable_definitions or (), given)
-        if isinstance(values, list) or refusals(self._core, document, text, variables):
+        if isinstance(values, list) or refusals(self._core, known.document, text, variables):
             return None
         tenant = NumberSlot.of(context.tenant_id, lambda given: given[_TENANT])
         user = NumberSlot.of(context.principal.user_id, lambda given: given[_USER])
@@ -126,16 +138,6 @@ class CompiledQueries:
         except NotExpressible:
             return None
         return _plan(statement, tenant)
-
-
-def _kept(cache: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    """What is in the cache, or is made for it."""
-    if key not in cache:
-        cache[key] = make()
-        if len(cache) > _PLANS:
-            cache.popitem(last=False)
-    cache.move_to_end(key)
-    return cache[key]
 
 
 def _is_id(kind: Any) -> bool:
