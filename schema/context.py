@@ -15,6 +15,8 @@ from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database, Transaction
+from app.domain.enums import Permission
+from app.domain.errors import Forbidden
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
@@ -90,6 +92,12 @@ class Context:
     def dependencies(self) -> Dependencies:
         """What the services floor asks for beside a transaction."""
         return Dependencies(self.services.catalogue, self.services.sealer)
+
+    def require_read(self) -> None:
+        """Raises Forbidden for whoever may not read."""
+        if not self.principal.may(Permission.READ):
+            message = "this needs the permission to read"
+            raise Forbidden(message, required=Permission.READ.value)
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A short read-only transaction of the principal's tenant."""

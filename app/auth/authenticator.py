@@ -28,7 +28,6 @@ _COLUMNS: Final = (
     " JOIN tenant n ON n.id = t.tenant_id"
 )
 _BY_PUBLIC_ID: Final = Statement(f"{_COLUMNS} WHERE t.public_id = :public")
-_BY_ID: Final = Statement(f"{_COLUMNS} WHERE t.id = :id")
 _BY_IDS: Final = Statement(f"{_COLUMNS} WHERE t.id = ANY(:ids)")
 _TOUCH: Final = Statement("UPDATE api_token SET last_used_at = :now WHERE id = :id")
 
@@ -66,17 +65,6 @@ class Authenticator:
             await _touch(transaction, row)
         self._remember(token, principal)
         return principal
-
-    async def revalidate(self, principal: Principal) -> bool:
-        """Whether the token still gives exactly what it gave: a subscription outlives many changes of mind."""
-        async with self._database.system(SystemRole.AUTH) as transaction:
-            row = await transaction.fetch_one(_BY_ID, {"id": principal.token_id})
-        if row is None:
-            return False
-        try:
-            return _principal(row) == principal
-        except Unauthenticated:
-            return False
 
     async def still_good(self, principals: Collection[Principal]) -> set[Principal]:
         """Those whose token still gives exactly what it gave, by one query for all."""

@@ -7,11 +7,10 @@ import strawberry
 from app.reads import jobs as reads
 from schema.connections import Connection, connect
 from schema.context import Info
-from schema.enums import OrderDirection
 from schema.fields import described
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
-from schema.types.filters import JobFilter, JobOrder, page, wanted_jobs
+from schema.types.filters import JobFilter, JobOrder, ordered, page, wanted_jobs
 from schema.types.jobs import OrchestrationJob
 
 
@@ -33,8 +32,6 @@ class JobQueries:
         last: int | None = None,
         before: Cursor | None = None,
     ) -> Connection[OrchestrationJob]:
-        order = reads.order()
-        if order_by is not None:
-            order = reads.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
+        order = ordered(reads.order, order_by)
         query = reads.listed(info.context.tenant_id, wanted_jobs(filter))
         return await connect(info, OrchestrationJob.of, query, order, page(first, after, last, before))

@@ -12,13 +12,12 @@ from app.reads import plans as reads
 from app.services import plans, previews
 from schema.connections import Connection, connect
 from schema.context import Info
-from schema.enums import OrderDirection
 from schema.fields import described
 from schema.nodes import number_in
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
 from schema.types.diagnostics import Diagnostic
-from schema.types.filters import PlanFilter, PlanOrder, page, wanted_plans
+from schema.types.filters import PlanFilter, PlanOrder, ordered, page, wanted_plans
 from schema.types.graphs import ResourceGraph
 from schema.types.plans import DeploymentPlan
 from schema.types.previews import Preview, PreviewResult, RollbackPreview
@@ -52,9 +51,7 @@ class PlanQueries:
         last: int | None = None,
         before: Cursor | None = None,
     ) -> Connection[DeploymentPlan]:
-        order = reads.order()
-        if order_by is not None:
-            order = reads.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
+        order = ordered(reads.order, order_by)
         query = reads.listed(info.context.tenant_id, wanted_plans(filter, info))
         return await connect(info, DeploymentPlan.of, query, order, page(first, after, last, before))
 

@@ -7,11 +7,10 @@ import strawberry
 from app.reads import workflows as reads
 from schema.connections import Connection, connect
 from schema.context import Info
-from schema.enums import OrderDirection
 from schema.fields import described
 from schema.queries.nodes import node_of
 from schema.scalars import Cursor
-from schema.types.filters import WorkflowFilter, WorkflowOrder, page, wanted_workflows
+from schema.types.filters import WorkflowFilter, WorkflowOrder, ordered, page, wanted_workflows
 from schema.types.workflows import Workflow
 
 
@@ -33,8 +32,6 @@ class WorkflowQueries:
         last: int | None = None,
         before: Cursor | None = None,
     ) -> Connection[Workflow]:
-        order = reads.order()
-        if order_by is not None:
-            order = reads.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
+        order = ordered(reads.order, order_by)
         query = reads.listed(info.context.tenant_id, wanted_workflows(filter))
         return await connect(info, Workflow.of, query, order, page(first, after, last, before))

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
 from app.domain import cursors
-from app.domain.enums import Permission
-from app.domain.errors import Forbidden, NotFound
+from app.domain.errors import NotFound
 from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch
@@ -89,9 +88,7 @@ class Follower(Generic[Item]):
 
         Raises NotFound for what the tenant does not have, Forbidden, and Invalid for a cursor of something else.
         """
-        if not self._context.principal.may(Permission.READ):
-            message = "this needs the permission to read"
-            raise Forbidden(message, required=Permission.READ.value)
+        self._context.require_read()
         course = self._context.course
         place = None if after is None else cursors.decode(after, self._stream, self._id)
         place = place if course.start is None else course.start

@@ -14,18 +14,15 @@ from app import clock
 from app.db.models import DeploymentPlan as PlanRow
 from app.db.models import OrchestrationJob as JobRow
 from app.db.pages import Count, Window
-from app.domain.enums import Permission
-from app.domain.errors import Forbidden
 from app.domain.listing import Change, changes
 from app.domain.statuses import JobStatus, PlanStatus
 from app.reads import jobs, lists, plans, rows
 from app.reads.lists import Listing, ListQuery
 from schema.context import Context, Info
-from schema.enums import OrderDirection
 from schema.live_lists import ListKey, Look
 from schema.pace import HEARTBEAT_SECONDS
 from schema.scalars import Cursor
-from schema.types.filters import JobFilter, JobOrder, PlanFilter, PlanOrder, wanted_jobs, wanted_plans
+from schema.types.filters import JobFilter, JobOrder, PlanFilter, PlanOrder, ordered, wanted_jobs, wanted_plans
 from schema.types.frames import FrameKind, JobDelta, JobListFrame, PlanDelta, PlanListFrame, StatusCount
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
@@ -67,14 +64,11 @@ class ListSubscriptions:
         self, info: Info, filter: PlanFilter | None = None, order_by: PlanOrder | None = None, first: int = _SIZE
     ) -> AsyncGenerator[PlanListFrame, None]:
         wanted = wanted_plans(filter, info)
-        order = plans.order()
-        if order_by is not None:
-            order = plans.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
         tenant_id = info.context.tenant_id
         query = ListQuery(
             rows=plans.listed(tenant_id, wanted),
             everything=rows.of_tenant(PlanRow, tenant_id, deleted=True),
-            order=order,
+            order=ordered(plans.order, order_by),
             size=Window(first).size(_SIZE),
             counted=plans.listed(tenant_id, replace(wanted, status=None, stage=None)),
             status=PlanRow.status,
@@ -102,14 +96,11 @@ class ListSubscriptions:
         self, info: Info, filter: JobFilter | None = None, order_by: JobOrder | None = None, first: int = _SIZE
     ) -> AsyncGenerator[JobListFrame, None]:
         wanted = wanted_jobs(filter)
-        order = jobs.order()
-        if order_by is not None:
-            order = jobs.order(order_by.field.value, descending=order_by.direction is OrderDirection.DESC)
         tenant_id = info.context.tenant_id
         query = ListQuery(
             rows=jobs.listed(tenant_id, wanted),
             everything=rows.of_tenant(JobRow, tenant_id, deleted=True),
-            order=order,
+            order=ordered(jobs.order, order_by),
             size=Window(first).size(_SIZE),
             counted=jobs.listed(tenant_id, replace(wanted, status=None, stage=None)),
             status=JobRow.status,
@@ -133,9 +124,7 @@ class ListSubscriptions:
 
 async def _follow(context: Context, query: ListQuery[Row], wanted: Hashable) -> AsyncGenerator[_Step[Row], None]:
     """Every frame. A follower has seen one listing; what it is told is how the newest differs from that."""
-    if not context.principal.may(Permission.READ):
-        message = "this needs the permission to read"
-        raise Forbidden(message, required=Permission.READ.value)
+    context.require_read()
     key = ListKey(context.tenant_id, (wanted, query.order.name, query.size))
     seen: Listing[Row] | None = None
     async with context.services.lists.watch(context.bus, key, _look(context, query)) as board:

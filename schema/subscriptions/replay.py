@@ -12,8 +12,7 @@ from app import clock
 from app.db.models import EventLog
 from app.db.models import OrchestrationJob as JobRow
 from app.domain import cursors
-from app.domain.enums import Permission
-from app.domain.errors import Forbidden, IllegalState, LimitExceeded
+from app.domain.errors import IllegalState, LimitExceeded
 from app.domain.events import Stream
 from app.domain.statuses import JOB
 from app.reads import jobs, streams
@@ -66,9 +65,7 @@ class ReplaySubscriptions:
 
 async def _finished(context: Context, job_id: int) -> JobRow:
     """The job. Raises Forbidden, NotFound, and IllegalState while it is not over."""
-    if not context.principal.may(Permission.READ):
-        message = "this needs the permission to read"
-        raise Forbidden(message, required=Permission.READ.value)
+    context.require_read()
     async with context.read() as session:
         job = await jobs.by_ids(session, context.tenant_id, [job_id])
     if job_id not in job:

@@ -12,8 +12,7 @@ import structlog
 from app import clock
 from app.db.feed import Position
 from app.db.models import EventLog
-from app.domain.enums import Permission
-from app.domain.errors import Forbidden, Invalid
+from app.domain.errors import Invalid
 from app.domain.events import EventKind
 from app.domain.naming import hint, nearest
 from app.reads import feed
@@ -43,9 +42,7 @@ class TenantSubscriptions:
         self, info: Info, after: Cursor | None = None, types: list[str] | None = None
     ) -> AsyncGenerator[EventFrame, None]:
         context = info.context
-        if not context.principal.may(Permission.READ):
-            message = "this needs the permission to read"
-            raise Forbidden(message, required=Permission.READ.value)
+        context.require_read()
         wanted = _wanted(types)
         place = None if after is None else Position.decode(after)
         async with aclosing(_follow(context, place, wanted)) as frames:

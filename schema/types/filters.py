@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import strawberry
 
-from app.db.pages import Window
+from app.db.pages import Order, Window
 from app.domain.enums import (
     DefinitionStatus,
     DriftStatus,
@@ -148,6 +148,11 @@ class ResourceOrder:
 
 def page(first: int | None, after: str | None, last: int | None = None, before: str | None = None) -> Window:
     return Window(first, after, last, before)
+
+
+def ordered(order: Callable[..., Order], given: Any) -> Order:
+    """The list's own order, or the one asked for: `given` has a `field` and a `direction`."""
+    return order() if given is None else order(given.field.value, descending=given.direction is OrderDirection.DESC)
 
 
 def wanted_workflows(given: WorkflowFilter | None) -> reads.WorkflowFilter:

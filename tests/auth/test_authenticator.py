@@ -82,15 +82,15 @@ async def test_all_ends_of_a_token_look_the_same(database: Database, database_ur
 async def test_a_principal_is_revalidated(database: Database, database_url: str, end: str) -> None:
     acme = await tenant(database)
     subject = Authenticator(database)
-    assert await subject.revalidate(acme.principal)
+    assert await subject.still_good([acme.principal]) == {acme.principal}
     await ENDS[end](acme, database_url)
-    assert not await subject.revalidate(acme.principal)
+    assert await subject.still_good([acme.principal]) == set()
 
 
 async def test_a_principal_whose_rights_changed_is_not_valid_any_more(database: Database, database_url: str) -> None:
     acme = await tenant(database)
     await run(database_url, "UPDATE app_user SET role = 'VIEWER'")
-    assert not await Authenticator(database).revalidate(acme.principal)
+    assert await Authenticator(database).still_good([acme.principal]) == set()
 
 
 async def test_a_malformed_token_asks_nobody() -> None:
