@@ -23,6 +23,8 @@ from app.domain.enums import (
     OverlapPolicy,
     Permission,
     PlanType,
+    PolicyLevel,
+    PolicySubject,
     RetryMode,
     Reversibility,
     ReviewDecision,
@@ -110,6 +112,8 @@ _DOMAIN: dict[type[StrEnum], str] = {
     OverlapPolicy: "What a recurring plan does when it is due while an earlier run of it is not over.",
     MissedPolicy: "What follows when a time passed and nobody was there.",
     ReviewDecision: "What somebody says of a preview.",
+    PolicyLevel: "ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses.",
+    PolicySubject: "Whether a policy looks at a plan once, or at each of its changes.",
     Permission: "What a principal may do with an object.",
     Role: "A named set of permissions.",
 }

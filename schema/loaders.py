@@ -27,6 +27,7 @@ from app.reads import (
     jobs,
     limits,
     plans,
+    policies,
     resources,
     steps,
     templates,
@@ -76,6 +77,10 @@ class Loaders:
     @property
     def connection(self) -> DataLoader[int, models.ProviderConnection | None]:
         return self._optional(tenants.connections_by_ids)
+
+    @property
+    def policy(self) -> DataLoader[int, models.Policy | None]:
+        return self._optional(policies.by_ids)
 
     @property
     def webhook(self) -> DataLoader[int, models.WebhookEndpoint | None]:

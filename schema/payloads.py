@@ -17,6 +17,7 @@ from schema.errors import UserError, user_errors
 from schema.nodes import load
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
+from schema.types.policies import Policy
 from schema.types.provider_connections import ProviderConnection
 from schema.types.resources import CloudResource
 from schema.types.templates import ResourceTemplate, TemplateRevision
@@ -102,6 +103,11 @@ class ConnectionPayload(Payload):
 
 
 @strawberry.type
+class PolicyPayload(Payload):
+    policy: Policy | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -132,6 +138,7 @@ PAYLOAD_TYPES = (
     UserPayload,
     ApiTokenPayload,
     ConnectionPayload,
+    PolicyPayload,
     WebhookPayload,
     WebhookSecretPayload,
     DeletedPayload,
@@ -149,6 +156,7 @@ _OBJECTS = {
     "user": ("User", "user"),
     "api_token": ("ApiToken", "token"),
     "connection": ("ProviderConnection", "connection"),
+    "policy": ("Policy", "policy"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),
 }

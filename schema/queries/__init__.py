@@ -8,6 +8,7 @@ from schema.queries.catalogue import CatalogueQueries
 from schema.queries.jobs import JobQueries
 from schema.queries.nodes import NodeQueries
 from schema.queries.plans import PlanQueries
+from schema.queries.policies import PolicyQueries
 from schema.queries.resources import ResourceQueries
 from schema.queries.templates import TemplateQueries
 from schema.queries.tenants import TenantQueries
@@ -26,5 +27,6 @@ class Query(
     ResourceQueries,
     CatalogueQueries,
     WebhookQueries,
+    PolicyQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

@@ -56,6 +56,7 @@ def _loaders(loaders: Loaders) -> dict[str, DataLoader[int, Any]]:
         "CloudResource": loaders.resource,
         "DeploymentPlan": loaders.plan,
         "OrchestrationJob": loaders.job,
+        "Policy": loaders.policy,
         "ProviderConnection": loaders.connection,
         "ResourceTemplate": loaders.template,
         "StepRun": loaders.step_run,

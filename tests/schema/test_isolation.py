@@ -33,6 +33,7 @@ ONE = {
     "deploymentPlan": "DeploymentPlan",
     "orchestrationJob": "OrchestrationJob",
     "cloudResource": "CloudResource",
+    "policy": "Policy",
     "webhook": "Webhook",
 }
 LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args)

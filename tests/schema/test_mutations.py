@@ -223,6 +223,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.ADMIN: {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
         "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
+        "createPolicy", "updatePolicy", "deletePolicy",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.
@@ -235,6 +236,7 @@ _MADE: dict[str, dict[str, Any]] = {
     "updateTenant": {"expectedVersion": 1, "name": "x"},
     "createWebhook": {"name": "x", "url": "https://hooks.example/x"},
     "createPlan": {"name": "x", "type": "IMMEDIATE"},
+    "createPolicy": {"name": "x", "level": "ADVISORY", "subject": "PLAN", "require": "${true}"},
 }
 
 

@@ -27,6 +27,7 @@ _AUDIT = "id version createdAt updatedAt createdBy { ... on User { email } } upd
 OBJECTS = {
     "plan": f"""{_AUDIT} name type status statusReason statusMessage stack description parameters configuration metadata
         failureStrategy diagnostics {{ code path }} activeJob {{ id }} lastJob {{ id }} graph {{ nodes {{ key }} }}
+        policyResults {{ policy level passed message path }}
         preview {{ hash summary {{ create noChange }} changes {{ key action }} }}
         approvals {{ required granted previewHash deadline
           reviews {{ decision comment previewHash by {{ email }} }} }}""",
@@ -45,6 +46,7 @@ OBJECTS = {
     "user": f"{_AUDIT} email displayName role",
     "apiToken": "id name scopes revokedAt user { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
+    "policy": f"{_AUDIT} name level subject when require message timeZone enabled description",
     "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",

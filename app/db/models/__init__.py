@@ -9,6 +9,7 @@ from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
+from app.db.models.policies import Policy
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
 from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
@@ -37,6 +38,7 @@ __all__ = [
     "PlanSignal",
     "PlanTrigger",
     "PlanWatch",
+    "Policy",
     "ProviderConnection",
     "ResourceLock",
     "ResourceRevision",
