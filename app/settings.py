@@ -53,6 +53,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
+    # An OpenID provider whose tokens are believed; all three, or none.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_keys_url: str | None = None
+    # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
+    oidc_tenant_claim: str = "windlass_tenant"
+    oidc_email_claim: str = "email"
     log_level: str = "info"
     log_format: str = "console"
 

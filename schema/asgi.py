@@ -15,16 +15,20 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 from app.auth.authenticator import Authenticator
+from app.auth.oidc import Issuer
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.providers.egress import Egress
 from app.providers.registry import Registry
+from app.services.sessions import Sessions
 from app.settings import Settings
 from app.telemetry.logging import configure
+from app.web.credentials import Origins
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
+from app.web.sessions import SessionRoutes
 from schema import downloads
 from schema.context import Services
 from schema.http import GraphQLEndpoint
@@ -59,7 +63,8 @@ def build(settings: Settings) -> Starlette:
         catalogue=Registry.default(),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
-        authenticator=Authenticator(database),
+        authenticator=Authenticator(database, Issuer.of(settings)),
+        origins=Origins.of(settings.allowed_origins),
         egress=Egress.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
     )
@@ -76,6 +81,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             yield
         finally:
             await services.bus.stop()
+            await services.authenticator.close()
             await services.database.close()
 
     graphql = GraphQLEndpoint(
@@ -90,6 +96,9 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             WebSocketRoute("/graphql", graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
+            *SessionRoutes(
+                Sessions(services.database, services.authenticator), services.authenticator, services.origins
+            ).routes(),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],

@@ -20,6 +20,7 @@ from app.domain.errors import Forbidden
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
+from app.web.credentials import Origins
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
@@ -37,6 +38,7 @@ class Services:
     sealer: Sealer
     bus: Bus
     authenticator: Authenticator
+    origins: Origins = field(default_factory=Origins)
     egress: Egress = field(default_factory=Egress)
     lists: LiveLists = field(default_factory=LiveLists)
     # Set when the process is about to go: what would go on for ever ends.

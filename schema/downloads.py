@@ -37,6 +37,7 @@ from app.domain.events import Stream
 from app.reads import logs, streams
 from app.reads.filters import LogFilter
 from app.reads.logs import Reach
+from app.web.credentials import Crossing, token_in
 from schema.context import Services
 from schema.http import request_id_of
 from schema.nodes import number_in
@@ -75,6 +76,8 @@ class LogDownload:
             return await self._respond(request)
         except Unauthenticated:
             refused = _Refused(401, "a valid API token is needed", {"WWW-Authenticate": 'Bearer realm="windlass"'})
+        except Crossing as error:
+            refused = _Refused(403, error.message)
         except DATABASE_AWAY:
             _log.warning("the database does not answer", exc_info=True)
             refused = _Refused(503, "try again in a moment", {"Retry-After": "1"})
@@ -85,7 +88,7 @@ class LogDownload:
         return JSONResponse(body, refused.status, headers)
 
     async def _respond(self, request: Request) -> Response:
-        token = _token(request)
+        token = token_in(request.headers, self._services.origins, changes=False)
         principal = await self._services.authenticator.authenticate(token)
         if not principal.may(Permission.READ):
             raise _Refused(403, "this needs the permission to read")
@@ -145,14 +148,6 @@ async def _gzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if packed:
             yield packed
     yield packer.flush()
-
-
-def _token(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        reason = "no bearer token"
-        raise Unauthenticated(reason)
-    return token.strip()
 
 
 def _wanted(request: Request) -> LogFilter:

@@ -35,6 +35,7 @@ from app.domain.enums import (
     StepAction,
     StepType,
     TemplateType,
+    TokenKind,
     WorkflowType,
 )
 from app.domain.listing import ListOp
@@ -112,6 +113,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     OverlapPolicy: "What a recurring plan does when it is due while an earlier run of it is not over.",
     MissedPolicy: "What follows when a time passed and nobody was there.",
     ReviewDecision: "What somebody says of a preview.",
+    TokenKind: "What a token is for.",
     PolicyLevel: "ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses.",
     PolicySubject: "Whether a policy looks at a plan once, or at each of its changes.",
     Permission: "What a principal may do with an object.",

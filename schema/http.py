@@ -28,11 +28,12 @@ from strawberry.types.graphql import OperationType
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
+from app.web.credentials import Crossing, token_in
 from schema import sse
 from schema.compiling.queries import CompiledQueries
 from schema.context import Services
 from schema.live_protocol import LiveTransportHandler
-from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
+from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
 from schema.sharers import Sharers
 
 _log = structlog.get_logger("windlass.http")
@@ -123,6 +124,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
                 {"code": UNAUTHENTICATED, "requestId": request_id},
                 {"WWW-Authenticate": 'Bearer realm="windlass"'},
             )
+        except Crossing as error:
+            return _refusal(403, PLAIN_JSON, error.message, {"code": FORBIDDEN, "requestId": request_id}, {})
         except DATABASE_AWAY:
             _log.warning("the database does not answer", request_id=request_id, exc_info=True)
             extensions = {"code": UNAVAILABLE, "requestId": request_id}
@@ -133,11 +136,9 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         return _answer(result, media_type)
 
     async def _principal(self, request: Request) -> Principal:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            reason = "no bearer token"
-            raise Unauthenticated(reason)
-        return await self._services.authenticator.authenticate(token.strip())
+        changes = request.method != "GET"
+        token = token_in(request.headers, self._services.origins, changes=changes)
+        return await self._services.authenticator.authenticate(token)
 
     async def _compiled(
         self, principal: Principal, request_id: str, document: str, variables: dict[str, Any] | None, name: str | None

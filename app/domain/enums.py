@@ -199,6 +199,14 @@ class ChangeAction(StrEnum):
     RUN = "RUN"
 
 
+class TokenKind(StrEnum):
+    """What a token is for: programs, a browser that somebody has logged in with, or setting a password, once."""
+
+    API = "API"
+    SESSION = "SESSION"
+    INVITATION = "INVITATION"
+
+
 class PolicyLevel(StrEnum):
     """ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses."""
 

@@ -68,6 +68,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
+    "inviteUser": (None, {}),
 }
 # These take no id at all; what they make or change can only be the asker's.
 WITHOUT_ID = {

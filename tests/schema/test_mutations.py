@@ -223,7 +223,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.ADMIN: {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
         "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
-        "createPolicy", "updatePolicy", "deletePolicy",
+        "createPolicy", "updatePolicy", "deletePolicy", "inviteUser",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.

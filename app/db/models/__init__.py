@@ -14,7 +14,7 @@ from app.db.models.resources import CloudResource, ProviderConnection, ResourceL
 from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
-from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User
+from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User, UserPassword
 from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
@@ -51,6 +51,7 @@ __all__ = [
     "Tenant",
     "TenantLimit",
     "User",
+    "UserPassword",
     "WatchCursor",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from app import clock
 from app.auth.principal import Principal
 from app.domain.events import Stream
+from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.context import Context, Services
 from schema.sharing import Course
@@ -24,8 +25,8 @@ TRANSPORT = Subprotocol("graphql-transport-ws")
 VIEWER = "{ orchestrationJobs(first: 1) { nodes { id } } }"
 
 
-def dial(live: Live) -> Any:
-    return connect(live.websocket, subprotocols=[TRANSPORT], ping_interval=None)
+def dial(live: Live, headers: dict[str, str] | None = None) -> Any:
+    return connect(live.websocket, subprotocols=[TRANSPORT], ping_interval=None, additional_headers=headers)
 
 
 async def send(socket: ClientConnection, **message: Any) -> None:
@@ -83,6 +84,20 @@ async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
         async with dial(live) as socket:
             await send(socket, type="connection_init", payload=payload)
             assert await receive(socket) == {"type": "connection_ack"}, payload
+
+
+async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -> None:
+    cookie = {"Cookie": f"{COOKIE}={live.api.acme.token}"}
+    here = f"http://127.0.0.1:{live.port}"
+    async with dial(live, {**cookie, "Origin": here}) as socket:
+        await send(socket, type="connection_init")
+        assert await receive(socket) == {"type": "connection_ack"}
+    # Another page does not get as far as that; what is no browser has a token to show.
+    with pytest.raises(InvalidStatus):
+        await dial(live, {**cookie, "Origin": "https://evil.example"}).__aenter__()
+    async with dial(live, cookie) as socket:
+        await send(socket, type="connection_init")
+        assert await close_code(socket) == 4403
 
 
 async def test_nothing_is_answered_before_the_introduction(live: Live) -> None:
