@@ -30,6 +30,7 @@ from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
 from app.web.sessions import SessionRoutes
 from schema import downloads
+from schema.allowance import Allowance
 from schema.context import Services
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy
@@ -66,6 +67,7 @@ def build(settings: Settings) -> Starlette:
         authenticator=Authenticator(database, Issuer.of(settings)),
         origins=Origins.of(settings.allowed_origins),
         egress=Egress.of(settings),
+        allowance=Allowance.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
     )
     return assemble(services, settings)

@@ -21,6 +21,7 @@ from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from app.web.credentials import Origins
+from schema.allowance import Allowance
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
@@ -45,12 +46,20 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     groups: Groups = field(default_factory=Groups)
     guard: Guard = field(default_factory=Guard)
+    allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)
 
     def context(self, principal: Principal, request_id: str, course: Course | None = None) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
         loaders = Loaders(self.database, principal.tenant_id)
         return Context(self, principal, request_id, loaders, course=course or Course())
+
+
+@dataclass(slots=True)
+class Bill:
+    """What an operation has cost."""
+
+    points: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Context:
     tracing: Tracing | None = None
     # What a subscription has arranged with others that follow the same.
     course: Course = field(default_factory=Course)
+    bill: Bill = field(default_factory=Bill)
 
     @property
     def tenant_id(self) -> int:
@@ -94,6 +104,11 @@ class Context:
     def dependencies(self) -> Dependencies:
         """What the services floor asks for beside a transaction."""
         return Dependencies(self.services.catalogue, self.services.sealer)
+
+    def charge(self, points: int) -> None:
+        """Let the principal pay for the operation. Raises RateLimited."""
+        self.services.allowance.charge(self.principal, points)
+        self.bill.points = points
 
     def require_read(self) -> None:
         """Raises Forbidden for whoever may not read."""

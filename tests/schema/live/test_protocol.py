@@ -14,9 +14,11 @@ from websockets.typing import Subprotocol
 
 from app import clock
 from app.auth.principal import Principal
+from app.auth.rates import Rate
 from app.domain.events import Stream
 from app.web.credentials import COOKIE
 from schema import guard, live_protocol
+from schema.allowance import Allowance
 from schema.context import Context, Services
 from schema.sharing import Course
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
@@ -98,6 +100,21 @@ async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -
     async with dial(live, cookie) as socket:
         await send(socket, type="connection_init")
         assert await close_code(socket) == 4403
+
+
+async def test_who_asks_for_too_much_is_refused_and_stays_connected(live: Live) -> None:
+    object.__setattr__(live.api.services, "allowance", Allowance(Rate(0.001, 5)))
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        for name, kind in (("1", "next"), ("2", "error")):
+            await subscribe(socket, VIEWER, name=name)
+            message = await receive(socket)
+            assert (message["id"], message["type"]) == (name, kind)
+            if kind == "next":
+                assert await receive(socket) == {"id": name, "type": "complete"}
+        assert message["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+        await send(socket, type="ping")
+        assert await receive(socket) == {"type": "pong"}
 
 
 async def test_nothing_is_answered_before_the_introduction(live: Live) -> None:
