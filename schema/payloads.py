@@ -15,6 +15,7 @@ from schema import inputs
 from schema.context import Info
 from schema.errors import UserError, user_errors
 from schema.nodes import load
+from schema.requirements import require
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
 from schema.types.policies import Policy
@@ -176,6 +177,7 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
     outcome: dict[str, int | None] = {}
     replayed = False
     try:
+        require(context.principal, operation)
         inputs.check(given)
         async with context.write() as transaction:
             outcome, replayed = await idempotency.once(
