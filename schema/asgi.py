@@ -29,7 +29,7 @@ from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
 from app.web.sessions import SessionRoutes
-from schema import downloads
+from schema import audit_download, downloads
 from schema.allowance import Allowance
 from schema.context import Services
 from schema.http import GraphQLEndpoint
@@ -101,6 +101,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             *SessionRoutes(
                 Sessions(services.database, services.authenticator), services.authenticator, services.origins
             ).routes(),
+            Route(audit_download.PATH, audit_download.AuditDownload(services).answer, methods=["GET"]),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],

@@ -14,7 +14,7 @@ from app.auth.authenticator import Authenticator
 from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
-from app.db.uow import Database, Transaction
+from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission
 from app.domain.errors import Forbidden
 from app.providers.egress import Egress
@@ -49,10 +49,12 @@ class Services:
     allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)
 
-    def context(self, principal: Principal, request_id: str, course: Course | None = None) -> Context:
+    def context(
+        self, principal: Principal, request_id: str, course: Course | None = None, *, address: str = ""
+    ) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
         loaders = Loaders(self.database, principal.tenant_id)
-        return Context(self, principal, request_id, loaders, course=course or Course())
+        return Context(self, principal, request_id, loaders, course=course or Course(), address=address)
 
 
 @dataclass(slots=True)
@@ -75,6 +77,12 @@ class Context:
     # What a subscription has arranged with others that follow the same.
     course: Course = field(default_factory=Course)
     bill: Bill = field(default_factory=Bill)
+    address: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """For the audit log."""
+        return Origin(self.principal.token_id, self.address)
 
     @property
     def tenant_id(self) -> int:
@@ -127,7 +135,7 @@ class Context:
     async def write(self) -> AsyncIterator[Transaction]:
         """The one transaction of a mutation field. What was loaded before it is forgotten when it commits."""
         async with self.database.write(
-            self.tenant_id, actor=self.principal.actor, correlation_id=self.request_id
+            self.tenant_id, actor=self.principal.actor, correlation_id=self.request_id, origin=self.origin
         ) as transaction:
             yield transaction
         self.loaders.forget()

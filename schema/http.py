@@ -115,7 +115,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             if streaming:
                 operation = sse.Operation(principal, request_id, asked.document, asked.variables, asked.name)
                 return sse.EventStream(self.schema, self._services, operation, request)
-            context = self._services.context(principal, request_id)
+            address = request.client.host if request.client else ""
+            context = self._services.context(principal, request_id, address=address)
             answer = await self._compiled(asked, context)
             if answer is not None:
                 if asked.wants_cost:

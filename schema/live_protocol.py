@@ -94,6 +94,11 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         if self._principal is not None and self._watching is None:
             self._watching = asyncio.create_task(self._watch(self._principal))
 
+    @property
+    def _address(self) -> str:
+        client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
+        return client.host if client else ""
+
     def _token_in(self, payload: dict[str, Any]) -> str:
         """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
         token = _named_in(payload)
@@ -179,7 +184,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
-            context_value=self.context.context(principal, request_id, course),
+            context_value=self.context.context(principal, request_id, course, address=self._address),
             root_value=None,
             operation_name=operation.operation_name,
         )

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import strawberry
 
 from app.db.uow import Transaction
-from app.domain.errors import DomainError, TypeMismatch
-from app.services import idempotency
+from app.domain.errors import DomainError, Forbidden, TypeMismatch
+from app.services import auditing, idempotency
 from schema import inputs
 from schema.context import Info
 from schema.errors import UserError, user_errors
@@ -184,9 +184,18 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
                 transaction, operation, given.idempotency_key, document(given), lambda: verb(transaction)
             )
     except DomainError as error:
+        if isinstance(error, Forbidden):
+            await _write_down(info, operation, error)
         return payload(user_errors=user_errors(error), replayed=False, request_id=context.request_id)
     objects = {name: await _object(info, name, number) for name, number in outcome.items()}
     return payload(user_errors=[], replayed=replayed, request_id=context.request_id, **objects, **beside)
+
+
+async def _write_down(info: Info, operation: str, error: Forbidden) -> None:
+    """Somebody tried what they may not: in the audit log, in a transaction of its own, since theirs is rolled back."""
+    async with info.context.write() as transaction:
+        transaction.authorize("a refusal is written down")
+        await auditing.record(transaction, operation, refused=error.message)
 
 
 async def _object(info: Info, name: str, number: int | None) -> Any:

@@ -45,6 +45,7 @@ _QUERIES: Final[Mapping[Permission, str]] = {
         " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies previewPlan"
         " rollbackPreview resourceTypes"
     ),
+    Permission.ADMIN: "auditLog",
 }
 _SUBSCRIPTIONS: Final[Mapping[Permission, str]] = {
     Permission.READ: "jobUpdated jobLogs planUpdated plansChanged jobsChanged tenantEvents replayJob",

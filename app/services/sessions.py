@@ -21,10 +21,10 @@ from app.auth.principal import Principal
 from app.auth.rates import Meter, Rate
 from app.db.models import ApiToken, User
 from app.db.statements import Statement
-from app.db.uow import Database, Transaction
+from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission, TokenKind
 from app.domain.errors import DomainError, Invalid, NotFound
-from app.services import tokens
+from app.services import auditing, tokens
 from app.services.authorizing import authorize
 from app.services.tokens import IssuedToken
 
@@ -85,11 +85,16 @@ class Sessions:
             raise Unauthenticated(reason)
         tenant_id, user_id, stored = found
         renewed = await self._passwords.hash(given.password) if self._passwords.is_outdated(stored) else None
-        async with self._database.write(tenant_id, actor=f"user:{user_id}", correlation_id=correlation_id) as opened:
+        origin = Origin(address=given.address)
+        async with self._database.write(
+            tenant_id, actor=f"user:{user_id}", correlation_id=correlation_id, origin=origin
+        ) as opened:
             opened.authorize(f"user:{user_id} logs in")
             if renewed is not None:
                 await opened.fetch(_KEEP, {"tenant": tenant_id, "user": user_id, "hash": renewed})
-            return await _open(opened, user_id, given.agent or "browser", clock.utc_now())
+            issued = await _open(opened, user_id, given.agent or "browser", clock.utc_now())
+            await auditing.record(opened, "login", {"user": user_id})
+            return issued
 
     async def renew(self, principal: Principal, correlation_id: str) -> IssuedToken:
         """Another session in place of this one, which ends. Raises Unauthenticated for one that has lasted too long."""
@@ -109,6 +114,7 @@ class Sessions:
             row = await _session_of(transaction, principal)
             transaction.authorize(f"{principal.actor} logs out")
             row.revoked_at = clock.utc_now()
+            await auditing.record(transaction, "logout", {"user": principal.user_id})
 
     async def change_password(self, principal: Principal, current: str, new: str, correlation_id: str) -> None:
         """Another password; every other session of the same person ends. Raises Invalid, Unauthenticated, TooOften."""
@@ -148,9 +154,15 @@ class Sessions:
             if not except_token and principal.token_id not in set(ended.scalars()):
                 reason = "an invitation that was used meanwhile"
                 raise Unauthenticated(reason)
+            await auditing.record(transaction, "setPassword", {"user": principal.user_id})
 
     def _write(self, principal: Principal, correlation_id: str) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.write(principal.tenant_id, actor=principal.actor, correlation_id=correlation_id)
+        return self._database.write(
+            principal.tenant_id,
+            actor=principal.actor,
+            correlation_id=correlation_id,
+            origin=Origin(principal.token_id),
+        )
 
     @staticmethod
     def _slow_down(meter: Meter, key: Hashable) -> None:

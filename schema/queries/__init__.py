@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
+from schema.queries.audit import AuditQueries
 from schema.queries.catalogue import CatalogueQueries
 from schema.queries.jobs import JobQueries
 from schema.queries.nodes import NodeQueries
@@ -28,5 +29,6 @@ class Query(
     CatalogueQueries,
     WebhookQueries,
     PolicyQueries,
+    AuditQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

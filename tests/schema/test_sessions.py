@@ -91,6 +91,19 @@ async def test_whoever_was_invited_sets_a_password_and_logs_in(api: Api) -> None
     assert (await graphql(api, NEW, cookie, CSRF)).json()["data"]["createUser"]["userErrors"] == []
 
 
+async def test_it_is_all_in_the_audit_log(api: Api, database_url: str) -> None:
+    await with_password(api)
+    cookie = cookie_of(await log_in(api))
+    await post(api, "logout", {}, cookie)
+    found = await fetch(
+        database_url, "SELECT action, target_type, actor, e::text AS text FROM audit_entry e ORDER BY id"
+    )
+    assert [row["action"] for row in found] == ["inviteUser", "setPassword", "login", "logout"]
+    assert {row["actor"] for row in found} == {api.acme.principal.actor}
+    assert {row["target_type"] for row in found[1:]} == {"User"}
+    assert not [row for row in found if "argon2" in row["text"] or PASSWORD in row["text"]]
+
+
 async def test_an_invitation_is_good_for_one_password_and_for_nothing_else(api: Api) -> None:
     first, second = await invitation(api), await invitation(api)
     assert (await post(api, "password", {"invitation": first, "password": PASSWORD})).status_code == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.db.models.audit import AuditEntry, AuditSeal
 from app.db.models.automation import AutomationFeed, PlanAutomation, PlanHook, PlanTrigger
 from app.db.models.base import Base
 from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
@@ -21,6 +22,8 @@ from app.db.models.workflows import Workflow, WorkflowStep
 __all__ = [
     "ApiToken",
     "Approval",
+    "AuditEntry",
+    "AuditSeal",
     "AutomationFeed",
     "Base",
     "CloudResource",
