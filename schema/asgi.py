@@ -19,6 +19,7 @@ from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.providers.egress import Egress
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.settings import Settings
 from app.telemetry.logging import configure
@@ -56,7 +57,7 @@ def build(settings: Settings) -> Starlette:
     )
     services = Services(
         database=database,
-        catalogue=Registry.default(),
+        catalogue=Registry.default(reach=Reach.of(settings)),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database),

@@ -90,7 +90,10 @@ class Recorder:
             "f_reason": verdict.reason.value,
             "f_message": verdict.message,
             "f_wait": self._wait(work, outcome, verdict),
-            "f_handle": dumps(waiting.handle) if waiting else None,
+            # What a provider wants to remember may hold what it was told.
+            "f_handle": dumps(self.sealer.seal(self._hidden(work).outputs(waiting.handle), work.tenant_id))
+            if waiting
+            else None,
             "f_outputs": outputs,
             "f_error": dumps(error) if error is not None else None,
             "f_percent": waiting.percent if waiting else None,

@@ -1,0 +1,27 @@
+"""How far an installation lets its tenants reach through it: what operators have to allow, and providers it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.providers.base import Provider
+from app.providers.egress import Egress
+from app.providers.http.provider import HttpProvider
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """By default nothing inside is reached, and nothing of this machine is used."""
+
+    egress: Egress = field(default_factory=Egress)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Reach:
+        """What the settings allow. Raises SettingsError."""
+        return cls(egress=Egress.for_providers(settings))
+
+    def providers(self) -> Sequence[Provider]:
+        """The providers that reach no further than this."""
+        return (HttpProvider(self.egress),)
