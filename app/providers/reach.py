@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.providers.base import Provider
+from app.providers.command.provider import CommandProvider
+from app.providers.command.task import Allowance
 from app.providers.egress import Egress
 from app.providers.http.provider import HttpProvider
 from app.settings import Settings
@@ -16,12 +18,13 @@ class Reach:
     """By default nothing inside is reached, and nothing of this machine is used."""
 
     egress: Egress = field(default_factory=Egress)
+    commands: Allowance = field(default_factory=Allowance)
 
     @classmethod
     def of(cls, settings: Settings) -> Reach:
         """What the settings allow. Raises SettingsError."""
-        return cls(egress=Egress.for_providers(settings))
+        return cls(egress=Egress.for_providers(settings), commands=Allowance.of(settings))
 
     def providers(self) -> Sequence[Provider]:
         """The providers that reach no further than this."""
-        return (HttpProvider(self.egress),)
+        return (HttpProvider(self.egress), CommandProvider(self.commands))

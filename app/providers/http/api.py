@@ -29,7 +29,6 @@ CONFIG_SCHEMA: Schema = {
         "headers": {
             "type": "object",
             "x-sensitive": True,
-            "default": {},
             "maxProperties": 50,
             "propertyNames": {
                 "pattern": "^[A-Za-z0-9-]{1,100}$",

@@ -31,7 +31,6 @@ PROPERTIES: Schema = {
         "secretFields": {
             "type": "object",
             "x-sensitive": True,
-            "default": {},
             "additionalProperties": {"type": "string"},
             "description": "sent with the fields, and never read back",
         },
