@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from app.providers.base import Provider
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
+from app.providers.docker.provider import DockerProvider
 from app.providers.egress import Egress
 from app.providers.http.provider import HttpProvider
+from app.providers.sources import Sources
 from app.settings import Settings
 
 
@@ -19,12 +22,23 @@ class Reach:
 
     egress: Egress = field(default_factory=Egress)
     commands: Allowance = field(default_factory=Allowance)
+    engines: Sequence[str] = ()
+    sources: Sources = field(default_factory=Sources)
 
     @classmethod
     def of(cls, settings: Settings) -> Reach:
         """What the settings allow. Raises SettingsError."""
-        return cls(egress=Egress.for_providers(settings), commands=Allowance.of(settings))
+        return cls(
+            egress=Egress.for_providers(settings),
+            commands=Allowance.of(settings),
+            engines=settings.docker_hosts,
+            sources=Sources([Path(folder) for folder in settings.source_directories]),
+        )
 
     def providers(self) -> Sequence[Provider]:
         """The providers that reach no further than this."""
-        return (HttpProvider(self.egress), CommandProvider(self.commands))
+        return (
+            HttpProvider(self.egress),
+            CommandProvider(self.commands),
+            DockerProvider(self.engines, self.sources),
+        )
