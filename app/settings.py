@@ -62,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The OpenTofu to run, and where its runs find the state that the API keeps: https://windlass.example
     tofu_binary: str = "tofu"
     tofu_state_url: str | None = None
+    # Whether tenants may bring modules of their own: whoever may can run programs on the workers.
+    tofu_inline: bool = False
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000

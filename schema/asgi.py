@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
@@ -18,11 +17,14 @@ from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
+from app.domain.tofu import signing_key
 from app.providers.egress import Egress
 from app.providers.reach import Reach
 from app.providers.registry import Registry
+from app.services.tofu_states import States
 from app.settings import Settings
 from app.telemetry.logging import configure
+from app.web import tofu
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
@@ -91,15 +93,25 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             WebSocketRoute("/graphql", graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
+            *_states(services, settings),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],
         middleware=[
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+            Middleware(tofu.BodyLimits, usual=MAX_BODY),
         ],
         lifespan=lifespan,
     )
     application.state.draining = services.draining
     return application
+
+
+def _states(services: Services, settings: Settings) -> list[Route]:
+    """Where runs of OpenTofu keep their state; nowhere without a key for their passes."""
+    if settings.secret_key is None:
+        return []
+    key = signing_key(base64.b64decode(settings.secret_key))
+    states = States(services.database, services.sealer, key)
+    return [Route(tofu.PATH, tofu.tofu_states(states), methods=tofu.METHODS)]
