@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, select
 
+from app import clock
 from app.db.models import Tenant, TofuState, TofuStateVersion
 from app.db.sealing import Sealer
 from app.db.uow import Database, SystemRole, Transaction
@@ -59,7 +60,7 @@ class States:
 
     async def admit(self, text: str, workspace: str) -> Visit:
         """Raises BadPass for a pass that does not lead to the workspace."""
-        given = Pass.read(self.key, text, datetime.now(UTC).timestamp())
+        given = Pass.read(self.key, text, clock.utc_now().timestamp())
         if given is None or given.workspace != workspace:
             raise BadPass
         async with self.database.system(SystemRole.AUTH) as lookup:

@@ -13,10 +13,15 @@ from app.providers import registry as module
 from app.providers.base import ErrorKind, Provider, ProviderError, ResourceType
 from app.providers.core.note import NoteType
 from app.providers.core.provider import CoreProvider
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.providers.sessions import Sessions
+from app.providers.tofu.backend import Backend
+from app.providers.tofu.runs import Installation
 
-REGISTRY = Registry.default()
+# What an installation has to allow is allowed here.
+REACH = Reach(tofu=Installation(backend=Backend("http://127.0.0.1", b"key"), inline=True))
+REGISTRY = Registry.default(reach=REACH)
 
 
 class Counting(Provider):

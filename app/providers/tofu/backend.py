@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -94,7 +93,7 @@ class Backend:
 
     def _pass(self, context: Context, workspace: str) -> str:
         left = min(max(context.deadline - clock.monotonic(), 0.0), _LONGEST_PASS) + _GRACE_SECONDS
-        until = int(datetime.now(UTC).timestamp() + left)
+        until = int(clock.utc_now().timestamp() + left)
         return Pass(context.owner, workspace, context.operation_id, until).written(self.key)
 
 
