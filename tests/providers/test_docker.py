@@ -285,7 +285,10 @@ async def test_images_are_built_and_loaded(make: Any, archives: Path) -> None:
 
 
 async def test_an_engine_that_is_not_allowed_is_not_dialled(host: str) -> None:
+    assert DockerProvider([host]).check_config({"host": host})[1] == []
     for provider in (DockerProvider(), DockerProvider(["unix:///var/run/docker.sock"])):
+        [fault] = provider.check_config({"host": host})[1]
+        assert (fault.code, fault.path) == ("NOT_ALLOWED", ("host",))
         with pytest.raises(ProviderError, match="does not allow the engine"):
             async with provider.session({"host": host}):
                 pass

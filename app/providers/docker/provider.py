@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from app.providers.base import ErrorKind, Provider, ProviderError, ResourceType, Schema
+from app.domain.errors import Diagnostic, Severity
+from app.providers.base import ErrorKind, JsonObject, Provider, ProviderError, ResourceType, Schema
 from app.providers.docker.image import ImageType
 from app.providers.docker.network import NetworkType
 from app.providers.docker.service import ServiceType
@@ -49,15 +50,22 @@ class DockerProvider(Provider):
     def types(self) -> Sequence[ResourceType]:
         return self._types
 
+    def check_config(self, config: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:
+        value, faults = super().check_config(config)
+        refusal = None if faults else self._refusal(value["host"])
+        if refusal is not None:
+            faults.append(Diagnostic(Severity.ERROR, "NOT_ALLOWED", refusal, ("host",)))
+        return value, faults
+
     def session(self, config: Mapping[str, Any]) -> AbstractAsyncContextManager[Engine]:
         return self._session(config)
 
     @asynccontextmanager
     async def _session(self, config: Mapping[str, Any]) -> AsyncIterator[Engine]:
         host = config["host"]
-        if host not in self._hosts:
-            message = f"this installation does not allow the engine {host} (WINDLASS_DOCKER_HOSTS)"
-            raise ProviderError(ErrorKind.ACCESS_DENIED, message, path=("host",))
+        refusal = self._refusal(host)
+        if refusal is not None:
+            raise ProviderError(ErrorKind.ACCESS_DENIED, refusal, path=("host",))
         try:
             from app.providers.docker.engine import Engine  # noqa: PLC0415  an extra, which may not be installed
         except ImportError as error:
@@ -65,3 +73,8 @@ class DockerProvider(Provider):
             raise ProviderError(ErrorKind.INVALID, message) from error
         async with Engine.open(host) as engine:
             yield engine
+
+    def _refusal(self, host: str) -> str | None:
+        if host in self._hosts:
+            return None
+        return f"this installation does not allow the engine {host} (WINDLASS_DOCKER_HOSTS)"
