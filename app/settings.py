@@ -50,7 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
     webhook_allowed_targets: tuple[str, ...] = ()
-    # The same for what the provider http asks.
+    # The providers of other packages to load, by the names of their entry points. Their code is trusted as ours is.
+    providers: tuple[str, ...] = ()
+    # As for webhooks, what the provider http may reach beside the public internet.
     http_allowed_targets: tuple[str, ...] = ()
     # The programs that the provider command may run, by absolute path, and as which user if workers run as root.
     commands: tuple[str, ...] = ()
@@ -125,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _LISTS = frozenset(
     {
         "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories",
+        "docker_hosts", "source_directories", "providers",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {

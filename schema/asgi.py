@@ -59,7 +59,7 @@ def build(settings: Settings) -> Starlette:
     )
     services = Services(
         database=database,
-        catalogue=Registry.default(reach=Reach.of(settings)),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database),

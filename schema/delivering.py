@@ -46,7 +46,7 @@ def _services(settings: Settings) -> Services:
     )
     return Services(
         database=database,
-        catalogue=Registry.default(reach=Reach.of(settings)),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),
