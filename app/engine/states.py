@@ -69,6 +69,12 @@ class Hidden:
         pointers = registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         return cls(pointers, work.words | words_in(work.inputs, work.spec))
 
+    def masked(self, message: str) -> str:
+        """The message without any of the words."""
+        for word in sorted(self.words, key=len, reverse=True):
+            message = message.replace(word, "***")
+        return message
+
     def properties(self, state: ResourceState) -> Value:
         """The state's properties with Secrets in them."""
         return conceal_words(conceal(state.properties, self.pointers), self.words)

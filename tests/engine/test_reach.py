@@ -103,6 +103,15 @@ async def test_what_a_provider_waits_for_is_kept_without_secrets(workshop: Works
     assert "/operations/" in row.handle
     assert "a-word-of-secrecy" not in row.handle
     assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+    server.accidents.append("ECHO")
+    refused = await workshop.settle(
+        await workshop.submit(await workshop.template(record(fields={"name": "x"}), "echo"))
+    )
+    [error] = {
+        row.error["message"] for row in await workshop.rows("SELECT error FROM step_run WHERE error IS NOT NULL")
+    }
+    assert 'the server answered 400: {"error":"no: ***"}' in error
+    assert "a-word-of-secrecy" not in str(refused.error)
     sent = [json.loads(body) for method, _, _, body in server.seen if method == "POST"]
     assert {each["password"] for each in sent} == {"a-word-of-secrecy"}
 

@@ -60,6 +60,8 @@ class Restful:
         if accident == "ELSEWHERE":
             return JSONResponse({}, 202, {"location": "https://evil.example/operations/1"})
         document = json.loads(body) if body else None
+        if accident == "ECHO":
+            return JSONResponse({"error": f"no: {json.loads(body)['password']}"}, 400)
         if accident in ("LATER", "NEVER"):
             name = str(next(self.numbers))
             self.operations[name] = [2, request, document, accident]

@@ -20,6 +20,7 @@ from app.providers.base import ErrorKind, JsonObject, OperationCancelled, Provid
 from app.providers.conformance import OWNER, Sample, StandaloneContext, check_resource_type
 from app.providers.reach import Reach
 from app.providers.sources import Sources
+from app.providers.tofu.provider import TofuProvider
 from app.providers.tofu.runs import Installation
 from app.providers.tofu.workspace import TofuSession, WorkspaceType
 from app.settings import Settings
@@ -233,3 +234,11 @@ def test_settings_put_it_together(tmp_path: Path) -> None:
     assert tofu.backend is not None
     assert (tofu.binary, tofu.backend.key, tofu.inline, tofu.uid) == ("/opt/terraform", KEY, False, None)
     assert tofu.sources == Sources([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["PATH", "TF_LOG_PATH", "LD_PRELOAD", "GIT_SSH_COMMAND", "TF_TOKEN", "aws_secret_key"])
+def test_a_connection_holds_credentials_and_nothing_that_is_run_or_written(name: str) -> None:
+    provider = TofuProvider(Installation())
+    assert provider.check_config({"environment": {name: "x"}})[1]
+    config, faults = provider.check_config({"environment": {"AWS_SECRET_ACCESS_KEY": "x", "HCLOUD_TOKEN": "y"}})
+    assert (faults, config["environment"]) == ([], Secret({"AWS_SECRET_ACCESS_KEY": "x", "HCLOUD_TOKEN": "y"}))

@@ -52,6 +52,7 @@ CONFIG_SCHEMA: Schema = {
     },
 }
 _EXCERPT = 300
+_SHORTEST_SECRET = 4
 _REDIRECTED = range(300, 400)
 
 
@@ -80,7 +81,7 @@ class Api:
         self._caller = caller
         self._base = str(config["baseUrl"]).rstrip("/")
         self._origin = "/".join(self._base.split("/")[:3])
-        self._headers = {str(name): str(value) for name, value in (config.get("headers") or {}).items()}
+        self._headers = {str(name).lower(): str(value) for name, value in (config.get("headers") or {}).items()}
         self._secret: str | None = config.get("signingSecret")
         if self._secret is not None and not _is_key(self._secret):
             message = "the signing secret is no base64 behind whsec_"
@@ -157,6 +158,8 @@ class Api:
         status = answer.status_code
         message = f"{method} {path}: the server answered {status}"
         excerpt = answer.body[: 4 * _EXCERPT].decode(errors="replace").replace("\0", "\ufffd")[:_EXCERPT].strip()
+        for value in self._headers.values():
+            excerpt = excerpt.replace(value, "***") if len(value) >= _SHORTEST_SECRET else excerpt
         if status in _REDIRECTED:
             message += ", and redirections are not followed"
         elif excerpt:

@@ -25,9 +25,11 @@ class TofuProvider(Provider):
                 "type": "object",
                 "x-sensitive": True,
                 "maxProperties": 50,
+                # Names that credentials have. Others tell programs what to load, run or write.
                 "propertyNames": {
-                    "pattern": "^[A-Z_][A-Z0-9_]*$",
-                    "not": {"pattern": "^(PATH|HOME|TMPDIR|LD_.*|TF_HTTP_.*|TF_CLI_.*|TF_IN_.*|TF_INPUT)$"},
+                    "pattern": "^[A-Z][A-Z0-9_]*_(TOKEN|KEY|KEY_ID|ID|SECRET|PASSWORD|USER|USERNAME|EMAIL|REGION|ZONE"
+                    "|PROJECT|CREDENTIALS)$",
+                    "not": {"pattern": "^(TF|LD|GIT|SSH)_"},
                 },
                 "additionalProperties": {"type": "string"},
                 "description": "what the module's providers read, as AWS_ACCESS_KEY_ID",
