@@ -50,6 +50,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
     webhook_allowed_targets: tuple[str, ...] = ()
+    # The providers of other packages to load, by the names of their entry points. Their code is trusted as ours is.
+    providers: tuple[str, ...] = ()
+    # As for webhooks, what the provider http may reach beside the public internet.
+    http_allowed_targets: tuple[str, ...] = ()
+    # The programs that the provider command may run, by absolute path, and as which user if workers run as root.
+    commands: tuple[str, ...] = ()
+    command_uid: int | None = None
+    # The container engines that connections may name: unix:///path/to/socket or tcp://host:port.
+    docker_hosts: tuple[str, ...] = ()
+    # Folders in this machine that images and modules are taken from.
+    source_directories: tuple[str, ...] = ()
+    # The OpenTofu to run, and where its runs find the state that the API keeps: https://windlass.example
+    tofu_binary: str = "tofu"
+    tofu_state_url: str | None = None
+    # Whether tenants may bring modules of their own: whoever may can run programs on the workers.
+    tofu_inline: bool = False
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
@@ -119,7 +135,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
 
 
-_LISTS = frozenset({"allowed_hosts", "allowed_origins", "webhook_allowed_targets"})
+_LISTS = frozenset(
+    {
+        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
+        "docker_hosts", "source_directories", "providers",
+    }
+)  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "pool_size": (2, 200),

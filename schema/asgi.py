@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
@@ -19,11 +18,15 @@ from app.auth.oidc import Issuer
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
+from app.domain.tofu import signing_key
 from app.providers.egress import Egress
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.services.sessions import Sessions
+from app.services.tofu_states import States
 from app.settings import Settings
 from app.telemetry.logging import configure
+from app.web import tofu
 from app.web.credentials import Origins
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
@@ -61,7 +64,7 @@ def build(settings: Settings) -> Starlette:
     )
     services = Services(
         database=database,
-        catalogue=Registry.default(),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database, Issuer.of(settings)),
@@ -102,15 +105,25 @@ def assemble(services: Services, settings: Settings) -> Starlette:
                 Sessions(services.database, services.authenticator), services.authenticator, services.origins
             ).routes(),
             Route(audit_download.PATH, audit_download.AuditDownload(services).answer, methods=["GET"]),
+            *_states(services, settings),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],
         middleware=[
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+            Middleware(tofu.BodyLimits, usual=MAX_BODY),
         ],
         lifespan=lifespan,
     )
     application.state.draining = services.draining
     return application
+
+
+def _states(services: Services, settings: Settings) -> list[Route]:
+    """Where runs of OpenTofu keep their state; nowhere without a key for their passes."""
+    if settings.secret_key is None:
+        return []
+    key = signing_key(base64.b64decode(settings.secret_key))
+    states = States(services.database, services.sealer, key)
+    return [Route(tofu.PATH, tofu.tofu_states(states), methods=tofu.METHODS)]

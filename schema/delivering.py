@@ -20,6 +20,7 @@ from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.engine.webhooks import Deliverer, Sender
 from app.providers.egress import Egress, Poster
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.settings import Settings
 from app.telemetry.logging import configure
@@ -45,7 +46,7 @@ def _services(settings: Settings) -> Services:
     )
     return Services(
         database=database,
-        catalogue=Registry.default(),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),

@@ -24,6 +24,7 @@ from app.engine.observations import Archivist
 from app.engine.observing import Observer
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.providers.sessions import WITHOUT_CONNECTION, Sessions
 from app.services.dependencies import Dependencies
@@ -72,10 +73,16 @@ def build(name: str) -> House:
     return House(settings, database, bus, broker, doorbell)
 
 
+def registry_of(settings: Settings) -> Registry:
+    """The providers of the installation."""
+    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
+    return Registry.default(allowed=settings.providers, sockets=False, reach=Reach.of(settings))
+
+
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
     sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
-    return Dependencies(Registry.default(sockets=False), sealer)
+    return Dependencies(registry_of(house.settings), sealer)
 
 
 def worker_of(house: House) -> Worker:
@@ -105,8 +112,7 @@ def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
     sealer = Sealer(base64.b64decode(settings.required("secret_key")))
-    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
-    registry = Registry.default(sockets=False)
+    registry = registry_of(settings)
     return Runner(
         house.database,
         Claimer(worker.id, registry, sealer),

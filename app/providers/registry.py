@@ -16,6 +16,7 @@ from app.domain.values import Value
 from app.providers.base import Provider, ResourceType, TaskType
 from app.providers.core.provider import CoreProvider
 from app.providers.postgres.provider import PostgresProvider
+from app.providers.reach import Reach
 
 ENTRY_POINTS = "windlass.providers"
 Entry = TypeVar("Entry")
@@ -42,12 +43,15 @@ class Registry:
         allowed: Sequence[str] = (),
         directories: Sequence[Path] = (),
         sockets: bool = True,
+        reach: Reach | None = None,
     ) -> Self:
         """The built-in providers, and those of other packages whose entry points are named in `allowed`.
 
-        `directories` and `sockets` are those of the provider postgres.
+        `directories` and `sockets` are those of the provider postgres; `reach` is what others may use of this machine
+        and its surroundings, by default nothing.
         """
-        return cls([CoreProvider(), PostgresProvider(directories=directories, sockets=sockets), *installed(allowed)])
+        postgres = PostgresProvider(directories=directories, sockets=sockets)
+        return cls([CoreProvider(), postgres, *(reach or Reach()).providers(), *installed(allowed)])
 
     def providers(self) -> Sequence[Provider]:
         """All providers, in order of name."""
@@ -144,9 +148,9 @@ class Registry:
         """Whether an action of the type can be taken back."""
         return self.resource(type_name).actions[action].reversibility
 
-    def task_undoable(self, name: str) -> bool:
-        """Whether a task can be taken back by itself."""
-        return self.task(name).undoable
+    def task_undoable(self, name: str, inputs: Mapping[str, Value]) -> bool:
+        """Whether a task with these inputs, as written, can be taken back by itself."""
+        return self.task(name).can_undo(inputs)
 
     def provider_name(self, name: str) -> str:
         """The name of the provider of a type or task."""

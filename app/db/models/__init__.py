@@ -16,6 +16,7 @@ from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
 from app.db.models.tenants import ApiToken, Tenant, TenantLimit, User, UserPassword
+from app.db.models.tofu import TofuState, TofuStateVersion
 from app.db.models.webhooks import WebhookDelivery, WebhookEndpoint
 from app.db.models.workflows import Workflow, WorkflowStep
 
@@ -53,6 +54,8 @@ __all__ = [
     "TemplateRevision",
     "Tenant",
     "TenantLimit",
+    "TofuState",
+    "TofuStateVersion",
     "User",
     "UserPassword",
     "WatchCursor",
