@@ -162,7 +162,8 @@ class _Trial:
 
     async def _creates(self) -> None:
         declared = self._declared(self._sample.properties)
-        self._state = await self._settled(self._mine, await self._resource.create(self._mine, declared))
+        made = await self._settled(self._mine, await self._resource.create(self._mine, declared))
+        self._state = self._resource.with_undisclosed(made, declared) if made else None
         await self._reads_back(declared)
 
     async def _recovers(self) -> None:
@@ -189,7 +190,8 @@ class _Trial:
         difference = self._resource.compare(self._known.properties, declared)
         _expect(difference.action is ChangeAction.UPDATE, f"the difference is {difference.action}")
         outcome = await self._resource.update(self._again, self._known, declared, difference)
-        self._state = await self._settled(self._again, outcome)
+        changed = await self._settled(self._again, outcome)
+        self._state = self._resource.with_undisclosed(changed, declared) if changed else None
         await self._reads_back(declared)
 
     async def _replaces(self) -> None:
