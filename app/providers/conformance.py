@@ -37,12 +37,16 @@ POLL_LIMIT = 1000
 class Sample:
     """Properties to try: valid ones, an update of them, a version that needs replacement (None: the type has none),
     and several that must be refused.
+
+    `unique`: two things cannot have the same properties side by side, because a name or a place is among them. Where
+    they can, another operation makes another thing, and has not made the first.
     """
 
     properties: JsonObject
     updated: JsonObject
     replaced: JsonObject | None
     invalid: tuple[JsonObject, ...]
+    unique: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class _Trial:
             ("what is created reads back without a difference", self._creates),
             ("the creating operation recovers what it made", self._recovers),
             ("another operation does not take it for its own", self._recovers_nothing_foreign),
-            ("a second creation is refused and leaves the first alone", self._refuses_second),
+            ("a second creation leaves the first alone, and is refused if there is no room for it", self._leaves_first),
             ("another owner neither sees it nor removes it", self._keeps_strangers_out),
             ("what is updated reads back without a difference", self._updates),
             ("a create-only change means replacement", self._replaces),
@@ -172,11 +176,21 @@ class _Trial:
 
     async def _recovers_nothing_foreign(self) -> None:
         properties = self._declared(self._sample.properties)
-        await _expect_kind(self._resource.recover(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        if self._sample.unique:
+            await _expect_kind(self._resource.recover(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        else:
+            found = await self._resource.recover(self._again, properties)
+            _expect(found is None, f"recovered {found}")
 
-    async def _refuses_second(self) -> None:
+    async def _leaves_first(self) -> None:
         properties = self._declared(self._sample.properties)
-        await _expect_kind(self._resource.create(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        if self._sample.unique:
+            await _expect_kind(self._resource.create(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        else:
+            second = await self._settled(self._again, await self._resource.create(self._again, properties))
+            _expect(second is not None and second.id != self._known.id, f"made {second}")
+            if second is not None:
+                await self._settled(self._again, await self._resource.delete(self._again, second))
         await self._reads_back(properties)
 
     async def _keeps_strangers_out(self) -> None:

@@ -99,7 +99,9 @@ class Account:
                     service,
                     region_name=self.region,
                     endpoint_url=self.config.get("endpointUrl"),
-                    config=_config(WRITE_ATTEMPTS if writes else READ_ATTEMPTS, own_endpoint="endpointUrl" in self.config),
+                    config=_config(
+                        WRITE_ATTEMPTS if writes else READ_ATTEMPTS, own_endpoint="endpointUrl" in self.config
+                    ),
                 )
                 self._clients[key] = await self._stack.enter_async_context(opening)
         return self._clients[key]

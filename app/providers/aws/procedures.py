@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from app.providers.base import ActionResult, ActionSpec, Context, JsonObject, ResourceState
 
@@ -10,7 +11,9 @@ from app.providers.base import ActionResult, ActionSpec, Context, JsonObject, Re
 class Procedure(ABC):
     """One action: run it, find out what an interrupted run did, take it back, or give up what taking back needs."""
 
-    spec: ActionSpec
+    spec: ClassVar[ActionSpec]
+    # Whether the resource is another one afterwards, or has other properties.
+    changes: ClassVar[bool] = False
 
     @abstractmethod
     async def run(self, context: Context, prior: ResourceState, arguments: JsonObject) -> ActionResult:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.diffing import Difference
-from app.domain.enums import ChangeAction, ErrorClass, LogLevel
+from app.domain.enums import ChangeAction, LogLevel
 from app.domain.errors import Diagnostic
 from app.providers.aws.catalogue import Declaration, declaration
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 # How often something that was just made may be missing when it is looked for.
 _LOOKS = 6
-_NOT_THERE_YET = ("InvalidVpcID.", "InvalidSubnetID.", "InvalidGroup", "InvalidInternetGatewayID.", "InvalidRouteTableID.")
+_NOT_THERE_YET = (
+    "InvalidVpcID.",
+    "InvalidSubnetID.",
+    "InvalidGroup",
+    "InvalidInternetGatewayID.",
+    "InvalidRouteTableID.",
+)
 _FIRST_ATTEMPTS = 3
 
 
@@ -52,7 +58,7 @@ class Found:
     """A thing as AWS tells of it.
 
     `properties` in the shape of the type's schema, without Tags; `unique` is what no other thing of that name will
-    ever have; `message` says what AWS is busy with, or what broke.
+    ever have; `message` says what AWS is busy with, or what broke; `arn` its name everywhere in AWS, where it is needed.
     """
 
     id: str
@@ -62,6 +68,7 @@ class Found:
     unique: str = ""
     phase: Phase = Phase.READY
     message: str = ""
+    arn: str = ""
 
 
 class AwsType(ResourceType):
@@ -75,6 +82,10 @@ class AwsType(ResourceType):
     named: ClassVar[str | None] = None
     idempotency: ClassVar[Idempotency] = Idempotency.TAG
     poll_seconds: ClassVar[float] = 10.0
+    # Properties that cannot be given to the request that makes the thing, nor set before it is ready.
+    late: ClassVar[frozenset[str]] = frozenset()
+    # Whether AWS takes a change while an earlier one is under way.
+    changes_while_busy: ClassVar[bool] = False
     declaration: ClassVar[Declaration]
     procedures: ClassVar[Mapping[str, Procedure]] = {}
 
@@ -214,7 +225,11 @@ class AwsType(ResourceType):
                 message = f"{self.title} {handle['id']} is gone while AWS was busy with it"
                 raise ProviderError(ErrorKind.NOT_STABILIZED, message)
             return Pending({**handle, "looks": looks}, account.pause)
-        return self._awaited(account, found, {}, handle["for"])
+        if found.phase is Phase.READY and handle.get("late"):
+            return await self._bring(
+                context, found, {}, {**self._state(found, {}).properties, **handle["late"]}, handle["for"]
+            )
+        return self._awaited(account, found, handle.get("late", {}), handle["for"])
 
     async def import_(self, context: Context, identity: str) -> ResourceState:
         found = await self.find(context.connection, identity)
@@ -231,12 +246,14 @@ class AwsType(ResourceType):
         procedure = self._procedure(action)
         if await self.read(context, prior) is None:
             raise vanished(prior.id, self.title)
-        return await procedure.run(context, prior, arguments)
+        return await self._after(context, procedure, prior, await procedure.run(context, prior, arguments))
 
     async def recover_action(
         self, context: Context, action: str, prior: ResourceState, arguments: JsonObject
     ) -> ActionResult | None:
-        return await self._procedure(action).recover(context, prior, arguments)
+        procedure = self._procedure(action)
+        result = await procedure.recover(context, prior, arguments)
+        return None if result is None else await self._after(context, procedure, prior, result)
 
     async def undo_action(self, context: Context, action: str, prior: ResourceState, undo: JsonObject) -> None:
         await self._procedure(action).undo(context, prior, undo)
@@ -262,11 +279,14 @@ class AwsType(ResourceType):
         """Brings a thing of ours to the properties; `known` holds those that AWS tells nobody."""
         account: Account = context.connection
         state = self._state(found, known)
-        if found.phase is not Phase.READY:
-            return self._awaited(account, found, known, purpose)
+        if found.phase is not Phase.READY and purpose == "create":
+            return self._awaited(account, found, properties, purpose)
         difference = self.compare(state.properties, properties)
         if difference.action is ChangeAction.NO_CHANGE:
-            return state
+            return self._awaited(account, found, properties, purpose)
+        if found.phase is Phase.LEAVING or (found.phase is Phase.BUSY and not self.changes_while_busy):
+            message = f"AWS is busy with {self.title} {found.id}: {found.message}"
+            raise ProviderError(ErrorKind.CONFLICT, message, retry_after_seconds=self._pause(account))
         touched = frozenset(change.path[0] for change in difference.changes)
         try:
             if touched != {"Tags"}:
@@ -290,7 +310,7 @@ class AwsType(ResourceType):
         if found.phase is Phase.READY:
             return state
         if found.phase is Phase.BUSY:
-            handle = {"id": found.id, "for": purpose}
+            handle = {"id": found.id, "for": purpose, "late": {name: known[name] for name in self.late & known.keys()}}
             return Pending(handle, self._pause(account), found.message, partial=state)
         message = found.message or f"{self.title} {found.id} is {found.phase.value.lower()}"
         raise ProviderError(ErrorKind.NOT_STABILIZED, message, partial=state)
@@ -327,12 +347,21 @@ class AwsType(ResourceType):
         if "Tags" in self.schema["properties"]:
             properties["Tags"] = without_marks(found.tags)
         state = ResourceState(
-            found.id, self.declaration.in_order(properties), found.outputs, {"unique": found.unique}, self.schema_version
+            found.id,
+            self.declaration.in_order(properties),
+            found.outputs,
+            {"unique": found.unique},
+            self.schema_version,
         )
         return self.with_undisclosed(state, known)
 
     def _pause(self, account: Account) -> float:
         return min(self.poll_seconds, account.pause)
+
+    async def _after(
+        self, context: Context, procedure: Procedure, prior: ResourceState, result: ActionResult
+    ) -> ActionResult:
+        return replace(result, state=await self.read(context, prior)) if procedure.changes else result
 
     def _procedure(self, action: str) -> Procedure:
         try:
@@ -344,6 +373,18 @@ class AwsType(ResourceType):
 def chosen(item: Mapping[str, Any], *names: str) -> JsonObject:
     """The named members of an answer, without those that are absent."""
     return {name: item[name] for name in names if item.get(name) is not None}
+
+
+def in_place(difference: Difference, name: str) -> Difference:
+    """The difference where a change of the property `name` needs no replacement after all."""
+    changes = tuple(
+        replace(change, forces_replacement=False) if change.path[:1] == (name,) else change
+        for change in difference.changes
+    )
+    still = any(change.forces_replacement for change in changes)
+    if difference.action is not ChangeAction.REPLACE or still:
+        return Difference(difference.action, changes)
+    return Difference(ChangeAction.UPDATE, changes)
 
 
 def _maybe_later(context: Context, error: ProviderError) -> ProviderError:

@@ -1,0 +1,202 @@
+"""For each type, properties to try in the world around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.providers.conformance import Sample
+from tests.providers.aws.world import World
+
+Make = Callable[[World], Sample]
+
+
+def _vpc(world: World) -> Sample:  # noqa: ARG001
+    return Sample(
+        properties={"CidrBlock": "10.1.0.0/16", "Tags": {"Name": "one", "gone": "x"}},
+        updated={"CidrBlock": "10.1.0.0/16", "EnableDnsHostnames": True, "Tags": {"Name": "two"}},
+        replaced={"CidrBlock": "10.2.0.0/16"},
+        invalid=({}, {"CidrBlock": "ten"}, {"CidrBlock": "10.1.0.0/16", "Tags": {"aws:x": "y"}}),
+        unique=False,
+    )
+
+
+def _subnet(world: World) -> Sample:
+    place = {"VpcId": world.vpc, "CidrBlock": "10.99.9.0/24"}
+    return Sample(
+        properties={**place, "AvailabilityZone": "eu-central-1b"},
+        updated={**place, "MapPublicIpOnLaunch": True, "Tags": {"tier": "web"}},
+        replaced={**place, "CidrBlock": "10.99.10.0/24"},
+        invalid=({}, {"VpcId": "v"}, {**place, "Colour": "blue"}),
+    )
+
+
+def _gateway(world: World) -> Sample:
+    return Sample(
+        properties={"Tags": {"Name": "one"}},
+        updated={"Tags": {"Name": "two"}},
+        replaced=None,
+        invalid=({"VpcId": 7}, {"Tags": {"windlass:owner": "me"}}),
+        unique=False,
+    )
+
+
+def _routes(world: World) -> Sample:
+    return Sample(
+        properties={
+            "VpcId": world.vpc,
+            "Routes": [
+                {"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": world.gateway},
+                {"DestinationCidrBlock": "172.16.0.0/16", "GatewayId": world.gateway},
+            ],
+            "SubnetIds": [world.subnets[0]],
+        },
+        updated={
+            "VpcId": world.vpc,
+            "Routes": [{"DestinationCidrBlock": "10.200.0.0/16", "GatewayId": world.gateway}],
+            "SubnetIds": [world.subnets[1]],
+        },
+        replaced={"VpcId": "vpc-other"},
+        invalid=({}, {"VpcId": "v", "Routes": [{"DestinationCidrBlock": "0.0.0.0/0"}]}),
+        unique=False,
+    )
+
+
+def _group(world: World) -> Sample:
+    place = {"GroupName": "conform", "GroupDescription": "d", "VpcId": world.vpc}
+    web = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0"}
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "SourceSecurityGroupId": world.group}
+    return Sample(
+        properties={**place, "SecurityGroupIngress": [web, ssh]},
+        updated={
+            **place,
+            "SecurityGroupIngress": [{**web, "Description": "all"}, {**web, "FromPort": 443, "ToPort": 443}],
+            "SecurityGroupEgress": [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "0.0.0.0/0"}],
+        },
+        replaced={**place, "GroupName": "conform-2"},
+        invalid=({}, {**place, "SecurityGroupIngress": [{"FromPort": 1}]}),
+    )
+
+
+def _template(world: World) -> Sample:
+    data = {"ImageId": world.image, "InstanceType": "t3.micro"}
+    return Sample(
+        properties={"LaunchTemplateName": "conform", "LaunchTemplateData": {**data, "UserData": "c2VjcmV0"}},
+        updated={
+            "LaunchTemplateName": "conform",
+            "LaunchTemplateData": {**data, "InstanceType": "t3.small", "SecurityGroupIds": [world.group]},
+        },
+        replaced={"LaunchTemplateName": "conform-2", "LaunchTemplateData": data},
+        invalid=({}, {"LaunchTemplateData": {"Colour": "blue"}}),
+    )
+
+
+def _scaling(world: World) -> Sample:
+    base = {
+        "AutoScalingGroupName": "conform",
+        "LaunchTemplate": {"LaunchTemplateId": world.template, "Version": "1"},
+        "VPCZoneIdentifier": list(world.subnets),
+        "MinSize": 1,
+        "MaxSize": 4,
+    }
+    return Sample(
+        properties={**base, "DesiredCapacity": 2, "Tags": {"tier": "web", "gone": "x"}},
+        updated={**base, "DesiredCapacity": 3, "TargetGroupARNs": [world.targets], "Tags": {"tier": "app"}},
+        replaced={**base, "AutoScalingGroupName": "conform-2"},
+        invalid=({}, {**base, "MinSize": -1}, {**base, "MaxSize": "4"}),
+    )
+
+
+def _db_subnets(world: World) -> Sample:
+    base = {"DBSubnetGroupName": "conform", "DBSubnetGroupDescription": "d"}
+    return Sample(
+        properties={**base, "SubnetIds": list(world.subnets)},
+        updated={**base, "DBSubnetGroupDescription": "e", "SubnetIds": [world.subnets[0]], "Tags": {"a": "b"}},
+        replaced={**base, "DBSubnetGroupName": "conform-2", "SubnetIds": list(world.subnets)},
+        invalid=({}, {**base, "SubnetIds": "all"}, {"DBSubnetGroupName": "UPPER", "SubnetIds": []}),
+    )
+
+
+def _database(world: World) -> Sample:
+    base: dict[str, Any] = {
+        "DBInstanceIdentifier": "conform",
+        "DBInstanceClass": "db.t3.micro",
+        "Engine": "postgres",
+        "AllocatedStorage": 20,
+        "MasterUsername": "windlass",
+        "MasterUserPassword": "first-password",
+    }
+    return Sample(
+        properties={**base, "BackupRetentionPeriod": 3, "Tags": {"tier": "data"}},
+        updated={**base, "DBInstanceClass": "db.t3.small", "MasterUserPassword": "second-password", "MultiAZ": True},
+        replaced={**base, "DBName": "other"},
+        invalid=({}, {**base, "AllocatedStorage": "20"}, {**base, "MasterUserPassword": "short"}),
+    )
+
+
+def _balancer(world: World) -> Sample:
+    base = {"Name": "conform", "Subnets": list(world.subnets)}
+    return Sample(
+        properties={**base, "Scheme": "internal", "SecurityGroups": [world.group], "Tags": {"a": "b"}},
+        updated={**base, "SecurityGroups": [world.group], "Tags": {"a": "c"}},
+        replaced={**base, "Scheme": "internet-facing"},
+        invalid=({}, {**base, "Scheme": "public"}, {**base, "Name": "-"}),
+    )
+
+
+def _targets(world: World) -> Sample:
+    base = {"Name": "conform", "Port": 80, "Protocol": "HTTP", "VpcId": world.vpc}
+    return Sample(
+        properties={**base, "HealthCheckPath": "/health"},
+        updated={**base, "HealthCheckPath": "/ready", "Matcher": {"HttpCode": "200-204"}, "Tags": {"a": "b"}},
+        replaced={**base, "Port": 8080},
+        invalid=({}, {**base, "Protocol": "SMTP"}, {**base, "TargetType": "lambda"}),
+    )
+
+
+def _listener(world: World) -> Sample:
+    base = {"LoadBalancerArn": world.balancer, "Port": 80, "Protocol": "HTTP"}
+    fixed = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain"}}
+    return Sample(
+        properties={**base, "DefaultActions": [{"Type": "forward", "TargetGroupArn": world.targets}]},
+        updated={**base, "DefaultActions": [fixed], "Tags": {"a": "b"}},
+        replaced={**base, "Port": 8080, "DefaultActions": [fixed]},
+        invalid=({}, {**base, "DefaultActions": [{"Type": "sing"}]}),
+    )
+
+
+def _bucket(world: World) -> Sample:  # noqa: ARG001
+    base = {"BucketName": "conform-bucket"}
+    locked = dict.fromkeys(
+        ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+    )
+    encrypted = {"ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
+    return Sample(
+        properties={**base, "VersioningConfiguration": {"Status": "Enabled"}, "Tags": {"a": "b", "gone": "x"}},
+        updated={
+            **base,
+            "PublicAccessBlockConfiguration": locked,
+            "BucketEncryption": encrypted,
+            "VersioningConfiguration": {"Status": "Suspended"},
+            "Tags": {"a": "c"},
+        },
+        replaced={"BucketName": "conform-bucket-2"},
+        invalid=({"BucketName": "UPPER"}, {"VersioningConfiguration": {"Status": "Perhaps"}}),
+    )
+
+
+SAMPLES: dict[str, Make] = {
+    "aws.ec2.vpc": _vpc,
+    "aws.ec2.subnet": _subnet,
+    "aws.ec2.internet_gateway": _gateway,
+    "aws.ec2.route_table": _routes,
+    "aws.ec2.security_group": _group,
+    "aws.ec2.launch_template": _template,
+    "aws.autoscaling.group": _scaling,
+    "aws.rds.subnet_group": _db_subnets,
+    "aws.rds.instance": _database,
+    "aws.elbv2.load_balancer": _balancer,
+    "aws.elbv2.target_group": _targets,
+    "aws.elbv2.listener": _listener,
+    "aws.s3.bucket": _bucket,
+}
