@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
     webhook_allowed_targets: tuple[str, ...] = ()
+    # Hosts, each with a port or without, that a connection of the provider aws may name in place of AWS's own servers.
+    aws_allowed_endpoints: tuple[str, ...] = ()
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
@@ -108,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
 
 
-_LISTS = frozenset({"allowed_hosts", "allowed_origins", "webhook_allowed_targets"})
+_LISTS = frozenset({"allowed_hosts", "allowed_origins", "webhook_allowed_targets", "aws_allowed_endpoints"})
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "pool_size": (2, 200),

@@ -56,7 +56,7 @@ def build(settings: Settings) -> Starlette:
     )
     services = Services(
         database=database,
-        catalogue=Registry.default(),
+        catalogue=Registry.default(aws_endpoints=settings.aws_allowed_endpoints),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         bus=bus,
         authenticator=Authenticator(database),

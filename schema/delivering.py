@@ -45,7 +45,7 @@ def _services(settings: Settings) -> Services:
     )
     return Services(
         database=database,
-        catalogue=Registry.default(),
+        catalogue=Registry.default(aws_endpoints=settings.aws_allowed_endpoints),
         sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),

@@ -75,7 +75,12 @@ def build(name: str) -> House:
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
     sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
-    return Dependencies(Registry.default(sockets=False), sealer)
+    return Dependencies(_registry(house.settings), sealer)
+
+
+def _registry(settings: Settings) -> Registry:
+    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
+    return Registry.default(sockets=False, aws_endpoints=settings.aws_allowed_endpoints)
 
 
 def worker_of(house: House) -> Worker:
@@ -105,8 +110,7 @@ def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
     sealer = Sealer(base64.b64decode(settings.required("secret_key")))
-    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
-    registry = Registry.default(sockets=False)
+    registry = _registry(settings)
     return Runner(
         house.database,
         Claimer(worker.id, registry, sealer),

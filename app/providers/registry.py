@@ -13,6 +13,7 @@ from app.domain.enums import Reversibility
 from app.domain.errors import Diagnostic, UnknownReference
 from app.domain.schemas import apply_schema
 from app.domain.values import Value
+from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider, ResourceType, TaskType
 from app.providers.core.provider import CoreProvider
 from app.providers.postgres.provider import PostgresProvider
@@ -42,12 +43,18 @@ class Registry:
         allowed: Sequence[str] = (),
         directories: Sequence[Path] = (),
         sockets: bool = True,
+        aws_endpoints: Sequence[str] = (),
     ) -> Self:
         """The built-in providers, and those of other packages whose entry points are named in `allowed`.
 
-        `directories` and `sockets` are those of the provider postgres.
+        `directories` and `sockets` are those of the provider postgres, `aws_endpoints` are what aws may be sent to.
         """
-        return cls([CoreProvider(), PostgresProvider(directories=directories, sockets=sockets), *installed(allowed)])
+        builtin = (
+            CoreProvider(),
+            PostgresProvider(directories=directories, sockets=sockets),
+            AwsProvider(endpoints=aws_endpoints),
+        )
+        return cls([*builtin, *installed(allowed)])
 
     def providers(self) -> Sequence[Provider]:
         """All providers, in order of name."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -46,7 +46,8 @@ class Counting(Provider):
 
 
 def test_the_catalogue_answers_for_every_type() -> None:
-    assert REGISTRY.type_names() == ["core.note", "postgres.database", "postgres.grant", "postgres.role"]
+    names = ["core.note", "postgres.database", "postgres.grant", "postgres.role"]
+    assert [name for name in REGISTRY.type_names() if not name.startswith("aws.")] == names
     assert REGISTRY.task_names() == ["core.assert", "core.log", "core.pass", "core.wait"]
     assert REGISTRY.actions("postgres.database") == {"backup", "restore", "migrate"}
     assert REGISTRY.secret("postgres.role") == {"/password"}
@@ -57,11 +58,17 @@ def test_the_catalogue_answers_for_every_type() -> None:
     assert difference.action is ChangeAction.REPLACE
 
 
+def _pointers(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, part in schema.get("properties", {}).items():
+        yield f"{above}/{name}", part
+        yield from _pointers(part, f"{above}/{name}")
+
+
 @pytest.mark.parametrize("resource", REGISTRY.resources(), ids=lambda resource: resource.name)
 def test_what_a_type_declares_about_its_properties_exists(resource: ResourceType) -> None:
-    declared = {f"/{name}" for name in resource.schema["properties"]}
-    assert resource.create_only | resource.secret | resource.scalable | resource.computed <= declared
-    marked = {f"/{name}" for name, schema in resource.schema["properties"].items() if schema.get("x-sensitive")}
+    declared = dict(_pointers(resource.schema))
+    assert resource.create_only | resource.secret | resource.scalable | resource.computed <= declared.keys()
+    marked = {pointer for pointer, schema in declared.items() if schema.get("x-sensitive")}
     assert marked == resource.secret
     assert set(resource.outputs_schema["required"]) <= set(resource.outputs_schema["properties"])
     kinds = {StepType.RESOURCE_BACKUP, StepType.RESOURCE_RESTORE, StepType.RESOURCE_MIGRATE}
@@ -120,8 +127,8 @@ def test_other_packages_are_loaded_only_when_allowed(monkeypatch: pytest.MonkeyP
     point = EntryPoint("counting", f"{__name__}:Counting", "windlass.providers")
     monkeypatch.setattr(EntryPoint, "load", lambda _self: Counting)
     monkeypatch.setattr(module, "entry_points", lambda group: [point] if group == "windlass.providers" else [])
-    assert [provider.name for provider in Registry.default().providers()] == ["core", "postgres"]
-    assert [provider.name for provider in Registry.default(allowed=["counting"]).providers()][1] == "counting"
+    assert [provider.name for provider in Registry.default().providers()] == ["aws", "core", "postgres"]
+    assert [provider.name for provider in Registry.default(allowed=["counting"]).providers()][2] == "counting"
     with pytest.raises(UnknownReference, match="has the provider evil"):
         Registry.default(allowed=["evil"])
 

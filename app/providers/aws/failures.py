@@ -28,6 +28,7 @@ _BY_CODE = {
     "SlowDown": ErrorKind.THROTTLED,
     "BucketAlreadyExists": ErrorKind.ALREADY_EXISTS,
     "BucketAlreadyOwnedByYou": ErrorKind.ALREADY_EXISTS,
+    "Resource.AlreadyAssociated": ErrorKind.ALREADY_EXISTS,
     "InvalidSubnet.Conflict": ErrorKind.ALREADY_EXISTS,
     "ResourceConflictException": ErrorKind.CONFLICT,
     "BucketNotEmpty": ErrorKind.DEPENDENCY,

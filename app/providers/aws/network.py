@@ -107,6 +107,13 @@ class InternetGatewayType(Ec2Type):
         properties = {"VpcId": attached[0]} if attached else {}
         return Found(identity, properties, {"InternetGatewayId": identity}, tags_of(item), identity)
 
+    async def locate(self, context: Context, properties: JsonObject) -> Found | None:
+        """The gateway of this operation, attached or not, or that which the VPC has: it can have one."""
+        made = await super().locate(context, properties)
+        if made is not None or not properties.get("VpcId"):
+            return made
+        return await self._search(context, [{"Name": "attachment.vpc-id", "Values": [properties["VpcId"]]}])
+
     def compare(
         self, prior: Mapping[str, Any] | None, desired: Mapping[str, Any], *, unknown_forces: bool = False
     ) -> Difference:

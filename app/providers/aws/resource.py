@@ -166,6 +166,11 @@ class AwsType(ResourceType):
         found = await self.find(context.connection, identity)
         if found is None:
             return Pending({"id": identity, "for": "create", "looks": _LOOKS}, context.connection.pause)
+        if Mark.parse(found.tags) is None:
+            # Some servers that speak the language of AWS forget what a new thing was tagged with.
+            marks = Mark.of(context).tags(properties.get("Tags") or {})
+            await self.retag(context.connection, found, marks, [])
+            found = replace(found, tags=marks)
         return await self._bring(context, found, properties, properties, "create")
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:

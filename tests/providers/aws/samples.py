@@ -33,11 +33,10 @@ def _subnet(world: World) -> Sample:
 
 def _gateway(world: World) -> Sample:
     return Sample(
-        properties={"Tags": {"Name": "one"}},
-        updated={"Tags": {"Name": "two"}},
-        replaced=None,
+        properties={"VpcId": world.empty_vpc, "Tags": {"Name": "one"}},
+        updated={"VpcId": world.empty_vpc, "Tags": {"Name": "two"}},
+        replaced={"VpcId": world.vpc},
         invalid=({"VpcId": 7}, {"Tags": {"windlass:owner": "me"}}),
-        unique=False,
     )
 
 

@@ -18,6 +18,7 @@ class World:
     """Ids and names of what is there."""
 
     vpc: str
+    empty_vpc: str
     subnets: tuple[str, str]
     gateway: str
     group: str
@@ -57,6 +58,7 @@ class World:
         zone = emulator.client("route53").create_hosted_zone(Name="example.test.", CallerReference="world")
         return cls(
             vpc,
+            ec2.create_vpc(CidrBlock="10.98.0.0/16")["Vpc"]["VpcId"],
             (one, two),
             gateway,
             ec2.create_security_group(GroupName="world", Description="d", VpcId=vpc)["GroupId"],
