@@ -16,6 +16,7 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
 
 from app.providers.aws.failures import speaking
+from app.providers.aws.transport import SingleAttempt
 from app.providers.base import ErrorKind, ProviderError
 
 CONNECT_SECONDS = 5
@@ -175,6 +176,7 @@ def _config(attempts: int, *, own_endpoint: bool) -> AioConfig:
         max_pool_connections=CONNECTIONS,
         retries={"total_max_attempts": attempts, "mode": "standard"},
         s3={"addressing_style": "path"} if own_endpoint else {},
+        http_session_cls=SingleAttempt,
         ignore_configured_endpoint_urls=True,
         user_agent_extra="windlass",
     )

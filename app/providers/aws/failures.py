@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 from botocore import exceptions as botocore
 
 from app.providers.base import ErrorKind, ProviderError
@@ -68,7 +70,7 @@ _BY_WORDS = (
     (re.compile("Conflict|ConcurrentModification|IncorrectState"), ErrorKind.CONFLICT),
     (re.compile("Invalid|Malformed|Validation|Missing|Unsupported|BadRequest|Parameter"), ErrorKind.INVALID),
 )
-# The request did not leave, so that it is safe to send it again.
+# The request did not leave, so that it is safe to send it again. EndpointConnectionError is said of both: see _was_sent.
 _NOT_SENT = (
     botocore.EndpointConnectionError,
     botocore.ConnectTimeoutError,
@@ -99,7 +101,7 @@ async def speaking(call: str, *, writes: bool) -> AsyncIterator[None]:
         raise _refusal(call, error, lost) from error
     except _NOT_SENT as error:
         message = f"{call}: AWS cannot be reached: {_text(error)}"
-        raise ProviderError(ErrorKind.UNAVAILABLE, message) from error
+        raise ProviderError(lost if _was_sent(error) else ErrorKind.UNAVAILABLE, message) from error
     except _NO_CREDENTIALS as error:
         raise ProviderError(ErrorKind.ACCESS_DENIED, f"{call}: {_text(error)}") from error
     except _MISUSE as error:
@@ -107,6 +109,12 @@ async def speaking(call: str, *, writes: bool) -> AsyncIterator[None]:
     except (botocore.BotoCoreError, OSError, TimeoutError) as error:
         message = f"{call}: the answer of AWS was lost: {_text(error) or type(error).__name__}"
         raise ProviderError(lost, message) from error
+
+
+def _was_sent(error: botocore.BotoCoreError) -> bool:
+    """Whether the request may have left. The SDK says of a connection that was reset that it could not be made."""
+    cause = error.kwargs.get("error") if isinstance(error, botocore.EndpointConnectionError) else None
+    return cause is not None and not isinstance(cause, (aiohttp.ClientConnectorError, socket.gaierror))
 
 
 def _refusal(call: str, error: botocore.ClientError, lost: ErrorKind) -> ProviderError:

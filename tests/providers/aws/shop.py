@@ -62,6 +62,11 @@ class Shop:
             )
         return cls(workshop, emulator)
 
+    async def close(self) -> None:
+        """Ends the sessions with the emulator."""
+        for runner in self.workshop.runners:
+            await runner._connections._pool.close()
+
     async def deploy(self, template: int, **parameters: Any) -> OrchestrationJob:
         """A job that has ended."""
         return await self.workshop.settle(await self.workshop.submit(template, **parameters), seconds=60)

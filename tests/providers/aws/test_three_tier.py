@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -14,9 +14,14 @@ from tests.providers.aws.shop import NOTHING, PASSWORD, WHOLE, Shop, content_of
 
 
 @pytest.fixture
-async def shop(open_workshop: Callable[..., Awaitable[Workshop]], emulator: Emulator) -> Shop:  # noqa: F811
+async def shop(
+    open_workshop: Callable[..., Awaitable[Workshop]],  # noqa: F811
+    emulator: Emulator,
+) -> AsyncIterator[Shop]:
     emulator.reset()
-    return await Shop.open(open_workshop, emulator)
+    opened = await Shop.open(open_workshop, emulator)
+    yield opened
+    await opened.close()
 
 
 async def test_the_broken_example_leaves_nothing_behind(shop: Shop) -> None:
