@@ -74,7 +74,7 @@ class LoadBalancerType(_LoadBalancingType):
     name = "aws.elbv2.load_balancer"
     title = "load balancer"
     description = "An address that spreads requests over targets."
-    named = "Name"
+    named, networked = "Name", "Subnets"
     describes, items, key = "describe_load_balancers", "LoadBalancers", "LoadBalancerArn"
     removes = "delete_load_balancer"
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from botocore import exceptions as botocore
+from botocore.parsers import ResponseParserError
 
 from app.providers.base import ErrorKind, ProviderError
 
@@ -106,7 +107,7 @@ async def speaking(call: str, *, writes: bool) -> AsyncIterator[None]:
         raise ProviderError(ErrorKind.ACCESS_DENIED, f"{call}: {_text(error)}") from error
     except _MISUSE as error:
         raise ProviderError(ErrorKind.INVALID, f"{call}: {_text(error)}") from error
-    except (botocore.BotoCoreError, OSError, TimeoutError) as error:
+    except (botocore.BotoCoreError, ResponseParserError, OSError, TimeoutError) as error:
         message = f"{call}: the answer of AWS was lost: {_text(error) or type(error).__name__}"
         raise ProviderError(lost, message) from error
 

@@ -46,7 +46,7 @@ class SubnetGroupType(_RdsType):
     title = "DB subnet group"
     description = "The subnets that a database instance may be in."
     template_type = TemplateType.DATABASE
-    named = "DBSubnetGroupName"
+    named, networked = "DBSubnetGroupName", "SubnetIds"
 
     async def find(self, account: Account, identity: str) -> Found | None:
         answer = await account.find("rds", "describe_db_subnet_groups", DBSubnetGroupName=identity)

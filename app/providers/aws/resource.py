@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from app.domain.diffing import Difference
 from app.domain.enums import ChangeAction, LogLevel
 from app.domain.errors import Diagnostic
+from app.domain.values import is_known
 from app.providers.aws.catalogue import Declaration, declaration
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
 from app.providers.aws.procedures import Procedure
@@ -87,6 +88,8 @@ class AwsType(ResourceType):
     # Whether AWS takes a change while an earlier one is under way.
     changes_while_busy: ClassVar[bool] = False
     declaration: ClassVar[Declaration]
+    # The list of subnets that AWS lets nobody change to those of another network.
+    networked: ClassVar[str | None] = None
     procedures: ClassVar[Mapping[str, Procedure]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -141,7 +144,10 @@ class AwsType(ResourceType):
         self, prior: Mapping[str, Any] | None, desired: Mapping[str, Any], *, unknown_forces: bool = False
     ) -> Difference:
         ordered = None if prior is None else self.declaration.in_order(prior)
-        return super().compare(ordered, self.declaration.in_order(desired), unknown_forces=unknown_forces)
+        difference = super().compare(ordered, self.declaration.in_order(desired), unknown_forces=unknown_forces)
+        if self.networked and moved(prior, desired, self.networked, unknown_forces=unknown_forces):
+            return elsewhere(difference, self.networked)
+        return difference
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         found = await self.find(context.connection, state.id)
@@ -378,6 +384,30 @@ class AwsType(ResourceType):
 def chosen(item: Mapping[str, Any], *names: str) -> JsonObject:
     """The named members of an answer, without those that are absent."""
     return {name: item[name] for name in names if item.get(name) is not None}
+
+
+def moved(
+    prior: Mapping[str, Any] | None, desired: Mapping[str, Any], name: str, *, unknown_forces: bool
+) -> bool:
+    """Whether none of the things in the list `name` stays: they are in another network, and so must be what is in it.
+
+    What is not known yet counts as another when its source is being replaced.
+    """
+    before, after = (prior or {}).get(name), desired.get(name)
+    if not before or not isinstance(after, list):
+        return False
+    if not all(is_known(item) for item in after):
+        return unknown_forces and not any(item in before for item in after if is_known(item))
+    return bool(after) and not any(item in before for item in after)
+
+
+def elsewhere(difference: Difference, name: str) -> Difference:
+    """The difference where a change of the property `name` needs a replacement after all."""
+    changes = tuple(
+        replace(change, forces_replacement=True) if change.path[:1] == (name,) else change
+        for change in difference.changes
+    )
+    return Difference(ChangeAction.REPLACE, changes)
 
 
 def in_place(difference: Difference, name: str) -> Difference:

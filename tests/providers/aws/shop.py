@@ -85,6 +85,20 @@ class Shop:
         """A machine image that there is."""
         return str(self.emulator.client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"])
 
+    def machines(self) -> Any:
+        """The auto-scaling group."""
+        return self.emulator.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][0]
+
+    def database(self) -> Any:
+        """The DB instance."""
+        return self.emulator.client("rds").describe_db_instances()["DBInstances"][0]
+
+    def machine(self) -> Any:
+        """What machines are started from."""
+        ec2 = self.emulator.client("ec2")
+        versions = ec2.describe_launch_template_versions(LaunchTemplateName="shop-web", Versions=["$Default"])
+        return versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+
     def there(self) -> dict[str, int]:
         """How many things of each kind there are, beside those that every account has."""
         ec2, rds, elb = (self.emulator.client(name) for name in ("ec2", "rds", "elbv2"))
