@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from app.domain.diffing import same
 from app.domain.enums import TemplateType
 from app.providers.aws.ec2 import Ec2Type, tags_of
 from app.providers.aws.marks import token
@@ -66,14 +67,24 @@ class LaunchTemplateType(Ec2Type):
 
     async def change(self, context: Context, found: Found, properties: JsonObject, touched: frozenset[str]) -> None:  # noqa: ARG002
         account: Account = context.connection
-        answer = await account.write(
-            "ec2",
-            "create_launch_template_version",
-            LaunchTemplateId=found.id,
-            LaunchTemplateData=properties["LaunchTemplateData"],
-        )
-        number = str(answer["LaunchTemplateVersion"]["VersionNumber"])
+        wanted = properties["LaunchTemplateData"]
+        number = await self._version(account, found.id, wanted)
+        if number is None:
+            answer = await account.write(
+                "ec2", "create_launch_template_version", LaunchTemplateId=found.id, LaunchTemplateData=wanted
+            )
+            number = str(answer["LaunchTemplateVersion"]["VersionNumber"])
         await account.write("ec2", "modify_launch_template", LaunchTemplateId=found.id, DefaultVersion=number)
+
+    async def _version(self, account: Account, identity: str, wanted: JsonObject) -> str | None:
+        """The version that is like this already: what is taken back gets its old number again."""
+        versions = account.pages(
+            "ec2", "describe_launch_template_versions", "LaunchTemplateVersions", LaunchTemplateId=identity
+        )
+        async for version in versions:
+            if same(_data(version["LaunchTemplateData"]), wanted):
+                return str(version["VersionNumber"])
+        return None
 
 
 def _data(data: Mapping[str, Any]) -> JsonObject:

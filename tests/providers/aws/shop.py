@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import OrchestrationJob, ProviderConnection
+from app.engine.liveness import LOCK_CLASS
 from app.providers.aws.provider import AwsProvider
 from app.providers.registry import Registry
 from app.services import previews
@@ -35,6 +38,7 @@ class Shop:
 
     workshop: Workshop
     emulator: Emulator
+    alive: AsyncConnection
 
     @classmethod
     async def open(
@@ -60,10 +64,16 @@ class Shop:
                     config=SEALER.seal(checked, workshop.tenant_id),
                 )
             )
-        return cls(workshop, emulator)
+        # Jobs take longer here than a worker may be without the lock that says that it lives.
+        alive = await workshop.database.engine.connect()
+        await alive.execution_options(isolation_level="AUTOCOMMIT")
+        for worker in workshop.workers:
+            await alive.execute(text("SELECT pg_advisory_lock(:class, :id)"), {"class": LOCK_CLASS, "id": worker.id})
+        return cls(workshop, emulator, alive)
 
     async def close(self) -> None:
         """Ends the sessions with the emulator."""
+        await self.alive.close()
         for runner in self.workshop.runners:
             await runner._connections._pool.close()
 
