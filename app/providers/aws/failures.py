@@ -39,6 +39,7 @@ _BY_CODE = {
     "DependencyViolation": ErrorKind.DEPENDENCY,
     "InvalidDBSubnetGroupStateFault": ErrorKind.DEPENDENCY,
     "VolumeInUse": ErrorKind.DEPENDENCY,
+    "AWS.SimpleQueueService.QueueDeletedRecently": ErrorKind.CONFLICT,
     "IncorrectInstanceState": ErrorKind.CONFLICT,
     "IncorrectState": ErrorKind.CONFLICT,
     "InvalidDBInstanceState": ErrorKind.CONFLICT,

@@ -10,13 +10,22 @@ from urllib.parse import urlsplit
 
 from app.domain.addresses import Allowed, refusal
 from app.domain.errors import Diagnostic, Severity
+from app.providers.aws.alarm import AlarmType
 from app.providers.aws.autoscaling import AutoScalingGroupType
+from app.providers.aws.dynamodb import TableType
+from app.providers.aws.ecs import ServiceType
 from app.providers.aws.elbv2 import ListenerType, LoadBalancerType, TargetGroupType
+from app.providers.aws.function import FunctionType
+from app.providers.aws.iam import RoleType
+from app.providers.aws.instance import InstanceType
 from app.providers.aws.launch_template import LaunchTemplateType
+from app.providers.aws.messaging import QueueType, TopicType
 from app.providers.aws.network import InternetGatewayType, RouteTableType, SubnetType, VpcType
 from app.providers.aws.rds import DatabaseInstanceType, SubnetGroupType
+from app.providers.aws.route53 import RecordType
 from app.providers.aws.s3 import BucketType
 from app.providers.aws.security_group import SecurityGroupType
+from app.providers.aws.volume import VolumeType
 from app.providers.base import ErrorKind, JsonObject, Provider, ProviderError, ResourceType, Schema
 
 if TYPE_CHECKING:
@@ -126,5 +135,6 @@ def types() -> tuple[ResourceType, ...]:
     return (
         VpcType(), SubnetType(), InternetGatewayType(), RouteTableType(), SecurityGroupType(), LaunchTemplateType(),
         AutoScalingGroupType(), SubnetGroupType(), DatabaseInstanceType(), LoadBalancerType(), TargetGroupType(),
-        ListenerType(), BucketType(),
+        ListenerType(), BucketType(), InstanceType(), VolumeType(), TableType(), QueueType(), TopicType(), AlarmType(),
+        RoleType(), RecordType(), FunctionType(), ServiceType(),
     )  # fmt: skip

@@ -177,6 +177,8 @@ class AwsType(ResourceType):
             marks = Mark.of(context).tags(properties.get("Tags") or {})
             await self.retag(context.connection, found, marks, [])
             found = replace(found, tags=marks)
+        # Some services answer the request to make what is there already as if they had made it.
+        require_own(context, found.tags, f"{self.title} {found.id}")
         return await self._bring(context, found, properties, properties, "create")
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:

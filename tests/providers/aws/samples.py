@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.providers.conformance import Sample
-from tests.providers.aws.world import World
+from tests.providers.aws.world import TRUST, World
 
 Make = Callable[[World], Sample]
 
@@ -184,6 +184,137 @@ def _bucket(world: World) -> Sample:  # noqa: ARG001
     )
 
 
+def _instance(world: World) -> Sample:
+    base = {"ImageId": world.image, "InstanceType": "t3.micro", "SubnetId": world.subnets[0]}
+    return Sample(
+        properties={**base, "SecurityGroupIds": [world.group], "UserData": "c2VjcmV0", "Tags": {"tier": "web"}},
+        updated={**base, "InstanceType": "t3.small", "Tags": {"tier": "app"}},
+        replaced={**base, "SubnetId": world.subnets[1]},
+        invalid=({}, {**base, "Colour": "blue"}),
+        unique=False,
+    )
+
+
+def _volume(world: World) -> Sample:  # noqa: ARG001
+    base = {"AvailabilityZone": "eu-central-1a", "VolumeType": "gp3"}
+    return Sample(
+        properties={**base, "Size": 10, "Encrypted": True},
+        updated={**base, "Size": 20, "Encrypted": True, "Tags": {"a": "b"}},
+        replaced={**base, "AvailabilityZone": "eu-central-1b", "Size": 10},
+        invalid=({}, {**base, "VolumeType": "tape"}, {**base, "Size": "10"}),
+        unique=False,
+    )
+
+
+def _table(world: World) -> Sample:  # noqa: ARG001
+    base = {
+        "TableName": "conform",
+        "AttributeDefinitions": [{"AttributeName": "b", "AttributeType": "S"}, {"AttributeName": "a", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}, {"AttributeName": "b", "KeyType": "RANGE"}],
+    }
+    few, many = ({"ReadCapacityUnits": units, "WriteCapacityUnits": units} for units in (2, 9))
+    return Sample(
+        properties={**base, "ProvisionedThroughput": few, "Tags": {"a": "b", "gone": "x"}},
+        updated={**base, "ProvisionedThroughput": many, "DeletionProtectionEnabled": False, "Tags": {"a": "c"}},
+        replaced={**base, "TableName": "conform-2", "BillingMode": "PAY_PER_REQUEST"},
+        invalid=({}, {**base, "KeySchema": []}, {**base, "BillingMode": "FREE"}),
+    )
+
+
+def _queue(world: World) -> Sample:  # noqa: ARG001
+    base = {"QueueName": "conform.fifo", "FifoQueue": True}
+    return Sample(
+        properties={**base, "DelaySeconds": 5, "Tags": {"a": "b", "gone": "x"}},
+        updated={**base, "VisibilityTimeout": 60, "ContentBasedDeduplication": True, "Tags": {"a": "c"}},
+        replaced={"QueueName": "conform", "FifoQueue": False},
+        invalid=({"QueueName": "a b"}, {**base, "DelaySeconds": -1}),
+    )
+
+
+def _topic(world: World) -> Sample:  # noqa: ARG001
+    return Sample(
+        properties={"TopicName": "conform", "DisplayName": "one", "Tags": {"a": "b", "gone": "x"}},
+        updated={"TopicName": "conform", "DisplayName": "two", "Tags": {"a": "c"}},
+        replaced={"TopicName": "conform-2"},
+        invalid=({"TopicName": "a b"}, {"FifoTopic": "yes"}),
+    )
+
+
+def _alarm(world: World) -> Sample:  # noqa: ARG001
+    base = {
+        "AlarmName": "conform",
+        "Namespace": "AWS/EC2",
+        "MetricName": "CPUUtilization",
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "Threshold": 80,
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+    group = {"Name": "AutoScalingGroupName", "Value": "conform"}
+    return Sample(
+        properties={**base, "Dimensions": [group], "AlarmDescription": "hot", "Tags": {"a": "b", "gone": "x"}},
+        updated={**base, "Threshold": 90, "AlarmActions": ["arn:aws:sns:eu-central-1:123456789012:x"], "Tags": {"a": "c"}},
+        replaced={**base, "AlarmName": "conform-2"},
+        invalid=({}, {**base, "Statistic": "Guess"}),
+    )
+
+
+def _role(world: World) -> Sample:  # noqa: ARG001
+    base = {"RoleName": "conform", "AssumeRolePolicyDocument": TRUST}
+    read = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
+    both = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    managed = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    return Sample(
+        properties={
+            **base,
+            "ManagedPolicyArns": [managed],
+            "Policies": [{"PolicyName": "a", "PolicyDocument": read}, {"PolicyName": "b", "PolicyDocument": read}],
+            "Tags": {"a": "b", "gone": "x"},
+        },
+        updated={
+            **base,
+            "Description": "d",
+            "MaxSessionDuration": 7200,
+            "Policies": [{"PolicyName": "b", "PolicyDocument": both}, {"PolicyName": "c", "PolicyDocument": read}],
+            "Tags": {"a": "c"},
+        },
+        replaced={**base, "Path": "/team/"},
+        invalid=({}, {**base, "AssumeRolePolicyDocument": "{}"}, {**base, "MaxSessionDuration": 1}),
+    )
+
+
+def _record(world: World) -> Sample:
+    base = {"HostedZoneId": world.zone, "Name": "www.example.test", "Type": "A"}
+    return Sample(
+        properties={**base, "TTL": 60, "ResourceRecords": ["192.0.2.7", "192.0.2.1"]},
+        updated={**base, "TTL": 300, "ResourceRecords": ["192.0.2.9"]},
+        replaced={**base, "Name": "shop.example.test", "TTL": 60, "ResourceRecords": ["192.0.2.9"]},
+        invalid=({}, {**base, "Name": "www.example.test."}, {**base, "TTL": "60"}),
+    )
+
+
+def _function(world: World) -> Sample:
+    base = {"FunctionName": "conform", "Runtime": "python3.12", "Handler": "index.handle", "Role": world.role}
+    one, two = ({"ZipFile": f"def handle(event, context):\n    return {n}\n"} for n in (1, 2))
+    return Sample(
+        properties={**base, "Code": one, "Environment": {"Variables": {"A": "b"}}, "Tags": {"a": "b", "gone": "x"}},
+        updated={**base, "Code": two, "Timeout": 9, "ReservedConcurrentExecutions": 2, "Tags": {"a": "c"}},
+        replaced={**base, "FunctionName": "conform-2", "Code": one},
+        invalid=({}, {**base, "Code": one, "MemorySize": 1}, {**base, "Code": {"Colour": "blue"}}),
+    )
+
+
+def _service(world: World) -> Sample:
+    base = {"ServiceName": "conform", "Cluster": world.cluster, "TaskDefinition": world.tasks[0]}
+    return Sample(
+        properties={**base, "DesiredCount": 2, "LaunchType": "EC2", "Tags": {"a": "b"}},
+        updated={**base, "DesiredCount": 3, "TaskDefinition": world.tasks[1], "Tags": {"a": "c"}},
+        replaced={**base, "ServiceName": "conform-2", "DesiredCount": 1},
+        invalid=({}, {**base, "DesiredCount": -1}, {**base, "DesiredCount": 1, "Cluster": "default"}),
+    )
+
+
 SAMPLES: dict[str, Make] = {
     "aws.ec2.vpc": _vpc,
     "aws.ec2.subnet": _subnet,
@@ -198,4 +329,14 @@ SAMPLES: dict[str, Make] = {
     "aws.elbv2.target_group": _targets,
     "aws.elbv2.listener": _listener,
     "aws.s3.bucket": _bucket,
+    "aws.ec2.instance": _instance,
+    "aws.ec2.volume": _volume,
+    "aws.dynamodb.table": _table,
+    "aws.sqs.queue": _queue,
+    "aws.sns.topic": _topic,
+    "aws.cloudwatch.alarm": _alarm,
+    "aws.iam.role": _role,
+    "aws.route53.record": _record,
+    "aws.lambda.function": _function,
+    "aws.ecs.service": _service,
 }

@@ -9,6 +9,7 @@ import pytest
 from app.providers.aws.account import Account
 from app.providers.aws.provider import types
 from app.providers.conformance import StandaloneContext, check_resource_type
+from tests.providers.aws.ecs_agent import scheduling
 from tests.providers.aws.laxities import FAILING_CHECKS
 from tests.providers.aws.samples import SAMPLES
 from tests.providers.aws.world import World
@@ -25,7 +26,8 @@ async def test_a_type_conforms(name: str, account: Account, world: World, tmp_pa
     def contexts(operation_id: str, owner: str) -> StandaloneContext:
         return StandaloneContext(f"{operation_id}-{name}", owner, account, tmp_path)
 
-    checks = await check_resource_type(TYPES[name], contexts, SAMPLES[name](world))
+    async with scheduling():
+        checks = await check_resource_type(TYPES[name], contexts, SAMPLES[name](world))
     failed = {check.name: check.detail for check in checks if not check.passed}
     expected = FAILING_CHECKS.get(name, {})
     assert {check: detail for check, detail in failed.items() if check not in expected} == {}
