@@ -57,15 +57,15 @@ class Account:
         """Closes every client."""
         await self._stack.aclose()
 
-    async def read(self, service: str, operation: str, **parameters: Any) -> Any:
+    async def read(self, service: str, operation: str, /, **parameters: Any) -> Any:
         """The answer to a question. Raises ProviderError, never OUTCOME_UNKNOWN."""
         return await self._call(service, operation, parameters, writes=False)
 
-    async def write(self, service: str, operation: str, **parameters: Any) -> Any:
+    async def write(self, service: str, operation: str, /, **parameters: Any) -> Any:
         """The answer to a request that changes something, sent at most once. Raises ProviderError."""
         return await self._call(service, operation, parameters, writes=True)
 
-    async def find(self, service: str, operation: str, **parameters: Any) -> Any:
+    async def find(self, service: str, operation: str, /, **parameters: Any) -> Any:
         """The answer to a question, None where AWS says that there is no such thing."""
         try:
             return await self.read(service, operation, **parameters)
@@ -74,7 +74,7 @@ class Account:
                 raise
             return None
 
-    async def pages(self, service: str, operation: str, key: str, **parameters: Any) -> AsyncIterator[Any]:
+    async def pages(self, service: str, operation: str, key: str, /, **parameters: Any) -> AsyncIterator[Any]:
         """Every item of a list that comes in pages, of at most PAGES pages."""
         client = await self._client(service, writes=False)
         paginator = client.get_paginator(operation)
@@ -106,6 +106,15 @@ class Account:
                 )
                 self._clients[key] = await self._stack.enter_async_context(opening)
         return self._clients[key]
+
+
+# Profiles and settings of whoever runs the worker are none of a tenant's business. By name: the name in a configuration
+# file and in the environment, which there are none of, the default, and how to convert it.
+_WITHOUT_ENVIRONMENT = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 class _Given:
@@ -159,11 +168,7 @@ def _credentials(config: Mapping[str, Any]) -> AioCredentials:
 
 
 def _session(given: _Given) -> AioSession:
-    session = AioSession()
-    # Profiles and settings of whoever runs the worker are none of a tenant's business.
-    session.set_config_variable("config_file", os.devnull)
-    session.set_config_variable("credentials_file", os.devnull)
-    session.set_config_variable("profile", None)
+    session = AioSession(session_vars=_WITHOUT_ENVIRONMENT)
     session.register_component("credential_provider", given)
     session.register_component("data_loader", _loader())
     return session

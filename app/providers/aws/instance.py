@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ from app.domain.enums import TemplateType
 from app.providers.aws.ec2 import Ec2Type, tags_of
 from app.providers.aws.marks import OPERATION, Mark, as_list, token
 from app.providers.aws.resource import Found, Phase, chosen
-from app.providers.base import Context, JsonObject
+from app.providers.base import Context, ErrorKind, JsonObject, ProviderError
 
 if TYPE_CHECKING:
     from app.providers.aws.account import Account
@@ -70,6 +72,9 @@ class InstanceType(Ec2Type):
 
     async def make(self, context: Context, properties: JsonObject, tags: dict[str, str]) -> str:
         wanted = chosen(properties, *GIVEN)
+        if "UserData" in wanted:
+            # The SDK encodes what it is given here, and nowhere else.
+            wanted["UserData"] = _decoded(wanted["UserData"])
         if properties.get("IamInstanceProfile"):
             wanted["IamInstanceProfile"] = {"Name": properties["IamInstanceProfile"]}
         answer = await context.connection.write(
@@ -112,3 +117,11 @@ class InstanceType(Ec2Type):
                 found = await self.told(account, item)
                 if found is not None:
                     yield found
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        message = "UserData is a text in base64"
+        raise ProviderError(ErrorKind.INVALID, message, path=("UserData",)) from error

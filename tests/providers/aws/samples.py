@@ -260,15 +260,14 @@ def _alarm(world: World) -> Sample:  # noqa: ARG001
     )
 
 
-def _role(world: World) -> Sample:  # noqa: ARG001
+def _role(world: World) -> Sample:
     base = {"RoleName": "conform", "AssumeRolePolicyDocument": TRUST}
     read = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
     both = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-    managed = "arn:aws:iam::aws:policy/ReadOnlyAccess"
     return Sample(
         properties={
             **base,
-            "ManagedPolicyArns": [managed],
+            "ManagedPolicyArns": [world.policy],
             "Policies": [{"PolicyName": "a", "PolicyDocument": read}, {"PolicyName": "b", "PolicyDocument": read}],
             "Tags": {"a": "b", "gone": "x"},
         },

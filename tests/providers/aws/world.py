@@ -26,6 +26,7 @@ class World:
     targets: str
     balancer: str
     role: str
+    policy: str
     cluster: str
     tasks: tuple[str, str]
     zone: str
@@ -49,6 +50,8 @@ class World:
         targets = elb.create_target_group(Name="world", Port=80, Protocol="HTTP", VpcId=vpc)["TargetGroups"][0]
         balancer = elb.create_load_balancer(Name="world", Subnets=[one, two])["LoadBalancers"][0]
         role = emulator.client("iam").create_role(RoleName="world", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+        read = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
+        policy = emulator.client("iam").create_policy(PolicyName="world", PolicyDocument=json.dumps(read))["Policy"]
         cluster = ecs.create_cluster(clusterName="world")["cluster"]["clusterArn"]
         container = {"name": "web", "image": "web:1", "memory": 64}
         tasks = [
@@ -66,6 +69,7 @@ class World:
             targets["TargetGroupArn"],
             balancer["LoadBalancerArn"],
             role["Arn"],
+            policy["Arn"],
             cluster,
             (tasks[0]["taskDefinitionArn"], tasks[1]["taskDefinitionArn"]),
             zone["HostedZone"]["Id"].rpartition("/")[2],
