@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from app.providers.aws.account import Account
 
 SETTINGS = (
-    "AlarmDescription", "Namespace", "MetricName", "Dimensions", "Statistic", "Period", "EvaluationPeriods", "Threshold",
-    "ComparisonOperator", "TreatMissingData", "ActionsEnabled", "AlarmActions", "OKActions",
+    "AlarmDescription", "Namespace", "MetricName", "Dimensions", "Statistic", "Period", "EvaluationPeriods",
+    "Threshold", "ComparisonOperator", "TreatMissingData", "ActionsEnabled", "AlarmActions", "OKActions",
 )  # fmt: skip
 
 

@@ -79,9 +79,7 @@ class TableType(AwsType):
         account: Account = context.connection
         if "DeletionProtectionEnabled" in touched:
             protected = bool(properties.get("DeletionProtectionEnabled"))
-            await account.write(
-                "dynamodb", "update_table", TableName=found.id, DeletionProtectionEnabled=protected
-            )
+            await account.write("dynamodb", "update_table", TableName=found.id, DeletionProtectionEnabled=protected)
         # AWS takes one kind of change at a time; a refusal for the second is tried again when the first is done.
         wanted = chosen(properties, *(name for name in ("BillingMode", "ProvisionedThroughput") if name in touched))
         if wanted:

@@ -34,7 +34,9 @@ class ServiceType(AwsType):
         return await self._first(context.connection, properties["Cluster"], properties["ServiceName"])
 
     async def make(self, context: Context, properties: JsonObject, tags: dict[str, str]) -> str:
-        wanted = _lowered(chosen(properties, "Cluster", "TaskDefinition", "DesiredCount", "LaunchType", "LoadBalancers"))
+        wanted = _lowered(
+            chosen(properties, "Cluster", "TaskDefinition", "DesiredCount", "LaunchType", "LoadBalancers")
+        )
         if properties.get("NetworkConfiguration"):
             wanted["networkConfiguration"] = _lowered(properties["NetworkConfiguration"])
         answer = await context.connection.write(

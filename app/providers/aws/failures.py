@@ -72,7 +72,7 @@ _BY_WORDS = (
     (re.compile("Conflict|ConcurrentModification|IncorrectState"), ErrorKind.CONFLICT),
     (re.compile("Invalid|Malformed|Validation|Missing|Unsupported|BadRequest|Parameter"), ErrorKind.INVALID),
 )
-# The request did not leave, so that it is safe to send it again. EndpointConnectionError is said of both: see _was_sent.
+# The request did not leave, so that it is safe to send it again. Of EndpointConnectionError see _was_sent.
 _NOT_SENT = (
     botocore.EndpointConnectionError,
     botocore.ConnectTimeoutError,

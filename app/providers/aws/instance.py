@@ -96,7 +96,7 @@ class InstanceType(Ec2Type):
         mark = as_list({RESIZING: properties["InstanceType"]})
         await account.write("ec2", "create_tags", Resources=[found.id], Tags=mark)
         await account.write("ec2", "stop_instances", **one)
-        while not (await self._state_of(account, found.id)) == "stopped":
+        while await self._state_of(account, found.id) != "stopped":
             context.progress(None, f"{found.id} is stopping")
             await context.sleep(account.pause)
         wanted = {"Value": properties["InstanceType"]}

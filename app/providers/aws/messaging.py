@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 FIFO = ".fifo"
 NUMBERS = frozenset({
-    "DelaySeconds", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds", "VisibilityTimeout",
+    "DelaySeconds", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds",
+    "VisibilityTimeout",
 })  # fmt: skip
 
 

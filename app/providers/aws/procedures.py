@@ -23,8 +23,8 @@ class Procedure(ABC):
     async def recover(self, context: Context, prior: ResourceState, arguments: JsonObject) -> ActionResult | None:
         """What this operation did; None where it did nothing that remained, or was not finished."""
 
-    async def undo(self, context: Context, prior: ResourceState, undo: JsonObject) -> None:
+    async def undo(self, context: Context, prior: ResourceState, undo: JsonObject) -> None:  # noqa: B027
         """Takes it back; safe to repeat."""
 
-    async def finalize(self, context: Context, prior: ResourceState, undo: JsonObject) -> None:
+    async def finalize(self, context: Context, prior: ResourceState, undo: JsonObject) -> None:  # noqa: B027
         """Gives up the means of taking it back; safe to repeat."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list
+from app.providers.aws.procedures import Procedure
 from app.providers.aws.resource import AwsType, Found, Phase, chosen
 from app.providers.aws.snapshots import DatabaseBackup, DatabaseRestoration
 from app.providers.base import Context, Idempotency, JsonObject
@@ -96,7 +97,7 @@ class DatabaseInstanceType(_RdsType):
     stateful = True
     poll_seconds = 30.0
     scalable = frozenset({"/DBInstanceClass", "/AllocatedStorage", "/MultiAZ"})
-    procedures = {"backup": DatabaseBackup(), "restore": DatabaseRestoration()}
+    procedures: ClassVar[Mapping[str, Procedure]] = {"backup": DatabaseBackup(), "restore": DatabaseRestoration()}
 
     async def find(self, account: Account, identity: str) -> Found | None:
         answer = await account.find("rds", "describe_db_instances", DBInstanceIdentifier=identity)

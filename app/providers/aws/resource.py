@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from app.domain.diffing import Difference
 from app.domain.enums import ChangeAction, LogLevel
 from app.domain.errors import Diagnostic
-from app.domain.values import is_known
 from app.providers.aws.catalogue import Declaration, declaration
+from app.providers.aws.differences import elsewhere, moved
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
 from app.providers.aws.procedures import Procedure
 from app.providers.base import (
@@ -36,12 +36,8 @@ if TYPE_CHECKING:
 # How often something that was just made may be missing when it is looked for.
 _LOOKS = 6
 _NOT_THERE_YET = (
-    "InvalidVpcID.",
-    "InvalidSubnetID.",
-    "InvalidGroup",
-    "InvalidInternetGatewayID.",
-    "InvalidRouteTableID.",
-)
+    "InvalidVpcID.", "InvalidSubnetID.", "InvalidGroup", "InvalidInternetGatewayID.", "InvalidRouteTableID.",
+)  # fmt: skip
 _FIRST_ATTEMPTS = 3
 
 
@@ -59,7 +55,7 @@ class Found:
     """A thing as AWS tells of it.
 
     `properties` in the shape of the type's schema, without Tags; `unique` is what no other thing of that name will
-    ever have; `message` says what AWS is busy with, or what broke; `arn` its name everywhere in AWS, where it is needed.
+    ever have; `message` says what AWS is busy with, or what broke; `arn` its name everywhere in AWS.
     """
 
     id: str
@@ -386,42 +382,6 @@ class AwsType(ResourceType):
 def chosen(item: Mapping[str, Any], *names: str) -> JsonObject:
     """The named members of an answer, without those that are absent."""
     return {name: item[name] for name in names if item.get(name) is not None}
-
-
-def moved(
-    prior: Mapping[str, Any] | None, desired: Mapping[str, Any], name: str, *, unknown_forces: bool
-) -> bool:
-    """Whether none of the things in the list `name` stays: they are in another network, and so must be what is in it.
-
-    What is not known yet counts as another when its source is being replaced.
-    """
-    before, after = (prior or {}).get(name), desired.get(name)
-    if not before or not isinstance(after, list):
-        return False
-    if not all(is_known(item) for item in after):
-        return unknown_forces and not any(item in before for item in after if is_known(item))
-    return bool(after) and not any(item in before for item in after)
-
-
-def elsewhere(difference: Difference, name: str) -> Difference:
-    """The difference where a change of the property `name` needs a replacement after all."""
-    changes = tuple(
-        replace(change, forces_replacement=True) if change.path[:1] == (name,) else change
-        for change in difference.changes
-    )
-    return Difference(ChangeAction.REPLACE, changes)
-
-
-def in_place(difference: Difference, name: str) -> Difference:
-    """The difference where a change of the property `name` needs no replacement after all."""
-    changes = tuple(
-        replace(change, forces_replacement=False) if change.path[:1] == (name,) else change
-        for change in difference.changes
-    )
-    still = any(change.forces_replacement for change in changes)
-    if difference.action is not ChangeAction.REPLACE or still:
-        return Difference(difference.action, changes)
-    return Difference(ChangeAction.UPDATE, changes)
 
 
 def _maybe_later(context: Context, error: ProviderError) -> ProviderError:

@@ -1,7 +1,7 @@
 """`aws.route53.record`: a name in a zone.
 
-A record has no tags. Whose it is says a TXT record beside it, which is made and removed in the same request: AWS carries
-out all of a request or nothing.
+A record has no tags. Whose it is says a TXT record beside it, which is made and removed in the same request: AWS
+carries out all of a request or nothing.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class RecordType(AwsType):
     async def everything(self, account: Account) -> AsyncIterator[Found]:
         async for zone in account.pages("route53", "list_hosted_zones", "HostedZones"):
             identity = zone["Id"].rpartition("/")[2]
-            items = account.pages(
-                "route53", "list_resource_record_sets", "ResourceRecordSets", HostedZoneId=identity
-            )
+            items = account.pages("route53", "list_resource_record_sets", "ResourceRecordSets", HostedZoneId=identity)
             found = [item async for item in items]
             marks = {_plain(item["Name"]): _marks(item) for item in found if item["Type"] == "TXT"}
             for item in found:

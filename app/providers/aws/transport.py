@@ -7,7 +7,7 @@ from typing import Any
 from aiobotocore.httpsession import AIOHTTPSession
 
 
-class SingleAttempt(AIOHTTPSession):  # type: ignore[misc]  it ships no types
+class SingleAttempt(AIOHTTPSession):  # type: ignore[misc]
     """Sends a request once.
 
     aiohttp sends a PUT or a DELETE a second time when the connection ends before the answer, whatever the SDK's own

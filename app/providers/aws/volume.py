@@ -37,7 +37,9 @@ class VolumeBackup(Backup):
         async for item in account.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=mine):
             state, done = item["State"], str(item.get("Progress", "")).rstrip("%")
             percent = float(done) if done.isdigit() else None
-            return Snapshot(item["SnapshotId"], int(item["VolumeSize"]), state == "completed", state == "error", percent)
+            return Snapshot(
+                item["SnapshotId"], int(item["VolumeSize"]), state == "completed", state == "error", percent
+            )
         return None
 
     async def begin(self, context: Context, prior: ResourceState) -> None:

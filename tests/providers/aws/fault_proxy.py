@@ -161,6 +161,4 @@ def _throttled(request: Request) -> bytes:
         status, body = "503 Slow Down", "<Error><Code>SlowDown</Code><Message>m</Message></Error>"
     elif b"x-amz-json" in request.head.lower():
         kind, body = "application/x-amz-json-1.1", json.dumps({"__type": "ThrottlingException", "message": "m"})
-    return (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
+    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()

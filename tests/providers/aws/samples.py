@@ -116,7 +116,7 @@ def _db_subnets(world: World) -> Sample:
     )
 
 
-def _database(world: World) -> Sample:
+def _database(world: World) -> Sample:  # noqa: ARG001
     base: dict[str, Any] = {
         "DBInstanceIdentifier": "conform",
         "DBInstanceClass": "db.t3.micro",
@@ -166,9 +166,7 @@ def _listener(world: World) -> Sample:
 
 def _bucket(world: World) -> Sample:  # noqa: ARG001
     base = {"BucketName": "conform-bucket"}
-    locked = dict.fromkeys(
-        ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
-    )
+    locked = dict.fromkeys(("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True)
     encrypted = {"ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
     return Sample(
         properties={**base, "VersioningConfiguration": {"Status": "Enabled"}, "Tags": {"a": "b", "gone": "x"}},
@@ -209,7 +207,10 @@ def _volume(world: World) -> Sample:  # noqa: ARG001
 def _table(world: World) -> Sample:  # noqa: ARG001
     base = {
         "TableName": "conform",
-        "AttributeDefinitions": [{"AttributeName": "b", "AttributeType": "S"}, {"AttributeName": "a", "AttributeType": "S"}],
+        "AttributeDefinitions": [
+            {"AttributeName": "b", "AttributeType": "S"},
+            {"AttributeName": "a", "AttributeType": "S"},
+        ],
         "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}, {"AttributeName": "b", "KeyType": "RANGE"}],
     }
     few, many = ({"ReadCapacityUnits": units, "WriteCapacityUnits": units} for units in (2, 9))
@@ -254,7 +255,12 @@ def _alarm(world: World) -> Sample:  # noqa: ARG001
     group = {"Name": "AutoScalingGroupName", "Value": "conform"}
     return Sample(
         properties={**base, "Dimensions": [group], "AlarmDescription": "hot", "Tags": {"a": "b", "gone": "x"}},
-        updated={**base, "Threshold": 90, "AlarmActions": ["arn:aws:sns:eu-central-1:123456789012:x"], "Tags": {"a": "c"}},
+        updated={
+            **base,
+            "Threshold": 90,
+            "AlarmActions": ["arn:aws:sns:eu-central-1:123456789012:x"],
+            "Tags": {"a": "c"},
+        },
         replaced={**base, "AlarmName": "conform-2"},
         invalid=({}, {**base, "Statistic": "Guess"}),
     )

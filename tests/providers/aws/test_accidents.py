@@ -28,9 +28,9 @@ PATIENT = {
 # The requests that make the example and change something, and those of them of which it takes exactly one.
 REQUESTS = 30
 ONCE = {
-    "CreateVpc", "CreateInternetGateway", "AttachInternetGateway", "CreateRouteTable", "CreateRoute", "CreateDBInstance",
-    "CreateDBSubnetGroup", "CreateLaunchTemplate", "CreateTargetGroup", "CreateLoadBalancer", "CreateListener",
-    "CreateAutoScalingGroup",
+    "CreateVpc", "CreateInternetGateway", "AttachInternetGateway", "CreateRouteTable", "CreateRoute",
+    "CreateDBInstance", "CreateDBSubnetGroup", "CreateLaunchTemplate", "CreateTargetGroup", "CreateLoadBalancer",
+    "CreateListener", "CreateAutoScalingGroup",
 }  # fmt: skip
 
 
@@ -68,7 +68,9 @@ async def test_every_request_meets_it_once_and_what_fails_is_removed(
         shop = await Shop.open(open_workshop, emulator, proxy.url)
         template = await shop.workshop.template(content_of("three-tier-broken"))
         workflow = await shop.workshop.workflow(PATIENT)
-        submitted = await shop.workshop.submit(template, workflow, name="broken", image=shop.image(), databasePassword=PASSWORD)
+        submitted = await shop.workshop.submit(
+            template, workflow, name="broken", image=shop.image(), databasePassword=PASSWORD
+        )
         try:
             job = await shop.workshop.settle(submitted, seconds=60)
         finally:

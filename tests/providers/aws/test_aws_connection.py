@@ -83,7 +83,9 @@ async def test_without_the_sdk_the_types_are_there_and_a_session_says_what_is_mi
 
 
 async def test_the_sdk_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys; from app.providers.registry import Registry; Registry.default(); sys.exit('botocore' in sys.modules)"
+    code = (
+        "from app.providers.registry import Registry; Registry.default(); import sys; 'botocore' in sys.modules and 1/0"
+    )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await process.wait() == 0
 
@@ -139,12 +141,15 @@ async def test_a_write_is_sent_once_and_a_read_again(
         seen.append(request.operation)
         return FaultKind.DROP_BEFORE if request.writes or len(seen) < 3 else None
 
-    async with between(emulator, lose) as proxy:
-        async with AwsProvider(endpoints=["127.0.0.1"]).session(emulator.config(endpointUrl=proxy.url)) as account:
-            with pytest.raises(ProviderError) as caught:
-                await account.write(service, operation, **parameters)
-            assert (caught.value.kind, len(seen)) == (ErrorKind.OUTCOME_UNKNOWN, 1)
-            await account.read("ec2", "describe_vpcs")
+    provider = AwsProvider(endpoints=["127.0.0.1"])
+    async with (
+        between(emulator, lose) as proxy,
+        provider.session(emulator.config(endpointUrl=proxy.url)) as account,
+    ):
+        with pytest.raises(ProviderError) as caught:
+            await account.write(service, operation, **parameters)
+        assert (caught.value.kind, len(seen)) == (ErrorKind.OUTCOME_UNKNOWN, 1)
+        await account.read("ec2", "describe_vpcs")
     assert seen[1:] == ["DescribeVpcs"] * 2
 
 
@@ -212,7 +217,7 @@ async def test_an_error_keeps_its_code_and_says_how_long_to_wait() -> None:
 
 
 async def test_a_thing_is_found_by_its_mark_though_aws_is_slow_to_tell_of_it(
-    make_context: MakeContext, provider: AwsProvider, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = VpcType()
     made: Any = await kind.create(make_context("slow"), {"CidrBlock": "10.66.0.0/16"})
