@@ -158,7 +158,7 @@ class AwsType(ResourceType):
             if found.phase is Phase.LEAVING:
                 message = f"{self.title} {found.id} is still being removed"
                 raise ProviderError(ErrorKind.CONFLICT, message)
-            self._require_own(context, found, properties)
+            found = await self._claimed(context, found, properties)
             return await self._bring(context, found, properties, properties, "create")
         try:
             identity = await self.make(context, properties, Mark.of(context).tags(properties.get("Tags") or {}))
@@ -168,13 +168,8 @@ class AwsType(ResourceType):
         found = await self.find(context.connection, identity)
         if found is None:
             return Pending({"id": identity, "for": "create", "looks": _LOOKS}, context.connection.pause)
-        if Mark.parse(found.tags) is None:
-            # Some servers that speak the language of AWS forget what a new thing was tagged with.
-            marks = Mark.of(context).tags(properties.get("Tags") or {})
-            await self.retag(context.connection, found, marks, [])
-            found = replace(found, tags=marks)
         # Some services answer the request to make what is there already as if they had made it.
-        require_own(context, found.tags, f"{self.title} {found.id}")
+        found = await self._claimed(context, found, properties, new=True)
         return await self._bring(context, found, properties, properties, "create")
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
@@ -182,7 +177,7 @@ class AwsType(ResourceType):
         found = await self._located(context, properties)
         if found is None or found.phase is Phase.LEAVING:
             return None
-        self._require_own(context, found, properties)
+        found = await self._claimed(context, found, properties)
         answer: ResourceState | Pending | None = await self._bring(context, found, properties, properties, "create")
         while isinstance(answer, Pending):
             await context.sleep(answer.poll_after_seconds)
@@ -336,12 +331,17 @@ class AwsType(ResourceType):
             await context.sleep(pause)
             waited += pause
 
-    def _require_own(self, context: Context, found: Found, properties: JsonObject) -> None:
-        bare = Mark.parse(found.tags) is None
-        if bare and self.named is not None and properties[self.named] == self.made_up(context, properties):
-            # Nobody else makes up this name.
-            return
+    async def _claimed(self, context: Context, found: Found, properties: JsonObject, *, new: bool = False) -> Found:
+        """The thing, if this very operation made it; raises ALREADY_EXISTS. `new`: it was not there a moment ago."""
+        made_up = self.named is not None and properties[self.named] == self.made_up(context, properties)
+        if Mark.parse(found.tags) is None and (new or made_up):
+            # Servers that speak the language of AWS may forget what a new thing was tagged with; nobody else makes up
+            # this name.
+            marks = Mark.of(context).tags({**properties.get("Tags", {}), **found.tags})
+            await self.retag(context.connection, found, marks, [])
+            return replace(found, tags=marks)
         require_own(context, found.tags, f"{self.title} {found.id}")
+        return found
 
     def _is_ours(self, context: Context, found: Found, state: ResourceState) -> bool:
         """Whether the thing found by the id of `state` is the one it describes.

@@ -23,9 +23,17 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def world(emulator: Emulator) -> World:
-    """What the resources under test need around them, made by somebody else."""
-    return World.make(emulator)
+def worlds() -> list[World]:
+    """The last world that was made, if any."""
+    return []
+
+
+@pytest.fixture
+def world(emulator: Emulator, worlds: list[World]) -> World:
+    """What the resources under test need around them, made by somebody else; again after the emulator was reset."""
+    if not worlds or not worlds[-1].is_there(emulator):
+        worlds.append(World.make(emulator))
+    return worlds[-1]
 
 
 @pytest.fixture

@@ -44,14 +44,19 @@ class Request:
 
 
 Judge = Callable[[Request], FaultKind | None]
+Rewrite = Callable[[Request, str], str]
 
 
 @dataclass
 class FaultProxy:
-    """`judge` says what happens to a request; `faulted` lists the operations to which something happened."""
+    """`judge` says what happens to a request, `rewrite` what becomes of the body of an answer.
+
+    `seen` lists the operations that change something, `faulted` those to which something happened.
+    """
 
     emulator: Emulator
     judge: Judge
+    rewrite: Rewrite | None = None
     url: str = ""
     faulted: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
@@ -89,7 +94,11 @@ class FaultProxy:
         finally:
             await _close(writer)
         # The emulator closes after each answer; whoever asked us may go on.
-        return re.sub(rb"\r\n(?i:connection): close", b"", answer, count=1)
+        head, _, body = re.sub(rb"\r\n(?i:connection): close", b"", answer, count=1).partition(b"\r\n\r\n")
+        if self.rewrite is not None:
+            body = self.rewrite(request, body.decode()).encode()
+            head = re.sub(rb"(?i:content-length): \d+", f"Content-Length: {len(body)}".encode(), head)
+        return head + b"\r\n\r\n" + body
 
 
 def once_each(kind: FaultKind) -> Judge:
@@ -106,9 +115,9 @@ def once_each(kind: FaultKind) -> Judge:
 
 
 @asynccontextmanager
-async def between(emulator: Emulator, judge: Judge) -> AsyncIterator[FaultProxy]:
+async def between(emulator: Emulator, judge: Judge, rewrite: Rewrite | None = None) -> AsyncIterator[FaultProxy]:
     """A proxy in front of the emulator, on a port of its own of the loopback address."""
-    proxy = FaultProxy(emulator, judge)
+    proxy = FaultProxy(emulator, judge, rewrite)
     connections: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

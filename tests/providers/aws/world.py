@@ -32,6 +32,10 @@ class World:
     zone: str
     image: str
 
+    def is_there(self, emulator: Emulator) -> bool:
+        """Whether the emulator still knows of it."""
+        return any(vpc["VpcId"] == self.vpc for vpc in emulator.client("ec2").describe_vpcs()["Vpcs"])
+
     @classmethod
     def make(cls, emulator: Emulator) -> World:
         ec2, elb, ecs = emulator.client("ec2"), emulator.client("elbv2"), emulator.client("ecs")
