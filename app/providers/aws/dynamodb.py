@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list, generated_name
 from app.providers.aws.procedures import Procedure
-from app.providers.aws.resource import AwsType, Found, Phase, chosen
+from app.providers.aws.resource import AwsType
 from app.providers.aws.snapshots import Backup, Snapshot, backup_spec
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import ActionSpec, Context, Idempotency, JsonObject, ResourceState
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.providers.aws.marks import OPERATION, Mark, as_list, from_list
-from app.providers.aws.resource import AwsType, Found
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found
 from app.providers.base import Context, JsonObject
 
 if TYPE_CHECKING:

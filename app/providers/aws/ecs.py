@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list, token
-from app.providers.aws.resource import AwsType, Found, Phase, chosen
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, Idempotency, JsonObject
 
 if TYPE_CHECKING:

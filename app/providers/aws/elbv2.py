@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list
-from app.providers.aws.resource import AwsType, Found, Phase, chosen
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, ErrorKind, JsonObject, ProviderError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from app.domain.enums import TemplateType
-from app.providers.aws.resource import AwsType, Found, Phase, chosen
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, ErrorKind, Idempotency, JsonObject, ProviderError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import orjson
 from app.domain.diffing import same
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list
-from app.providers.aws.resource import AwsType, Found, chosen
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found, chosen
 from app.providers.base import Context, Idempotency, JsonObject
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.domain.enums import TemplateType
 from app.providers.aws.ec2 import Ec2Type, tags_of
 from app.providers.aws.marks import OPERATION, Mark, as_list, token
-from app.providers.aws.resource import Found, Phase, chosen
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, ErrorKind, JsonObject, ProviderError
 
 if TYPE_CHECKING:

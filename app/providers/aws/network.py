@@ -10,7 +10,7 @@ from app.domain.enums import TemplateType
 from app.providers.aws.differences import in_place
 from app.providers.aws.ec2 import Ec2Type, tags_of
 from app.providers.aws.marks import token
-from app.providers.aws.resource import Found, Phase, chosen
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, JsonObject
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list
 from app.providers.aws.procedures import Procedure
-from app.providers.aws.resource import AwsType, Found, Phase, chosen
+from app.providers.aws.resource import AwsType
 from app.providers.aws.snapshots import DatabaseBackup, DatabaseRestoration
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import Context, Idempotency, JsonObject
 
 if TYPE_CHECKING:

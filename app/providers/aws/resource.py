@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.diffing import Difference
@@ -18,6 +17,7 @@ from app.providers.aws.catalogue import Declaration, declaration
 from app.providers.aws.differences import elsewhere, moved
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
 from app.providers.aws.procedures import Procedure
+from app.providers.aws.things import Found, Phase
 from app.providers.base import (
     ActionResult,
     Context,
@@ -39,33 +39,9 @@ _NOT_THERE_YET = (
     "InvalidVpcID.", "InvalidSubnetID.", "InvalidGroup", "InvalidInternetGatewayID.", "InvalidRouteTableID.",
 )  # fmt: skip
 _FIRST_ATTEMPTS = 3
-
-
-class Phase(StrEnum):
-    """How far AWS is with a thing: READY, BUSY with a creation or change, LEAVING, or BROKEN for good."""
-
-    READY = "READY"
-    BUSY = "BUSY"
-    LEAVING = "LEAVING"
-    BROKEN = "BROKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A thing as AWS tells of it.
-
-    `properties` in the shape of the type's schema, without Tags; `unique` is what no other thing of that name will
-    ever have; `message` says what AWS is busy with, or what broke; `arn` its name everywhere in AWS.
-    """
-
-    id: str
-    properties: JsonObject
-    outputs: JsonObject
-    tags: Mapping[str, str] = field(default_factory=dict)
-    unique: str = ""
-    phase: Phase = Phase.READY
-    message: str = ""
-    arn: str = ""
+# How often one attempt asks for the same settings of a thing that is there.
+_SETTING_ATTEMPTS = 4
+_WORTH_REPEATING = (ErrorKind.OUTCOME_UNKNOWN, ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
 
 
 class AwsType(ResourceType):
@@ -291,22 +267,36 @@ class AwsType(ResourceType):
         if found.phase is Phase.LEAVING or (found.phase is Phase.BUSY and not self.changes_while_busy):
             message = f"AWS is busy with {self.title} {found.id}: {found.message}"
             raise ProviderError(ErrorKind.CONFLICT, message, retry_after_seconds=self._pause(account))
+        for attempt in range(1, _SETTING_ATTEMPTS + 1):
+            try:
+                await self._set(context, found, properties, difference)
+                break
+            except ProviderError as error:
+                # Whether a lost request had its effect is of no matter: what still differs is asked for again.
+                again = error.kind in _WORTH_REPEATING and attempt < _SETTING_ATTEMPTS
+                if not again:
+                    raise _with(error, state) from error
+                context.log(f"{error.message}; once more", LogLevel.WARN)
+                await context.sleep(min(error.retry_after_seconds or account.pause, account.pause))
+                found = await self._there(account, found.id)
+                difference = self.compare(self._state(found, known).properties, properties)
+        return self._awaited(account, await self._there(account, found.id), properties, purpose)
+
+    async def _set(self, context: Context, found: Found, properties: JsonObject, difference: Difference) -> None:
+        """Sets what differs. Safe to repeat."""
         touched = frozenset(change.path[0] for change in difference.changes)
-        try:
-            if touched != {"Tags"}:
-                await self.change(context, found, properties, touched - {"Tags"})
-            if "Tags" in touched:
-                wanted = properties.get("Tags") or {}
-                gone = sorted(without_marks(found.tags).keys() - wanted.keys())
-                await self.retag(account, found, dict(wanted), gone)
-        except ProviderError as error:
-            # What was made must not be forgotten because it could not be finished.
-            error.partial = error.partial or state
-            raise
-        after = await self.find(account, found.id)
-        if after is None:
-            raise vanished(found.id, self.title)
-        return self._awaited(account, after, properties, purpose)
+        if touched - {"Tags"}:
+            await self.change(context, found, properties, touched - {"Tags"})
+        if "Tags" in touched:
+            wanted = properties.get("Tags") or {}
+            gone = sorted(without_marks(found.tags).keys() - wanted.keys())
+            await self.retag(context.connection, found, dict(wanted), gone)
+
+    async def _there(self, account: Account, identity: str) -> Found:
+        found = await self.find(account, identity)
+        if found is None:
+            raise vanished(identity, self.title)
+        return found
 
     def _awaited(self, account: Account, found: Found, known: JsonObject, purpose: str) -> ResourceState | Pending:
         """The state of what is ready; otherwise what to wait for."""
@@ -379,9 +369,17 @@ class AwsType(ResourceType):
             raise self._no_action(action) from None
 
 
-def chosen(item: Mapping[str, Any], *names: str) -> JsonObject:
-    """The named members of an answer, without those that are absent."""
-    return {name: item[name] for name in names if item.get(name) is not None}
+def _with(error: ProviderError, state: ResourceState) -> ProviderError:
+    """The error with what there is: what was made must not be forgotten because it could not be finished."""
+    lost = error.kind is ErrorKind.OUTCOME_UNKNOWN
+    return ProviderError(
+        ErrorKind.UNAVAILABLE if lost else error.kind,
+        error.message,
+        code=error.code,
+        path=error.path,
+        retry_after_seconds=error.retry_after_seconds,
+        partial=error.partial or state,
+    )
 
 
 def _maybe_later(context: Context, error: ProviderError) -> ProviderError:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain.enums import TemplateType
 from app.providers.aws.marks import as_list, from_list
-from app.providers.aws.resource import AwsType, Found, chosen
+from app.providers.aws.resource import AwsType
+from app.providers.aws.things import Found, chosen
 from app.providers.base import Context, ErrorKind, Idempotency, JsonObject, ProviderError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.domain.diffing import same
 from app.domain.enums import TemplateType
 from app.providers.aws.ec2 import Ec2Type, tags_of
-from app.providers.aws.resource import Found, chosen
+from app.providers.aws.things import Found, chosen
 from app.providers.base import Context, JsonObject
 
 if TYPE_CHECKING:

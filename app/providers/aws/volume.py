@@ -9,8 +9,8 @@ from app.domain.enums import TemplateType
 from app.providers.aws.ec2 import Ec2Type, tags_of
 from app.providers.aws.marks import OPERATION, Mark, as_list, token
 from app.providers.aws.procedures import Procedure
-from app.providers.aws.resource import Found, Phase, chosen
 from app.providers.aws.snapshots import Backup, Snapshot, backup_spec
+from app.providers.aws.things import Found, Phase, chosen
 from app.providers.base import ActionSpec, Context, JsonObject, ResourceState
 
 if TYPE_CHECKING:

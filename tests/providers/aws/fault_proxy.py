@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,15 +102,15 @@ class FaultProxy:
         return head + b"\r\n\r\n" + body
 
 
-def once_each(kind: FaultKind) -> Judge:
-    """The first time that a request which changes something is sent, this happens to it."""
-    met: set[str] = set()
+def once_each(*kinds: FaultKind) -> Judge:
+    """Each time that the same request which changes something is sent, the next of these happens to it."""
+    met: Counter[str] = Counter()
 
     def judge(request: Request) -> FaultKind | None:
-        if not request.writes or request.key in met:
+        if not request.writes or met[request.key] >= len(kinds):
             return None
-        met.add(request.key)
-        return kind
+        met[request.key] += 1
+        return kinds[met[request.key] - 1]
 
     return judge
 

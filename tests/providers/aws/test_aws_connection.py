@@ -230,7 +230,7 @@ async def test_a_thing_is_found_by_its_mark_though_aws_is_slow_to_tell_of_it(
         return await locate(self, *arguments) if looks > 2 else None
 
     monkeypatch.setattr(VpcType, "locate", late)
-    async with AwsProvider(endpoints=["127.0.0.1"], patience=5, pause=0.1).session(emulator.config()) as account:
+    async with AwsProvider(endpoints=["127.0.0.1"], patience=0.5, pause=0.1).session(emulator.config()) as account:
         found = await kind.recover(make_context("slow", connection=account), {"CidrBlock": "10.66.0.0/16"})
     assert found is not None
     assert (found.id, looks) == (made.id, 3)

@@ -65,7 +65,8 @@ async def test_no_lost_answer_makes_a_second_thing(
                 break
             except ProviderError as error:
                 kinds.add(error.kind)
-        assert kinds == {ErrorKind.OUTCOME_UNKNOWN}
+        # What is lost after the thing was made is a setting, which may be made twice.
+        assert kinds <= {ErrorKind.OUTCOME_UNKNOWN, ErrorKind.UNAVAILABLE}
         assert isinstance(made, ResourceState)
         assert kind.compare(made.properties, declared).action is ChangeAction.NO_CHANGE
         assert sorted(proxy.seen) == sorted(proxy.faulted)

@@ -35,15 +35,6 @@ async def test_the_broken_example_leaves_nothing_behind(shop: Shop) -> None:
     assert shop.there() == NOTHING
 
 
-async def test_the_example_is_made(shop: Shop) -> None:
-    template = await shop.workshop.template(content_of("three-tier"))
-    given = {"name": "shop", "image": shop.image(), "databasePassword": PASSWORD}
-    job = await shop.deploy(template, **given)
-    assert job.status is JobStatus.SUCCEEDED, job.error
-    assert shop.there() == WHOLE
-    assert set((await shop.preview(template, **given)).values()) == {"NO_CHANGE"}
-
-
 async def _made(shop: Shop) -> tuple[int, dict[str, Any]]:
     template = await shop.workshop.template(content_of("three-tier"))
     given = {"name": "shop", "image": shop.image(), "databasePassword": PASSWORD}
@@ -74,8 +65,10 @@ async def test_a_change_in_place_is_made_and_a_failing_one_is_taken_back(shop: S
     assert {key: act for key, act in (await shop.preview(template, **more)).items() if act != "NO_CHANGE"} == {}
 
 
-async def test_what_somebody_else_changes_is_seen_as_drift(shop: Shop) -> None:
-    await _made(shop)
+async def test_the_example_is_made_and_what_somebody_else_changes_is_seen_as_drift(shop: Shop) -> None:
+    template, given = await _made(shop)
+    assert shop.there() == WHOLE
+    assert set((await shop.preview(template, **given)).values()) == {"NO_CHANGE"}
     shop.emulator.client("autoscaling").set_desired_capacity(AutoScalingGroupName="shop-web", DesiredCapacity=5)
     (vpc,) = (each for each in shop.emulator.client("ec2").describe_vpcs()["Vpcs"] if not each["IsDefault"])
     shop.emulator.client("ec2").create_tags(Resources=[vpc["VpcId"]], Tags=[{"Key": "Name", "Value": "mine"}])
