@@ -66,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tofu_state_url: str | None = None
     # Whether tenants may bring modules of their own: whoever may can run programs on the workers.
     tofu_inline: bool = False
+    # Hosts, each with a port or without, that a connection of the provider aws may name in place of AWS's own servers.
+    aws_allowed_endpoints: tuple[str, ...] = ()
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
@@ -138,7 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 _LISTS = frozenset(
     {
         "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories", "providers",
+        "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
