@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     # Seals secrets: 32 bytes in base64.
     secret_key: str | None = None
+    # Those it replaced, which still open what they sealed: `windlass keys rotate`.
+    previous_secret_keys: tuple[str, ...] = ()
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
@@ -132,13 +134,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             message = f"{PREFIX}REDIS_URL begins with redis://, rediss:// or unix://"
             raise SettingsError(message)
-        if self.secret_key is not None and not _is_key(self.secret_key):
-            message = f"{PREFIX}SECRET_KEY is {_KEY_BYTES} random bytes in base64 (openssl rand -base64 {_KEY_BYTES})"
+        if not all(map(_is_key, (self.secret_key or _ANY_KEY, *self.previous_secret_keys))):
+            message = (
+                f"{PREFIX}SECRET_KEY, and each of {PREFIX}PREVIOUS_SECRET_KEYS, is {_KEY_BYTES} random bytes in base64"
+                f" (openssl rand -base64 {_KEY_BYTES})"
+            )
             raise SettingsError(message)
 
 
+_ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
 _LISTS = frozenset(
     {
+        "previous_secret_keys",
         "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
         "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
     }
