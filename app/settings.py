@@ -69,6 +69,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
+    # What operations may cost, in points (schema/allowance.py): how many come back to a person each second, and how
+    # many there are at most; a tenant has four times that. In each API process; 0 a second is no limit.
+    rate_points_per_second: float = 500.0
+    rate_burst_points: float = 20_000.0
+    # An OpenID provider whose tokens are believed; all three, or none.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_keys_url: str | None = None
+    # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
+    oidc_tenant_claim: str = "windlass_tenant"
+    oidc_email_claim: str = "email"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -141,6 +152,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_max_lines": (1_000, 100_000_000),
     "log_max_megabytes": (1, 100_000),
     "log_retention_days": (0, 36_500),
+    "rate_points_per_second": (0, 1e9),
+    "rate_burst_points": (1, 1e12),
     "live_per_principal": (1, 1_000_000),
     "live_per_tenant": (1, 1_000_000),
 }

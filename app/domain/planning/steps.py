@@ -326,6 +326,7 @@ class StepPlanner:
             downtime=downtime,
             resource_id=recorded.resource_id if recorded else None,
             properties=changes,  # type: ignore[arg-type]
+            before=recorded.found if recorded else None,
         )
         return planned, change
 
