@@ -24,6 +24,8 @@ from app.domain.values import Secret, reveal
 
 KEPT_VERSIONS = 30
 _ACTOR = "system:tofu"
+# What a run says of itself that changes things.
+_APPLIES = "OperationTypeApply"
 
 
 class BadPass(Exception):
@@ -51,6 +53,18 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A state, None where nothing was written, and the operation that began the workspace.
+
+    `interrupted`: a run of the operation that asks was applying something, and never let go.
+    """
+
+    body: bytes | None = None
+    operation: str = ""
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class States:
     """The states of a database. `key` is that of passes."""
 
@@ -69,14 +83,25 @@ class States:
             raise BadPass
         return Visit(tenant_id, given)
 
-    async def fetch(self, visit: Visit) -> tuple[bytes, str] | None:
-        """The newest state and the operation that began the workspace; None where nothing was written."""
+    async def fetch(self, visit: Visit) -> Found:
+        """The newest state. Raises Foreign."""
         async with self.database.read(visit.tenant_id) as session:
             state = await session.scalar(_by_name(visit))
-            if state is None or state.serial is None:
-                return None
-            if state.owner != visit.given.owner:
+            if state is None:
+                return Found()
+            if state.serial is not None and state.owner != visit.given.owner:
                 raise Foreign
+            now = await session.scalar(select(func.clock_timestamp()))
+            interrupted = (
+                state.lock is not None
+                and state.lock.get("Operation") == _APPLIES
+                and state.lock_operation == visit.given.operation
+                and now is not None
+                and state.lock_until is not None
+                and state.lock_until > now
+            )
+            if state.serial is None:
+                return Found(interrupted=interrupted)
             version = await session.scalar(
                 select(TofuStateVersion)
                 .where(TofuStateVersion.tenant_id == visit.tenant_id, TofuStateVersion.state_id == state.id)
@@ -84,9 +109,9 @@ class States:
                 .limit(1)
             )
         if version is None:
-            return None
+            return Found(interrupted=interrupted)
         opened = await asyncio.to_thread(self.sealer.open, version.body, visit.tenant_id)
-        return str(reveal(opened["state"])).encode(), state.operation
+        return Found(str(reveal(opened["state"])).encode(), state.operation, interrupted)
 
     async def store(self, visit: Visit, body: bytes, lock_id: str | None) -> None:
         """Keep a new version. Raises Locked, OutOfTurn, and ValueError for what is no state."""
