@@ -65,7 +65,7 @@ async def test_what_fails_is_removed(
         shop = await Shop.open(open_workshop, emulator, proxy.url)
         template = await shop.workshop.template(content_of("three-tier-broken"))
         workflow = await shop.workshop.workflow(PATIENT)
-        given = {"name": "broken", "image": shop.image(), "databasePassword": PASSWORD}
+        given: dict[str, Any] = {"name": "broken", "image": shop.image(), "databasePassword": PASSWORD}
         submitted = await shop.workshop.submit(template, workflow, **given)
         try:
             job = await shop.workshop.settle(submitted, seconds=60)
