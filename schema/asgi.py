@@ -65,7 +65,7 @@ def build(settings: Settings) -> Starlette:
     services = Services(
         database=database,
         catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
-        sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
+        sealer=Sealer.of(settings),
         bus=bus,
         authenticator=Authenticator(database, Issuer.of(settings)),
         origins=Origins.of(settings.allowed_origins),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import socket
@@ -81,7 +80,7 @@ def registry_of(settings: Settings) -> Registry:
 
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
-    sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
+    sealer = Sealer.of(house.settings)
     return Dependencies(registry_of(house.settings), sealer)
 
 
@@ -111,7 +110,7 @@ def observer_of(house: House) -> Observer:
 def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
-    sealer = Sealer(base64.b64decode(settings.required("secret_key")))
+    sealer = Sealer.of(settings)
     registry = registry_of(settings)
     return Runner(
         house.database,

@@ -36,10 +36,14 @@ _IDLE_TIMEOUT = "5s"
 
 
 class SystemRole(StrEnum):
-    """Database roles that act for no tenant. TICK sees the machinery of all tenants, AUTH the credentials."""
+    """Database roles that act for no tenant.
+
+    TICK sees the machinery of all tenants, AUTH the credentials; KEYS writes what is sealed, to seal it again.
+    """
 
     TICK = "windlass_tick"
     AUTH = "windlass_auth"
+    KEYS = "windlass_keys"
 
 
 class NoReceipt(Exception):

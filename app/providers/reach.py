@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.domain.tofu import signing_key
+from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
@@ -30,6 +31,8 @@ class Reach:
     engines: Sequence[str] = ()
     sources: Sources = field(default_factory=Sources)
     tofu: Installation = field(default_factory=Installation)
+    # What a connection to AWS may name in place of AWS's own servers.
+    aws_endpoints: Sequence[str] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Reach:
@@ -46,11 +49,13 @@ class Reach:
             engines=settings.docker_hosts,
             sources=sources,
             tofu=Installation(settings.tofu_binary, backend, sources, settings.tofu_inline, commands.uid),
+            aws_endpoints=settings.aws_allowed_endpoints,
         )
 
     def providers(self) -> Sequence[Provider]:
         """The providers that reach no further than this."""
         return (
+            AwsProvider(endpoints=self.aws_endpoints),
             HttpProvider(self.egress),
             CommandProvider(self.commands),
             DockerProvider(self.engines, self.sources),
