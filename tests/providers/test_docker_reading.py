@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,37 @@ async def test_an_engine_that_is_away_is_worth_another_try(tmp_path: Path) -> No
         with pytest.raises(ProviderError) as refused:
             await VolumeType().create(StandaloneContext("op", OWNER, engine, tmp_path), {"name": "x"})
     assert refused.value.kind is ErrorKind.UNAVAILABLE
+
+
+async def test_an_engine_that_hangs_up_leaves_the_outcome_of_what_was_written_unknown(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n")[0].decode().rpartition(" ")[0])
+        if b"/version" in head:
+            body = b'{"ApiVersion": "1.41"}'
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n")
+            writer.write(b"content-length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+        writer.close()
+
+    place = tmp_path / "s"
+    host = f"unix://{place}"
+    server = await asyncio.start_unix_server(serve, place)
+    async with server, DockerProvider([host]).session({"host": host}) as engine:
+        context = StandaloneContext("op", OWNER, engine, tmp_path)
+        with pytest.raises(ProviderError) as written:
+            await VolumeType().create(context, {"name": "x"})
+        with pytest.raises(ProviderError) as read:
+            await VolumeType().recover(context, {"name": "x"})
+        with pytest.raises(ProviderError) as sent:
+            await engine.upload("c1", "/volume", io.BytesIO(b"a file"))
+    assert sent.value.kind is ErrorKind.OUTCOME_UNKNOWN
+    assert (written.value.kind, read.value.kind) == (ErrorKind.OUTCOME_UNKNOWN, ErrorKind.UNAVAILABLE)
+    # Nothing is written twice by a library that means well.
+    writes = ["POST /v1.41/volumes/create", "PUT /v1.41/containers/c1/archive?path=/volume"]
+    assert [each for each in asked if not each.startswith("GET")] == writes
 
 
 def test_only_listed_folders_are_given_out(tmp_path: Path) -> None:
