@@ -115,7 +115,8 @@ class States:
 
     async def store(self, visit: Visit, body: bytes, lock_id: str | None) -> None:
         """Keep a new version. Raises Locked, OutOfTurn, and ValueError for what is no state."""
-        version = Version.of(body)
+        # A state can be large enough to hold everybody else up.
+        version = await asyncio.to_thread(Version.of, body)
         sealed = await asyncio.to_thread(self.sealer.seal, {"state": Secret(body.decode())}, visit.tenant_id)
         async with self._held(visit) as (transaction, state):
             _require_lock(state, lock_id)

@@ -35,6 +35,7 @@ async def equip(workshop: Workshop, *providers: Provider, configs: Mapping[str, 
                 )
             )
     workshop.runners.clear()
+    workshop.workers.clear()
     await workshop.hire()
 
 

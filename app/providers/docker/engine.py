@@ -221,7 +221,7 @@ class Engine:
         async with (
             _speaking(writes=True),
             self._docker._query(  # noqa: SLF001
-                path, "PUT", params={"path": place}, data=_pieces(source), headers=headers, timeout=timeout
+                path, "PUT", params={"path": place}, data=_Once(source), headers=headers, timeout=timeout
             ),
         ):
             pass
@@ -281,6 +281,20 @@ async def _say(context: Context, part: Mapping[str, Any]) -> None:
         await context.drain()
 
 
-async def _pieces(source: IO[bytes]) -> AsyncIterator[bytes]:
-    while piece := await asyncio.to_thread(source.read, _CHUNK):
-        yield piece
+class _Once:
+    """The pieces of a file, one time: aiohttp repeats a PUT whose answer is lost, and would find nothing to send."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._begun:
+            message = "the connection was lost while a file was sent"
+            raise aiohttp.ClientPayloadError(message)
+        self._begun = True
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while piece := await asyncio.to_thread(self._source.read, _CHUNK):
+            yield piece
