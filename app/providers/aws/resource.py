@@ -16,6 +16,7 @@ from app.domain.errors import Diagnostic
 from app.providers.aws.catalogue import Declaration, declaration
 from app.providers.aws.differences import elsewhere, moved
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
+from app.providers.aws.outcomes import maybe_later, with_state
 from app.providers.aws.procedures import Procedure
 from app.providers.aws.things import Found, Phase
 from app.providers.base import (
@@ -35,12 +36,11 @@ if TYPE_CHECKING:
 
 # How often something that was just made may be missing when it is looked for.
 _LOOKS = 6
-_NOT_THERE_YET = (
-    "InvalidVpcID.", "InvalidSubnetID.", "InvalidGroup", "InvalidInternetGatewayID.", "InvalidRouteTableID.",
-)  # fmt: skip
-_FIRST_ATTEMPTS = 3
 # How often one attempt asks for the same settings of a thing that is there.
 _SETTING_ATTEMPTS = 4
+# At a look every ten seconds, five minutes.
+_REMOVAL_TRIES = 30
+_STANDS_IN_THE_WAY = ("DependencyViolation", "ResourceInUse")
 _WORTH_REPEATING = (ErrorKind.OUTCOME_UNKNOWN, ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
 
 
@@ -54,7 +54,8 @@ class AwsType(ResourceType):
     service: ClassVar[str]
     named: ClassVar[str | None] = None
     idempotency: ClassVar[Idempotency] = Idempotency.TAG
-    poll_seconds: ClassVar[float] = 10.0
+    # How many of the account's pauses lie between two looks at what AWS is busy with.
+    pauses: ClassVar[int] = 2
     # Properties that cannot be given to the request that makes the thing, nor set before it is ready.
     late: ClassVar[frozenset[str]] = frozenset()
     # Whether AWS takes a change while an earlier one is under way.
@@ -139,7 +140,7 @@ class AwsType(ResourceType):
         try:
             identity = await self.make(context, properties, Mark.of(context).tags(properties.get("Tags") or {}))
         except ProviderError as error:
-            raise _maybe_later(context, error) from error
+            raise maybe_later(context, error) from error
         context.log(f"{self.title} {identity} is made")
         found = await self.find(context.connection, identity)
         if found is None:
@@ -180,25 +181,17 @@ class AwsType(ResourceType):
         if not self._is_ours(context, found, prior):
             context.log(f"{self.title} {prior.id} is another one by now, and stays", LogLevel.WARN)
             return None
-        if found.phase is not Phase.LEAVING:
-            try:
-                await self.remove(context, found)
-            except ProviderError as error:
-                if error.kind is not ErrorKind.NOT_FOUND:
-                    raise
-        if await self.find(account, prior.id) is None:
-            return None
-        return Pending({"id": prior.id, "for": "delete"}, self._pause(account), f"{prior.id} is being removed")
+        handle = {"id": prior.id, "for": "delete", "unique": found.unique, "tries": _REMOVAL_TRIES}
+        return await self._removed(context, found, handle)
 
     async def poll(self, context: Context, handle: JsonObject) -> ResourceState | Pending | None:
         account: Account = context.connection
         found = await self.find(account, handle["id"])
         if handle["for"] == "delete":
-            if found is None:
+            known = ResourceState(handle["id"], {}, {}, {"unique": handle["unique"]})
+            if found is None or not self._is_ours(context, found, known):
                 return None
-            if found.phase is Phase.BROKEN:
-                raise ProviderError(ErrorKind.NOT_STABILIZED, found.message or f"{found.id} cannot be removed")
-            return Pending(handle, self._pause(account), found.message or f"{found.id} is being removed")
+            return await self._removed(context, found, handle)
         if found is None:
             looks = int(handle.get("looks", _LOOKS)) - 1
             if looks < 0:
@@ -275,7 +268,7 @@ class AwsType(ResourceType):
                 # Whether a lost request had its effect is of no matter: what still differs is asked for again.
                 again = error.kind in _WORTH_REPEATING and attempt < _SETTING_ATTEMPTS
                 if not again:
-                    raise _with(error, state) from error
+                    raise with_state(error, state) from error
                 context.log(f"{error.message}; once more", LogLevel.WARN)
                 await context.sleep(min(error.retry_after_seconds or account.pause, account.pause))
                 found = await self._there(account, found.id)
@@ -291,6 +284,32 @@ class AwsType(ResourceType):
             wanted = properties.get("Tags") or {}
             gone = sorted(without_marks(found.tags).keys() - wanted.keys())
             await self.retag(context.connection, found, dict(wanted), gone)
+
+    async def _removed(self, context: Context, found: Found, handle: JsonObject) -> Pending | None:
+        """Asks for the removal, once; None where the thing is gone.
+
+        What was in a network goes on standing in its way for minutes after it is gone itself, so a refusal for that is
+        waited for, and the removal asked for again.
+        """
+        account: Account = context.connection
+        message = found.message if found.phase is Phase.LEAVING else f"{found.id} is being removed"
+        if found.phase is not Phase.LEAVING and not handle.get("asked"):
+            try:
+                await self.remove(context, found)
+                handle = {**handle, "asked": True}
+            except ProviderError as error:
+                if error.kind is ErrorKind.DEPENDENCY and error.code in _STANDS_IN_THE_WAY and handle["tries"] > 1:
+                    handle, message = {**handle, "tries": handle["tries"] - 1}, error.message
+                elif error.kind is not ErrorKind.NOT_FOUND:
+                    raise
+            if await self.find(account, found.id) is None:
+                return None
+        elif found.phase is Phase.BROKEN or handle["tries"] <= 1:
+            raise ProviderError(ErrorKind.NOT_STABILIZED, found.message or f"{found.id} is not removed")
+        elif found.phase is not Phase.LEAVING:
+            # AWS has agreed, and tells of it as if nothing had happened.
+            handle = {**handle, "tries": handle["tries"] - 1}
+        return Pending(handle, self._pause(account), message)
 
     async def _there(self, account: Account, identity: str) -> Found:
         found = await self.find(account, identity)
@@ -355,7 +374,7 @@ class AwsType(ResourceType):
         return self.with_undisclosed(state, known)
 
     def _pause(self, account: Account) -> float:
-        return min(self.poll_seconds, account.pause)
+        return self.pauses * account.pause
 
     async def _after(
         self, context: Context, procedure: Procedure, prior: ResourceState, result: ActionResult
@@ -367,24 +386,3 @@ class AwsType(ResourceType):
             return self.procedures[action]
         except KeyError:
             raise self._no_action(action) from None
-
-
-def _with(error: ProviderError, state: ResourceState) -> ProviderError:
-    """The error with what there is: what was made must not be forgotten because it could not be finished."""
-    lost = error.kind is ErrorKind.OUTCOME_UNKNOWN
-    return ProviderError(
-        ErrorKind.UNAVAILABLE if lost else error.kind,
-        error.message,
-        code=error.code,
-        path=error.path,
-        retry_after_seconds=error.retry_after_seconds,
-        partial=error.partial or state,
-    )
-
-
-def _maybe_later(context: Context, error: ProviderError) -> ProviderError:
-    """What was made a moment ago is not known everywhere in AWS yet."""
-    fresh = error.kind is ErrorKind.NOT_FOUND and error.code.startswith(_NOT_THERE_YET)
-    if not fresh or context.attempt > _FIRST_ATTEMPTS:
-        return error
-    return ProviderError(ErrorKind.DEPENDENCY, error.message, code=error.code)
