@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     # Seals secrets: 32 bytes in base64.
     secret_key: str | None = None
+    # Those it replaced, which still open what they sealed: `windlass keys rotate`.
+    previous_secret_keys: tuple[str, ...] = ()
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
@@ -50,11 +52,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     # Hosts, addresses or networks, each with a port or without, that webhooks may reach beside the public internet.
     webhook_allowed_targets: tuple[str, ...] = ()
+    # The providers of other packages to load, by the names of their entry points. Their code is trusted as ours is.
+    providers: tuple[str, ...] = ()
+    # As for webhooks, what the provider http may reach beside the public internet.
+    http_allowed_targets: tuple[str, ...] = ()
+    # The programs that the provider command may run, by absolute path, and as which user if workers run as root.
+    commands: tuple[str, ...] = ()
+    command_uid: int | None = None
+    # The container engines that connections may name: unix:///path/to/socket or tcp://host:port.
+    docker_hosts: tuple[str, ...] = ()
+    # Folders in this machine that images and modules are taken from.
+    source_directories: tuple[str, ...] = ()
+    # The OpenTofu to run, and where its runs find the state that the API keeps: https://windlass.example
+    tofu_binary: str = "tofu"
+    tofu_state_url: str | None = None
+    # Whether tenants may bring modules of their own: whoever may can run programs on the workers.
+    tofu_inline: bool = False
     # Hosts, each with a port or without, that a connection of the provider aws may name in place of AWS's own servers.
     aws_allowed_endpoints: tuple[str, ...] = ()
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
+    # What operations may cost, in points (schema/allowance.py): how many come back to a person each second, and how
+    # many there are at most; a tenant has four times that. In each API process; 0 a second is no limit.
+    rate_points_per_second: float = 500.0
+    rate_burst_points: float = 20_000.0
+    # An OpenID provider whose tokens are believed; all three, or none.
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_keys_url: str | None = None
+    # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
+    oidc_tenant_claim: str = "windlass_tenant"
+    oidc_email_claim: str = "email"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -105,12 +134,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             message = f"{PREFIX}REDIS_URL begins with redis://, rediss:// or unix://"
             raise SettingsError(message)
-        if self.secret_key is not None and not _is_key(self.secret_key):
-            message = f"{PREFIX}SECRET_KEY is {_KEY_BYTES} random bytes in base64 (openssl rand -base64 {_KEY_BYTES})"
+        if not all(map(_is_key, (self.secret_key or _ANY_KEY, *self.previous_secret_keys))):
+            message = (
+                f"{PREFIX}SECRET_KEY, and each of {PREFIX}PREVIOUS_SECRET_KEYS, is {_KEY_BYTES} random bytes in base64"
+                f" (openssl rand -base64 {_KEY_BYTES})"
+            )
             raise SettingsError(message)
 
 
-_LISTS = frozenset({"allowed_hosts", "allowed_origins", "webhook_allowed_targets", "aws_allowed_endpoints"})
+_ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
+_LISTS = frozenset(
+    {
+        "previous_secret_keys",
+        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
+        "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
+    }
+)  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65_535),
     "pool_size": (2, 200),
@@ -122,6 +161,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_max_lines": (1_000, 100_000_000),
     "log_max_megabytes": (1, 100_000),
     "log_retention_days": (0, 36_500),
+    "rate_points_per_second": (0, 1e9),
+    "rate_burst_points": (1, 1e12),
     "live_per_principal": (1, 1_000_000),
     "live_per_tenant": (1, 1_000_000),
 }

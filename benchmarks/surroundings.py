@@ -53,6 +53,9 @@ class Surroundings:
             "WINDLASS_SECRET_KEY": self.secret_key,
             "WINDLASS_DATA_DIR": str(self.folder),
             "WINDLASS_LOG_LEVEL": "warning",
+            # Counted, and never refused.
+            "WINDLASS_RATE_POINTS_PER_SECOND": "1000000000",
+            "WINDLASS_RATE_BURST_POINTS": "1000000000000",
             "WINDLASS_LEASE_SECONDS": "60",
         }
 

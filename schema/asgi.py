@@ -10,22 +10,30 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 from app.auth.authenticator import Authenticator
+from app.auth.oidc import Issuer
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
+from app.domain.tofu import signing_key
 from app.providers.egress import Egress
+from app.providers.reach import Reach
 from app.providers.registry import Registry
+from app.services.sessions import Sessions
+from app.services.tofu_states import States
 from app.settings import Settings
 from app.telemetry.logging import configure
+from app.web import tofu
+from app.web.credentials import Origins
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
 from app.web.requests import RequestIds
-from schema import downloads
+from app.web.sessions import SessionRoutes
+from schema import audit_download, downloads
+from schema.allowance import Allowance
 from schema.context import Services
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy
@@ -56,11 +64,13 @@ def build(settings: Settings) -> Starlette:
     )
     services = Services(
         database=database,
-        catalogue=Registry.default(aws_endpoints=settings.aws_allowed_endpoints),
-        sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
+        sealer=Sealer.of(settings),
         bus=bus,
-        authenticator=Authenticator(database),
+        authenticator=Authenticator(database, Issuer.of(settings)),
+        origins=Origins.of(settings.allowed_origins),
         egress=Egress.of(settings),
+        allowance=Allowance.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
     )
     return assemble(services, settings)
@@ -76,6 +86,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             yield
         finally:
             await services.bus.stop()
+            await services.authenticator.close()
             await services.database.close()
 
     graphql = GraphQLEndpoint(
@@ -90,15 +101,29 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             WebSocketRoute("/graphql", graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
+            *SessionRoutes(
+                Sessions(services.database, services.authenticator), services.authenticator, services.origins
+            ).routes(),
+            Route(audit_download.PATH, audit_download.AuditDownload(services).answer, methods=["GET"]),
+            *_states(services, settings),
             Route("/healthz", alive),
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],
         middleware=[
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+            Middleware(tofu.BodyLimits, usual=MAX_BODY),
         ],
         lifespan=lifespan,
     )
     application.state.draining = services.draining
     return application
+
+
+def _states(services: Services, settings: Settings) -> list[Route]:
+    """Where runs of OpenTofu keep their state; nowhere without a key for their passes."""
+    if settings.secret_key is None:
+        return []
+    key = signing_key(base64.b64decode(settings.secret_key))
+    states = States(services.database, services.sealer, key)
+    return [Route(tofu.PATH, tofu.tofu_states(states), methods=tofu.METHODS)]

@@ -14,12 +14,14 @@ from app.auth.authenticator import Authenticator
 from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
-from app.db.uow import Database, Transaction
+from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission
 from app.domain.errors import Forbidden
 from app.providers.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
+from app.web.credentials import Origins
+from schema.allowance import Allowance
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
@@ -37,18 +39,29 @@ class Services:
     sealer: Sealer
     bus: Bus
     authenticator: Authenticator
+    origins: Origins = field(default_factory=Origins)
     egress: Egress = field(default_factory=Egress)
     lists: LiveLists = field(default_factory=LiveLists)
     # Set when the process is about to go: what would go on for ever ends.
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     groups: Groups = field(default_factory=Groups)
     guard: Guard = field(default_factory=Guard)
+    allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)
 
-    def context(self, principal: Principal, request_id: str, course: Course | None = None) -> Context:
+    def context(
+        self, principal: Principal, request_id: str, course: Course | None = None, *, address: str = ""
+    ) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
         loaders = Loaders(self.database, principal.tenant_id)
-        return Context(self, principal, request_id, loaders, course=course or Course())
+        return Context(self, principal, request_id, loaders, course=course or Course(), address=address)
+
+
+@dataclass(slots=True)
+class Bill:
+    """What an operation has cost."""
+
+    points: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,13 @@ class Context:
     tracing: Tracing | None = None
     # What a subscription has arranged with others that follow the same.
     course: Course = field(default_factory=Course)
+    bill: Bill = field(default_factory=Bill)
+    address: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """For the audit log."""
+        return Origin(self.principal.token_id, self.address)
 
     @property
     def tenant_id(self) -> int:
@@ -93,6 +113,11 @@ class Context:
         """What the services floor asks for beside a transaction."""
         return Dependencies(self.services.catalogue, self.services.sealer)
 
+    def charge(self, points: int) -> None:
+        """Let the principal pay for the operation. Raises RateLimited."""
+        self.services.allowance.charge(self.principal, points)
+        self.bill.points = points
+
     def require_read(self) -> None:
         """Raises Forbidden for whoever may not read."""
         if not self.principal.may(Permission.READ):
@@ -110,7 +135,7 @@ class Context:
     async def write(self) -> AsyncIterator[Transaction]:
         """The one transaction of a mutation field. What was loaded before it is forgotten when it commits."""
         async with self.database.write(
-            self.tenant_id, actor=self.principal.actor, correlation_id=self.request_id
+            self.tenant_id, actor=self.principal.actor, correlation_id=self.request_id, origin=self.origin
         ) as transaction:
             yield transaction
         self.loaders.forget()

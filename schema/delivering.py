@@ -6,7 +6,6 @@ It stands in `schema` because what a webhook says is answered by GraphQL. Delive
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.engine.webhooks import Deliverer, Sender
 from app.providers.egress import Egress, Poster
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.settings import Settings
 from app.telemetry.logging import configure
@@ -45,8 +45,8 @@ def _services(settings: Settings) -> Services:
     )
     return Services(
         database=database,
-        catalogue=Registry.default(aws_endpoints=settings.aws_allowed_endpoints),
-        sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
+        catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
+        sealer=Sealer.of(settings),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),
         authenticator=Authenticator(database),

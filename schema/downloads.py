@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 import structlog
@@ -37,6 +38,7 @@ from app.domain.events import Stream
 from app.reads import logs, streams
 from app.reads.filters import LogFilter
 from app.reads.logs import Reach
+from app.web.credentials import Crossing, token_in
 from schema.context import Services
 from schema.http import request_id_of
 from schema.nodes import number_in
@@ -53,8 +55,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 _log = structlog.get_logger("windlass.downloads")
 
 
-class _Refused(Exception):
-    """The request is not answered with a log."""
+class Refused(Exception):
+    """The request is not answered with a file."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -63,41 +65,56 @@ class _Refused(Exception):
         self.headers = headers or {}
 
 
-class LogDownload:
-    """The endpoint over the services of a process."""
+class Download(ABC):
+    """An endpoint that answers with a file, over the services of a process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def answer(self, request: Request) -> Response:
-        """The log, or why there is none."""
+        """The file, or why there is none."""
         try:
             return await self._respond(request)
         except Unauthenticated:
-            refused = _Refused(401, "a valid API token is needed", {"WWW-Authenticate": 'Bearer realm="windlass"'})
+            refused = Refused(401, "a valid API token is needed", {"WWW-Authenticate": 'Bearer realm="windlass"'})
+        except Crossing as error:
+            refused = Refused(403, error.message)
         except DATABASE_AWAY:
             _log.warning("the database does not answer", exc_info=True)
-            refused = _Refused(503, "try again in a moment", {"Retry-After": "1"})
-        except _Refused as error:
+            refused = Refused(503, "try again in a moment", {"Retry-After": "1"})
+        except Refused as error:
             refused = error
         headers = {"Cache-Control": "no-store", **refused.headers}
         body = {"error": refused.message, "requestId": request_id_of(request.scope)}
         return JSONResponse(body, refused.status, headers)
 
+    @abstractmethod
     async def _respond(self, request: Request) -> Response:
-        token = _token(request)
+        """The file. Raises Refused, Unauthenticated and Crossing."""
+
+    async def _let_in(self, request: Request, needed: Permission) -> tuple[str, Principal]:
+        """Whoever asks, with the text of their token."""
+        token = token_in(request.headers, self._services.origins, changes=False)
         principal = await self._services.authenticator.authenticate(token)
-        if not principal.may(Permission.READ):
-            raise _Refused(403, "this needs the permission to read")
+        if not principal.may(needed):
+            raise Refused(403, f"this needs the permission {needed.value}")
+        return token, principal
+
+
+class LogDownload(Download):
+    """The log of a job."""
+
+    async def _respond(self, request: Request) -> Response:
+        token, principal = await self._let_in(request, Permission.READ)
         wanted = _wanted(request)
         job_id = number_in(request.path_params["id"], "OrchestrationJob")
         async with self._services.database.read(principal.tenant_id) as session:
             head = await streams.head(session, principal.tenant_id, Stream.JOB, job_id)
             if head is None:
-                raise _Refused(404, "there is no such job")
+                raise Refused(404, "there is no such job")
             after = _place(request, job_id)
             if after > head.seq:
-                raise _Refused(400, "after: this log does not go so far")
+                raise Refused(400, "after: this log does not go so far")
             kept = (await logs.kept(session, principal.tenant_id, [job_id], after))[job_id]
         headers = {
             "Cache-Control": "no-store",
@@ -147,27 +164,19 @@ async def _gzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield packer.flush()
 
 
-def _token(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        reason = "no bearer token"
-        raise Unauthenticated(reason)
-    return token.strip()
-
-
 def _wanted(request: Request) -> LogFilter:
     given = dict(request.query_params)
     unknown = sorted(given.keys() - _PARAMETERS)
     if unknown:
-        raise _Refused(400, f"{unknown[0]}: there is no such parameter")
+        raise Refused(400, f"{unknown[0]}: there is no such parameter")
     for name, value in given.items():
         if len(value) > _MAX_TEXT:
-            raise _Refused(400, f"{name}: at most {_MAX_TEXT} characters")
+            raise Refused(400, f"{name}: at most {_MAX_TEXT} characters")
         if "\x00" in value:
-            raise _Refused(400, f"{name}: holds a character that no text here can have")
+            raise Refused(400, f"{name}: holds a character that no text here can have")
     level = given.get("minLevel")
     if level is not None and level not in LogLevel.__members__:
-        raise _Refused(400, f"minLevel: one of {', '.join(LogLevel)}")
+        raise Refused(400, f"minLevel: one of {', '.join(LogLevel)}")
     return LogFilter(
         None if level is None else LogLevel(level), given.get("stepKey") or None, given.get("contains") or None
     )
@@ -182,7 +191,7 @@ def _place(request: Request, job_id: int) -> int:
     try:
         return cursors.decode(text, Stream.JOB, job_id)
     except Invalid as error:
-        raise _Refused(400, f"after: {error.message}") from error
+        raise Refused(400, f"after: {error.message}") from error
 
 
 def _accepts_gzip(request: Request) -> bool:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import strawberry
 
+from app.domain.audit import AuditOutcome
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -23,6 +24,8 @@ from app.domain.enums import (
     OverlapPolicy,
     Permission,
     PlanType,
+    PolicyLevel,
+    PolicySubject,
     RetryMode,
     Reversibility,
     ReviewDecision,
@@ -33,6 +36,7 @@ from app.domain.enums import (
     StepAction,
     StepType,
     TemplateType,
+    TokenKind,
     WorkflowType,
 )
 from app.domain.listing import ListOp
@@ -110,6 +114,10 @@ _DOMAIN: dict[type[StrEnum], str] = {
     OverlapPolicy: "What a recurring plan does when it is due while an earlier run of it is not over.",
     MissedPolicy: "What follows when a time passed and nobody was there.",
     ReviewDecision: "What somebody says of a preview.",
+    AuditOutcome: "Whether it was done, or somebody was kept from it.",
+    TokenKind: "What a token is for.",
+    PolicyLevel: "ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses.",
+    PolicySubject: "Whether a policy looks at a plan once, or at each of its changes.",
     Permission: "What a principal may do with an object.",
     Role: "A named set of permissions.",
 }

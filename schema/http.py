@@ -8,7 +8,9 @@ and mutations, those in the address of a GET queries only; subscriptions are for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 import orjson
@@ -28,11 +30,13 @@ from strawberry.types.graphql import OperationType
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
+from app.web.credentials import Crossing, token_in
 from schema import sse
+from schema.allowance import RATE_LIMITED, RateLimited
 from schema.compiling.queries import CompiledQueries
-from schema.context import Services
+from schema.context import Context, Services
 from schema.live_protocol import LiveTransportHandler
-from schema.masking import BAD_REQUEST, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
+from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
 from schema.sharers import Sharers
 
 _log = structlog.get_logger("windlass.http")
@@ -107,14 +111,20 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             streaming = sse.wanted(request)
             media_type = PLAIN_JSON if streaming else _negotiated(request)
             principal = await self._principal(request)
-            document, variables, name = await _parameters(request)
+            asked = await _asked(request)
             if streaming:
-                operation = sse.Operation(principal, request_id, document, variables, name)
+                operation = sse.Operation(principal, request_id, asked.document, asked.variables, asked.name)
                 return sse.EventStream(self.schema, self._services, operation, request)
-            answer = await self._compiled(principal, request_id, document, variables, name)
+            address = request.client.host if request.client else ""
+            context = self._services.context(principal, request_id, address=address)
+            answer = await self._compiled(asked, context)
             if answer is not None:
+                if asked.wants_cost:
+                    answer = answer[:-1] + b',"extensions":' + orjson.dumps(_cost(context)) + b"}"
                 return Response(answer, 200, _HEADERS, f"{media_type}; charset=utf-8")
-            result = await self._execute(request, principal, request_id, document, variables, name)
+            result = await self._execute(request, asked, context)
+            if asked.wants_cost:
+                result.extensions = {**(result.extensions or {}), **_cost(context)}
         except Unauthenticated:
             return _refusal(
                 401,
@@ -123,6 +133,11 @@ class GraphQLEndpoint(GraphQL[Services, None]):
                 {"code": UNAUTHENTICATED, "requestId": request_id},
                 {"WWW-Authenticate": 'Bearer realm="windlass"'},
             )
+        except RateLimited as error:
+            extensions = {**(error.error().extensions or {}), "requestId": request_id}
+            return _refusal(429, media_type, error.message, extensions, error.headers)
+        except Crossing as error:
+            return _refusal(403, PLAIN_JSON, error.message, {"code": FORBIDDEN, "requestId": request_id}, {})
         except DATABASE_AWAY:
             _log.warning("the database does not answer", request_id=request_id, exc_info=True)
             extensions = {"code": UNAVAILABLE, "requestId": request_id}
@@ -133,36 +148,24 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         return _answer(result, media_type)
 
     async def _principal(self, request: Request) -> Principal:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            reason = "no bearer token"
-            raise Unauthenticated(reason)
-        return await self._services.authenticator.authenticate(token.strip())
+        changes = request.method != "GET"
+        token = token_in(request.headers, self._services.origins, changes=changes)
+        return await self._services.authenticator.authenticate(token)
 
-    async def _compiled(
-        self, principal: Principal, request_id: str, document: str, variables: dict[str, Any] | None, name: str | None
-    ) -> bytes | None:
+    async def _compiled(self, asked: Asked, context: Context) -> bytes | None:
         """The answer of one statement, where the whole operation is one."""
         if self._queries is None:
             return None
-        return await self._queries.answer(document, variables, name, self._services.context(principal, request_id))
+        return await self._queries.answer(asked.document, asked.variables, asked.name, context)
 
-    async def _execute(
-        self,
-        request: Request,
-        principal: Principal,
-        request_id: str,
-        document: str,
-        variables: dict[str, Any] | None,
-        name: str | None,
-    ) -> ExecutionResult:
+    async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
         allowed = {OperationType.QUERY} if request.method == "GET" else {OperationType.QUERY, OperationType.MUTATION}
         try:
             return await self.schema.execute(
-                document,
-                variable_values=variables,
-                operation_name=name,
-                context_value=self._services.context(principal, request_id),
+                asked.document,
+                variable_values=asked.variables,
+                operation_name=asked.name,
+                context_value=context,
                 allowed_operation_types=allowed,
             )
         except MissingQueryError as error:
@@ -209,8 +212,22 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-async def _parameters(request: Request) -> tuple[str, dict[str, Any] | None, str | None]:
-    """Document, variables and operation name. Raises BadRequest with the status that fits."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for; with `"extensions": {"cost": true}` also what that has cost."""
+
+    document: str
+    variables: dict[str, Any] | None
+    name: str | None
+    wants_cost: bool
+
+
+def _cost(context: Context) -> dict[str, Any]:
+    return {"cost": context.services.allowance.document(context.principal, context.bill.points)}
+
+
+async def _asked(request: Request) -> Asked:
+    """What the request asks for. Raises BadRequest with the status that fits."""
     if request.method == "GET":
         given: Any = dict(request.query_params)
         for name in ("variables", "extensions"):
@@ -240,7 +257,7 @@ def _json(text: str | bytes) -> Any:
         raise BadRequest(message) from error
 
 
-def _checked(given: Any) -> tuple[str, dict[str, Any] | None, str | None]:
+def _checked(given: Any) -> Asked:
     if not isinstance(given, dict):
         message = "the request is one JSON object; batches are not taken"
         raise BadRequest(message)
@@ -252,7 +269,8 @@ def _checked(given: Any) -> tuple[str, dict[str, Any] | None, str | None]:
     if not given.get("query"):
         message = "the request has no query"
         raise BadRequest(message)
-    return given["query"], given.get("variables"), given.get("operationName") or None
+    wants_cost = (given.get("extensions") or {}).get("cost") is True
+    return Asked(given["query"], given.get("variables"), given.get("operationName") or None, wants_cost)
 
 
 def _unknown_operation(error: CannotGetOperationTypeError) -> GraphQLError:
@@ -269,9 +287,18 @@ def _answer(result: ExecutionResult, media_type: str) -> Response:
         body["data"] = result.data
     if result.extensions:
         body["extensions"] = result.extensions
+    limited = next((error.extensions for error in result.errors or () if _is_limited(error)), None)
+    if limited is not None:
+        seconds = limited["retryAfter"]
+        headers = {} if seconds is None else {"Retry-After": str(max(1, ceil(seconds)))}
+        return _response(body, 429, media_type, headers)
     # A client of plain JSON cannot tell our 400 from a proxy's, so the specification keeps 200 for it.
     status = 400 if refused and media_type == RESPONSE_JSON else 200
     return _response(body, status, media_type)
+
+
+def _is_limited(error: GraphQLError) -> bool:
+    return (error.extensions or {}).get("code") == RATE_LIMITED
 
 
 def _refusal(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from graphql import (
@@ -30,12 +31,14 @@ from graphql import (
     Undefined,
     VariableNode,
     get_named_type,
+    get_operation_ast,
     parse,
 )
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
 from app.domain.enums import Permission
+from schema.allowance import RateLimited
 from schema.kept import Kept
 from schema.masking import BAD_REQUEST, LIMIT_EXCEEDED
 
@@ -61,6 +64,11 @@ class Measure:
     selections: int = 0
     fields: int = 0
     rows: int = 0
+
+    def points(self, operation: OperationType) -> int:
+        """What an operation of such a measure costs."""
+        changes = 10 * self.fields if operation is OperationType.MUTATION else 0
+        return 1 + ceil(self.selections / 20) + ceil(self.rows / 10) + changes
 
     def beside(self, other: Measure) -> Measure:
         """Both, on one level. Numbers stop growing far above any limit."""
@@ -202,7 +210,7 @@ class OperationGuard(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         try:
-            found = self._refusals() or self._faults()
+            found = self._refusals() or self._faults() or self._charged()
         except RecursionError:
             message = "the document is nested too deeply"
             found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
@@ -230,6 +238,21 @@ class OperationGuard(SchemaExtension):
         found = refusals(schema, document, context.query or "", context.variables or {})
         return found or self._unclear(document) or self._forbidden()
 
+    def _charged(self) -> list[GraphQLError]:
+        """Why it costs more than there is; where it does not, it is paid for, and says so if that is asked."""
+        context = self.execution_context
+        document, asked = context.graphql_document, context.context
+        operation = None if document is None else get_operation_ast(document, context.operation_name)
+        if document is None or operation is None:
+            return []
+        schema = context.schema._schema  # noqa: SLF001
+        points = points_of(schema, document, operation, context.variables or {})
+        try:
+            asked.charge(points)
+        except RateLimited as error:
+            return [error.error()]
+        return []
+
     def _unclear(self, document: DocumentNode) -> list[GraphQLError]:
         """Left to itself Strawberry would execute the first of several operations."""
         number = sum(isinstance(node, OperationDefinitionNode) for node in document.definitions)
@@ -244,6 +267,13 @@ class OperationGuard(SchemaExtension):
             return []
         code = {"code": "FORBIDDEN", "required": Permission.READ.value}
         return [GraphQLError("this token may not read", extensions=code)]
+
+
+def points_of(
+    schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, Any]
+) -> int:
+    """What an operation costs with these variables."""
+    return Measuring(schema, document, variables).operation(operation).points(operation.operation)
 
 
 def refusals(

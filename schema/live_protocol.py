@@ -32,6 +32,7 @@ from strawberry.types.execution import PreExecutionError
 from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
+from app.web.credentials import cookie_in
 from schema.context import Services
 from schema.guard import seconds_left
 from schema.masking import is_unavailable, mask
@@ -85,13 +86,29 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             if self.connection_init_timeout_task:
                 self.connection_init_timeout_task.cancel()
             try:
-                self._principal = await self.context.authenticator.authenticate(_token_in(payload))
+                self._principal = await self.context.authenticator.authenticate(self._token_in(payload))
             except Unauthenticated:
                 await self._close(4403, "Forbidden")
                 return
         await super().handle_connection_init({"type": "connection_init", "payload": payload})
         if self._principal is not None and self._watching is None:
             self._watching = asyncio.create_task(self._watch(self._principal))
+
+    @property
+    def _address(self) -> str:
+        client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
+        return client.host if client else ""
+
+    def _token_in(self, payload: dict[str, Any]) -> str:
+        """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
+        token = _named_in(payload)
+        headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
+        if token is None and self.context.origins.admit(headers, required=True):
+            token = cookie_in(headers)
+        if token is None:
+            reason = "no token in connection_init"
+            raise Unauthenticated(reason)
+        return token
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if message["id"] in self.operations:
@@ -167,7 +184,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
-            context_value=self.context.context(principal, request_id, course),
+            context_value=self.context.context(principal, request_id, course, address=self._address),
             root_value=None,
             operation_name=operation.operation_name,
         )
@@ -243,8 +260,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return None
 
 
-def _token_in(payload: dict[str, Any]) -> str:
-    """The token of a connection_init, as `authorization: Bearer …` or `token`. Raises Unauthenticated."""
+def _named_in(payload: dict[str, Any]) -> str | None:
+    """The token of a connection_init, as `authorization: Bearer …` or `token`."""
     for name, value in payload.items():
         if not isinstance(value, str):
             continue
@@ -254,8 +271,7 @@ def _token_in(payload: dict[str, Any]) -> str:
                 return token.strip()
         if name.lower() == "token":
             return value.strip()
-    reason = "no token in connection_init"
-    raise Unauthenticated(reason)
+    return None
 
 
 def _fault(message: Any) -> str | None:

@@ -24,9 +24,11 @@ from app.domain.limits import Usage
 from app.domain.statuses import StepStatus
 from app.reads import (
     approvals,
+    audit,
     jobs,
     limits,
     plans,
+    policies,
     resources,
     steps,
     templates,
@@ -43,6 +45,24 @@ Answer = TypeVar("Answer")
 Fetch = Callable[[AsyncSession, int, Sequence[int]], Awaitable[Mapping[int, Found]]]
 
 _MAX_BATCH = 1000
+# The loader of whatever has a global id, by its type.
+_BY_TYPE = {
+    "ApiToken": "token",
+    "CloudResource": "resource",
+    "DeploymentPlan": "plan",
+    "OrchestrationJob": "job",
+    "Policy": "policy",
+    "ProviderConnection": "connection",
+    "ResourceTemplate": "template",
+    "StepRun": "step_run",
+    "TemplateRevision": "revision",
+    "Tenant": "tenant",
+    "User": "user",
+    "Webhook": "webhook",
+    "WebhookDelivery": "webhook_delivery",
+    "Workflow": "workflow",
+    "WorkflowStep": "live_workflow_step",
+}
 
 
 class Loaders:
@@ -52,6 +72,11 @@ class Loaders:
         self._database = database
         self._tenant_id = tenant_id
         self._made: dict[Hashable, DataLoader[int, Any]] = {}
+
+    def of_type(self, kind: str) -> DataLoader[int, Any] | None:
+        """The loader of the objects of a type that have global ids; None for another type."""
+        name = _BY_TYPE.get(kind)
+        return None if name is None else getattr(self, name)
 
     def forget(self) -> None:
         """What was fetched may have changed."""
@@ -76,6 +101,15 @@ class Loaders:
     @property
     def connection(self) -> DataLoader[int, models.ProviderConnection | None]:
         return self._optional(tenants.connections_by_ids)
+
+    @property
+    def audit_seal(self) -> DataLoader[int, models.AuditSeal | None]:
+        """By entry."""
+        return self._optional(audit.seals_of)
+
+    @property
+    def policy(self) -> DataLoader[int, models.Policy | None]:
+        return self._optional(policies.by_ids)
 
     @property
     def webhook(self) -> DataLoader[int, models.WebhookEndpoint | None]:

@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 import strawberry
 
 from app.db.uow import Transaction
-from app.domain.errors import DomainError, TypeMismatch
-from app.services import idempotency
+from app.domain.errors import DomainError, Forbidden, TypeMismatch
+from app.services import auditing, idempotency
 from schema import inputs
 from schema.context import Info
 from schema.errors import UserError, user_errors
 from schema.nodes import load
+from schema.requirements import require
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
+from schema.types.policies import Policy
 from schema.types.provider_connections import ProviderConnection
 from schema.types.resources import CloudResource
 from schema.types.templates import ResourceTemplate, TemplateRevision
@@ -102,6 +104,11 @@ class ConnectionPayload(Payload):
 
 
 @strawberry.type
+class PolicyPayload(Payload):
+    policy: Policy | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -132,6 +139,7 @@ PAYLOAD_TYPES = (
     UserPayload,
     ApiTokenPayload,
     ConnectionPayload,
+    PolicyPayload,
     WebhookPayload,
     WebhookSecretPayload,
     DeletedPayload,
@@ -149,6 +157,7 @@ _OBJECTS = {
     "user": ("User", "user"),
     "api_token": ("ApiToken", "token"),
     "connection": ("ProviderConnection", "connection"),
+    "policy": ("Policy", "policy"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),
 }
@@ -168,15 +177,25 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
     outcome: dict[str, int | None] = {}
     replayed = False
     try:
+        require(context.principal, operation)
         inputs.check(given)
         async with context.write() as transaction:
             outcome, replayed = await idempotency.once(
                 transaction, operation, given.idempotency_key, document(given), lambda: verb(transaction)
             )
     except DomainError as error:
+        if isinstance(error, Forbidden):
+            await _write_down(info, operation, error)
         return payload(user_errors=user_errors(error), replayed=False, request_id=context.request_id)
     objects = {name: await _object(info, name, number) for name, number in outcome.items()}
     return payload(user_errors=[], replayed=replayed, request_id=context.request_id, **objects, **beside)
+
+
+async def _write_down(info: Info, operation: str, error: Forbidden) -> None:
+    """Somebody tried what they may not: in the audit log, in a transaction of its own, since theirs is rolled back."""
+    async with info.context.write() as transaction:
+        transaction.authorize("a refusal is written down")
+        await auditing.record(transaction, operation, refused=error.message)
 
 
 async def _object(info: Info, name: str, number: int | None) -> Any:

@@ -12,14 +12,15 @@ from schema.masking import MaskingSchema
 from schema.mutations import Mutation
 from schema.payloads import PAYLOAD_TYPES
 from schema.queries import Query
+from schema.requirements import declare
 from schema.scalars import SCALARS
 from schema.subscriptions import Subscription
 from schema.types.events import EVENT_TYPES
 
 
 def build_schema() -> MaskingSchema:
-    """A fresh schema with its own cache of documents."""
-    return MaskingSchema(
+    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements)."""
+    schema = MaskingSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -27,3 +28,5 @@ def build_schema() -> MaskingSchema:
         extensions=[partial(OperationGuard, DocumentCache())],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
+    declare(schema._schema)  # noqa: SLF001  Strawberry keeps the executable schema there
+    return schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import socket
@@ -24,6 +23,7 @@ from app.engine.observations import Archivist
 from app.engine.observing import Observer
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.providers.sessions import WITHOUT_CONNECTION, Sessions
 from app.services.dependencies import Dependencies
@@ -72,15 +72,16 @@ def build(name: str) -> House:
     return House(settings, database, bus, broker, doorbell)
 
 
+def registry_of(settings: Settings) -> Registry:
+    """The providers of the installation."""
+    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
+    return Registry.default(allowed=settings.providers, sockets=False, reach=Reach.of(settings))
+
+
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
-    sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
-    return Dependencies(_registry(house.settings), sealer)
-
-
-def _registry(settings: Settings) -> Registry:
-    # A socket in this machine's file system often asks nobody for a password; tenants have no business there.
-    return Registry.default(sockets=False, aws_endpoints=settings.aws_allowed_endpoints)
+    sealer = Sealer.of(house.settings)
+    return Dependencies(registry_of(house.settings), sealer)
 
 
 def worker_of(house: House) -> Worker:
@@ -109,8 +110,8 @@ def observer_of(house: House) -> Observer:
 def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
-    sealer = Sealer(base64.b64decode(settings.required("secret_key")))
-    registry = _registry(settings)
+    sealer = Sealer.of(settings)
+    registry = registry_of(settings)
     return Runner(
         house.database,
         Claimer(worker.id, registry, sealer),

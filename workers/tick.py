@@ -9,6 +9,7 @@ import structlog
 
 from app import clock
 from app.engine.housekeeping import tidy, tidy_logs
+from app.engine.sealing import seal_audit
 from app.engine.ticking import tick
 from app.services.plans import triggering
 from app.services.plans.firing import DuePlan, fire
@@ -21,6 +22,26 @@ if TYPE_CHECKING:
 
 _logger = structlog.get_logger(__name__)
 _TIDY_SECONDS = 60.0
+_SEAL_SECONDS = 3.0
+
+
+class _Chores:
+    """What is done every now and then, whether anything is due or not."""
+
+    def __init__(self, database: Database, keep_log_days: int) -> None:
+        self._database = database
+        self._keep_log_days = keep_log_days
+        self._tidied_at = self._sealed_at = clock.monotonic()
+
+    async def do_what_is_due(self) -> None:
+        now = clock.monotonic()
+        if now - self._tidied_at > _TIDY_SECONDS:
+            self._tidied_at = now
+            await tidy(self._database)
+            await tidy_logs(self._database, self._keep_log_days)
+        if now - self._sealed_at > _SEAL_SECONDS:
+            self._sealed_at = now
+            await seal_audit(self._database)
 
 
 async def keep_ticking(
@@ -36,13 +57,10 @@ async def keep_ticking(
     What the tick finds due on a schedule, or a condition, is seen to here: the engine carries jobs, and making one is a
     service.
     """
-    tidied_at = clock.monotonic()
+    chores = _Chores(database, keep_log_days)
     while True:
         try:
-            if clock.monotonic() - tidied_at > _TIDY_SECONDS:
-                tidied_at = clock.monotonic()
-                await tidy(database)
-                await tidy_logs(database, keep_log_days)
+            await chores.do_what_is_due()
             done = await tick(database, ring_again_seconds=ring_again_seconds)
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
@@ -9,12 +10,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from app import clock
+from app.auth.oidc import Issuer, NotOurs
 from app.auth.principal import Principal
 from app.auth.tokens import ParsedToken, parse
 from app.db.statements import Row, Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.domain.enums import Role
-from app.domain.permissions import effective
+from app.domain.enums import Role, TokenKind
+from app.domain.permissions import ROLE_PERMISSIONS, effective
 
 # A revoked token works for at most this long in a process that has just seen it.
 CACHE_SECONDS: Final = 1.0
@@ -22,13 +24,25 @@ _CACHE_ENTRIES: Final = 10_000
 _TOUCH_AFTER: Final = timedelta(minutes=1)
 
 _COLUMNS: Final = (
-    "SELECT t.id, t.tenant_id, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"
+    "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"
     " u.id AS user_id, u.role, n.slug, u.is_deleted OR n.is_deleted AS gone"
     " FROM api_token t JOIN app_user u ON u.tenant_id = t.tenant_id AND u.id = t.user_id"
     " JOIN tenant n ON n.id = t.tenant_id"
 )
 _BY_PUBLIC_ID: Final = Statement(f"{_COLUMNS} WHERE t.public_id = :public")
 _BY_IDS: Final = Statement(f"{_COLUMNS} WHERE t.id = ANY(:ids)")
+_BY_ADDRESS: Final = Statement(
+    "SELECT u.tenant_id, u.id, p.hash FROM tenant n JOIN app_user u ON u.tenant_id = n.id"
+    " JOIN user_password p ON p.tenant_id = u.tenant_id AND p.user_id = u.id"
+    " WHERE n.slug = :slug AND u.email = :email AND NOT n.is_deleted AND NOT u.is_deleted"
+)
+_MEMBERS: Final = (
+    "SELECT u.tenant_id, u.id AS user_id, u.role, n.slug FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
+    " WHERE NOT u.is_deleted AND NOT n.is_deleted"
+)
+_BY_CLAIMS: Final = Statement(f"{_MEMBERS} AND n.slug = :slug AND u.email = :email")
+_BY_USERS: Final = Statement(f"{_MEMBERS} AND u.id = ANY(:ids)")
+_HASH: Final = Statement("SELECT hash FROM user_password WHERE tenant_id = :tenant AND user_id = :user")
 _TOUCH: Final = Statement("UPDATE api_token SET last_used_at = :now WHERE id = :id")
 
 
@@ -43,51 +57,135 @@ class Unauthenticated(Exception):
 class Authenticator:
     """Reads credentials under the database role that may see nothing else."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, issuer: Issuer | None = None) -> None:
         self._database = database
+        self._issuer = issuer
         self._seen: OrderedDict[tuple[str, bytes], tuple[float, Principal]] = OrderedDict()
 
     async def authenticate(self, token_text: str) -> Principal:
-        """The principal of a token. Raises Unauthenticated."""
+        """The principal of a token of ours, or of the OpenID provider. Raises Unauthenticated, IssuerAway."""
+        token = parse(token_text)
+        if token is None and self._issuer is not None and token_text.count(".") == 2:
+            return await self._believed(self._issuer, token_text)
+        if token is None:
+            reason = "malformed token"
+            raise Unauthenticated(reason)
+        key = (token.public_id, token.secret_hash)
+        known = self._remembered(key)
+        if known is not None:
+            return known
+        async with self._database.system(SystemRole.AUTH) as transaction:
+            row = await _row_of(transaction, token)
+            if row["kind"] == TokenKind.INVITATION:
+                reason = "an invitation"
+                raise Unauthenticated(reason)
+            principal = _principal(row)
+            await _touch(transaction, row)
+        self._remember(key, principal)
+        return principal
+
+    async def _believed(self, issuer: Issuer, text: str) -> Principal:
+        """The person that the OpenID provider says it is, if an administrator has made them a user of the tenant."""
+        key = ("oidc", hashlib.sha256(text.encode()).digest())
+        known = self._remembered(key)
+        if known is not None:
+            return known
+        try:
+            claims = await issuer.claims(text)
+        except NotOurs as error:
+            reason = f"OpenID: {error}"
+            raise Unauthenticated(reason) from error
+        async with self._database.system(SystemRole.AUTH) as transaction:
+            row = await transaction.fetch_one(_BY_CLAIMS, {"slug": claims.tenant, "email": claims.email})
+        if row is None:
+            reason = "OpenID: nobody of the tenant"
+            raise Unauthenticated(reason)
+        principal = _member(row, claims.expires_at)
+        self._remember(key, principal)
+        return principal
+
+    async def close(self) -> None:
+        """Give up what is open towards the OpenID provider."""
+        if self._issuer is not None:
+            await self._issuer.close()
+
+    async def invited(self, token_text: str) -> Principal:
+        """Whose invitation it is; it lets them do nothing but set a password. Raises Unauthenticated."""
         token = parse(token_text)
         if token is None:
             reason = "malformed token"
             raise Unauthenticated(reason)
-        known = self._remembered(token)
-        if known is not None:
-            return known
         async with self._database.system(SystemRole.AUTH) as transaction:
-            row = await transaction.fetch_one(_BY_PUBLIC_ID, {"public": token.public_id})
-            if row is None or not token.proves(row["secret_hash"]):
-                reason = "unknown token"
-                raise Unauthenticated(reason)
-            principal = _principal(row)
-            await _touch(transaction, row)
-        self._remember(token, principal)
-        return principal
+            row = await _row_of(transaction, token)
+        if row["kind"] != TokenKind.INVITATION:
+            reason = "no invitation"
+            raise Unauthenticated(reason)
+        return _principal(row)
+
+    async def password_of(self, slug: str, email: str) -> tuple[int, int, str] | None:
+        """Tenant, user and the hash of the password of whoever has this address there; None for nobody."""
+        async with self._database.system(SystemRole.AUTH) as transaction:
+            row = await transaction.fetch_one(_BY_ADDRESS, {"slug": slug, "email": email})
+        return None if row is None else (row["tenant_id"], row["id"], row["hash"])
+
+    async def hash_of(self, principal: Principal) -> str | None:
+        """The hash of their password; None for whoever has none."""
+        async with self._database.system(SystemRole.AUTH) as transaction:
+            row = await transaction.fetch_one(_HASH, {"tenant": principal.tenant_id, "user": principal.user_id})
+        return None if row is None else str(row["hash"])
 
     async def still_good(self, principals: Collection[Principal]) -> set[Principal]:
         """Those whose token still gives exactly what it gave, by one query for all."""
+        # Whoever comes from the OpenID provider has no token of ours.
+        theirs = [principal for principal in principals if not principal.token_id]
+        asked = {"ids": [principal.token_id for principal in principals if principal.token_id]}
         async with self._database.system(SystemRole.AUTH) as transaction:
-            rows = await transaction.fetch(_BY_IDS, {"ids": [principal.token_id for principal in principals]})
+            rows = await transaction.fetch(_BY_IDS, asked) if asked["ids"] else []
+            users = {"ids": [principal.user_id for principal in theirs]}
+            members = await transaction.fetch(_BY_USERS, users) if theirs else []
         now = set()
         for row in rows:
             with suppress(Unauthenticated):
                 now.add(_principal(row))
+        by_user = {row["user_id"]: row for row in members}
+        for principal in theirs:
+            if principal.expires_at > clock.utc_now() and principal.user_id in by_user:
+                now.add(_member(by_user[principal.user_id], principal.expires_at))
         return now.intersection(principals)
 
-    def _remembered(self, token: ParsedToken) -> Principal | None:
-        entry = self._seen.get((token.public_id, token.secret_hash))
+    def _remembered(self, key: tuple[str, bytes]) -> Principal | None:
+        entry = self._seen.get(key)
         if entry is None or entry[0] < clock.monotonic() or entry[1].expires_at <= clock.utc_now():
             return None
         return entry[1]
 
-    def _remember(self, token: ParsedToken, principal: Principal) -> None:
-        key = (token.public_id, token.secret_hash)
+    def _remember(self, key: tuple[str, bytes], principal: Principal) -> None:
         self._seen[key] = (clock.monotonic() + CACHE_SECONDS, principal)
         self._seen.move_to_end(key)
         if len(self._seen) > _CACHE_ENTRIES:
             self._seen.popitem(last=False)
+
+
+async def _row_of(transaction: Transaction, token: ParsedToken) -> Row:
+    row = await transaction.fetch_one(_BY_PUBLIC_ID, {"public": token.public_id})
+    if row is None or not token.proves(row["secret_hash"]):
+        reason = "unknown token"
+        raise Unauthenticated(reason)
+    return row
+
+
+def _member(row: Row, expires_at: datetime) -> Principal:
+    """Somebody without a token of ours, who may what their role may."""
+    role = Role(row["role"])
+    return Principal(
+        tenant_id=row["tenant_id"],
+        tenant_slug=row["slug"],
+        user_id=row["user_id"],
+        role=role,
+        permissions=ROLE_PERMISSIONS[role],
+        token_id=0,
+        expires_at=expires_at,
+    )
 
 
 def _principal(row: Row) -> Principal:

@@ -17,6 +17,7 @@ class Principal:
     user_id: int
     role: Role
     permissions: frozenset[Permission]
+    # 0 for whoever the OpenID provider sends: they have no token of ours.
     token_id: int
     expires_at: datetime
 

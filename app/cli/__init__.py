@@ -70,6 +70,21 @@ def webhooks() -> int:
     return _guarded(serve_webhooks)
 
 
+keys = App(name="keys", help="The keys that secrets are sealed with.")
+app.command(keys)
+
+
+@keys.command
+def rotate() -> int:
+    """Seal everything again that WINDLASS_PREVIOUS_SECRET_KEYS have sealed, under WINDLASS_SECRET_KEY.
+
+    Give the new key, with the old one as a previous one, to every process first; take the old one away afterwards.
+    """
+    from app.cli.serve import rotate_keys
+
+    return _guarded(rotate_keys)
+
+
 @app.command
 def migrate() -> int:
     """Bring the database to the newest revision of the tables."""

@@ -123,6 +123,22 @@ class Client:
         data: dict[str, Any] = answer["data"]
         return data
 
+    async def save(self, path: str, file: Path) -> None:
+        """Write what GET `path` answers into a file. Raises CommandFailed, and OSError for the file."""
+        url = self.server.graphql.rstrip("/").removesuffix("/graphql") + path
+        try:
+            async with self._http.stream("GET", url) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    message = f"{url} answered {response.status_code}: {response.text[:200]}"
+                    raise CommandFailed(message)
+                with file.open("wb") as written:
+                    async for part in response.aiter_bytes():
+                        written.write(part)
+        except httpx.HTTPError as error:
+            message = f"{url} cannot be read: {str(error) or type(error).__name__}"
+            raise CommandFailed(message) from error
+
     async def mutate(self, document: str, given: dict[str, Any]) -> dict[str, Any]:
         """The payload of a document with one mutation. Raises CommandFailed with every user error and its path."""
         data = await self.ask(document, {"input": given})

@@ -51,8 +51,13 @@ def run(command: Command, *, url: str | None, token: str | None, data_dir: Path 
         async with Client(find_server(url, token, data_dir)) as client:
             return await command(client)
 
+    return failing(lambda: asyncio.run(connected()))
+
+
+def failing(command: Callable[[], int]) -> int:
+    """The exit code of what is called, or 1 after saying what went wrong."""
     try:
-        return asyncio.run(connected())
+        return command()
     except CommandFailed as failure:
         console = Console(stderr=True)
         for line in failure.lines:

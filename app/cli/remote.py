@@ -49,6 +49,10 @@ def register(app: App) -> None:
         watches = command is watch_job
         told = f"Show a job and its log until it ends. {EXIT_HELP}" if watches else None
         app.command(command, name="watch" if watches else None, help=told)
+    audit = App(name="audit", help="The audit log: who did what, chained by hashes.")
+    audit.command(audit_export, name="export")
+    audit.command(audit_verify, name="verify")
+    app.command(audit)
 
 
 def apply(
@@ -130,3 +134,30 @@ def _run(remote: Remote, command: Command) -> int:
     from app.cli import commands
 
     return commands.run(command, url=remote.url, token=remote.token, data_dir=remote.data_dir)
+
+
+def audit_export(
+    file: Annotated[Path, Parameter(help="Where to write it.")],
+    *,
+    remote: Remote = _HERE,
+) -> int:
+    """Write the sealed audit log into a file, one entry a line, and say where the chain ends: note that."""
+    from app.cli.audit import exporting
+
+    return _run(remote, exporting(file))
+
+
+def audit_verify(
+    file: Annotated[Path | None, Parameter(help="An exported file; otherwise the server is asked.")] = None,
+    *,
+    head: Annotated[
+        str | None, Parameter(help="Where the chain ended when you last looked, as it was printed.")
+    ] = None,
+    remote: Remote = _HERE,
+) -> int:
+    """Follow the chain of the audit log from its beginning. Exit code 1 where it is broken."""
+    from app.cli import audit, commands
+
+    if file is not None:
+        return commands.failing(lambda: audit.verify_file(file, head))
+    return _run(remote, audit.verifying(head))

@@ -99,6 +99,10 @@ class Everything:
         if not self._given.webhook_allowed_targets:
             # Whoever tries this out has a receiver on the same machine.
             environment["WINDLASS_WEBHOOK_ALLOWED_TARGETS"] = "localhost,127.0.0.0/8,::1"
+        if not self._given.http_allowed_targets:
+            environment["WINDLASS_HTTP_ALLOWED_TARGETS"] = "localhost,127.0.0.0/8,::1"
+        if self._given.tofu_state_url is None:
+            environment["WINDLASS_TOFU_STATE_URL"] = f"http://127.0.0.1:{self._port}"
         if "postgres" in self._servers:
             environment["WINDLASS_DEFAULT_POSTGRES_URL"] = database_url
         self._prepare(Settings.from_environment({**os.environ, **environment}))

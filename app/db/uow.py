@@ -19,6 +19,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from app.db.away import DATABASE_AWAY, as_away
+from app.db.changes import Changes, collect
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
@@ -35,10 +36,14 @@ _IDLE_TIMEOUT = "5s"
 
 
 class SystemRole(StrEnum):
-    """Database roles that act for no tenant. TICK sees the machinery of all tenants, AUTH the credentials."""
+    """Database roles that act for no tenant.
+
+    TICK sees the machinery of all tenants, AUTH the credentials; KEYS writes what is sealed, to seal it again.
+    """
 
     TICK = "windlass_tick"
     AUTH = "windlass_auth"
+    KEYS = "windlass_keys"
 
 
 class NoReceipt(Exception):
@@ -55,6 +60,14 @@ class Rings:
     freed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from: the token (0: none of ours) and the address that it was sent from."""
+
+    token_id: int = 0
+    address: str = ""
+
+
 @dataclass(slots=True)
 class Transaction:
     """One open transaction. `actor` goes into audit columns and events, `correlation_id` joins one request's events."""
@@ -67,6 +80,9 @@ class Transaction:
     rings_workers: bool = False
     rings: Rings = field(default_factory=Rings)
     receipt: str | None = None
+    # Of a transaction that somebody's request is behind: for the audit log.
+    origin: Origin | None = None
+    changes: Changes | None = None
     # Of the machinery: the connection; its transaction begins with the first statement.
     _machine: _Machine | None = None
     _driver: Any = None
@@ -185,7 +201,9 @@ class Database:
             await self._pool.close()
 
     @asynccontextmanager
-    async def write(self, tenant_id: int, *, actor: str, correlation_id: str) -> AsyncIterator[Transaction]:
+    async def write(
+        self, tenant_id: int, *, actor: str, correlation_id: str, origin: Origin | None = None
+    ) -> AsyncIterator[Transaction]:
         """A read-write transaction of one tenant; commits when the block ends well.
 
         Raises NoReceipt instead of committing when nothing in the block called `Transaction.authorize`.
@@ -193,6 +211,8 @@ class Database:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": WRITE_TIMEOUT})
             transaction = Transaction(session, tenant_id, actor, correlation_id, self._rings_workers)
+            if origin is not None:
+                transaction.origin, transaction.changes = origin, collect(session)
             yield transaction
             transaction.require_receipt()
             await session.commit()

@@ -11,7 +11,7 @@ edit or a changed preview begins a new round, in which nobody has agreed yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +31,11 @@ class ApprovalPolicy:
     required: int = 0
     author_may_approve: bool = False
     deadline: timedelta | None = None
+
+    @property
+    def overruling(self) -> ApprovalPolicy:
+        """The same, where what is approved fails a policy: that takes somebody, and somebody else."""
+        return replace(self, required=max(1, self.required), author_may_approve=False)
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any] | None) -> ApprovalPolicy:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -25,6 +24,7 @@ from app.domain.durations import parse_duration
 from app.domain.errors import DomainError, Invalid, LimitExceeded, Required, Several, TypeMismatch, UnknownReference
 from app.domain.expressions import Expression, ExpressionError, Reference, embedded, evaluate, parse
 from app.domain.naming import hint, nearest
+from app.domain.time_zones import NO_ZONE, is_time_zone
 from app.domain.values import Value
 
 _PATH: Final = ("condition",)
@@ -272,15 +272,12 @@ class _Reader:
             self.faults.append(LimitExceeded(f"'when' has at most {_LONGEST_TEXT} characters", path=path))
             return nothing
         try:
-            parts = embedded.split(text.strip())
-        except ExpressionError as error:
-            self.faults.append(type(error)(error.message, position=error.position, path=path))
+            found = embedded.single(text, path)
+        except Invalid as fault:
+            self.faults.append(fault)
             return nothing
-        if len(parts) != 1 or not isinstance(parts[0], Expression):
-            self.faults.append(Invalid("'when' is one expression, written ${…}, and nothing else", path=path))
-            return nothing
-        self.faults.extend(_reference_faults(parts[0].references))
-        return parts[0]
+        self.faults.extend(_reference_faults(found.references))
+        return found
 
     def length(self, name: str, usual: timedelta, shortest: timedelta) -> timedelta:
         given, path = self.document.get(name), (*_PATH, name)
@@ -313,11 +310,10 @@ class _Reader:
 
     def zone(self) -> str:
         given = self.document.get("timeZone", "UTC")
-        if not isinstance(given, str) or given not in _zones():
-            message = "this is not the name of a time zone; one is written like Europe/Berlin"
-            self.faults.append(Invalid(message, path=(*_PATH, "timeZone")))
+        if not is_time_zone(given):
+            self.faults.append(Invalid(NO_ZONE, path=(*_PATH, "timeZone")))
             return "UTC"
-        return given
+        return str(given)
 
 
 def _reference_faults(references: Iterable[Reference]) -> list[DomainError]:
@@ -363,8 +359,3 @@ def _reach(value: Any, path: Iterable[str]) -> Any:
 def _shown(value: Any) -> Any:
     size = len(orjson.dumps(value, default=str))
     return value if size <= _LONGEST_INPUT else f"… {size} characters"
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())

@@ -199,6 +199,29 @@ class ChangeAction(StrEnum):
     RUN = "RUN"
 
 
+class TokenKind(StrEnum):
+    """What a token is for: programs, a browser that somebody has logged in with, or setting a password, once."""
+
+    API = "API"
+    SESSION = "SESSION"
+    INVITATION = "INVITATION"
+
+
+class PolicyLevel(StrEnum):
+    """ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses."""
+
+    ADVISORY = "ADVISORY"
+    SOFT_MANDATORY = "SOFT_MANDATORY"
+    HARD_MANDATORY = "HARD_MANDATORY"
+
+
+class PolicySubject(StrEnum):
+    """Whether a policy looks at a plan once, or at each of its changes."""
+
+    PLAN = "PLAN"
+    CHANGE = "CHANGE"
+
+
 class ChangeSource(StrEnum):
     TEMPLATE = "TEMPLATE"
     PARAMETER = "PARAMETER"

@@ -13,13 +13,13 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from cronsim import CronSim, CronSimError
 
 from app.domain.enums import MissedPolicy, OverlapPolicy
 from app.domain.errors import DomainError, Invalid, Required
+from app.domain.time_zones import NO_ZONE, is_time_zone
 
 _PATH = ("schedule",)
 _LONGEST_RECURRENCE = 100
@@ -81,10 +81,9 @@ class Schedule:
         faults: list[DomainError] = []
         if (self.at is None) == (self.recurrence is None):
             faults.append(Required("a schedule has either 'at' or 'recurrence'", path=(*_PATH, "at")))
-        zone_known = self.time_zone in _zones()
+        zone_known = is_time_zone(self.time_zone)
         if not zone_known:
-            message = "this is not the name of a time zone; one is written like Europe/Berlin"
-            faults.append(Invalid(message, path=(*_PATH, "timeZone")))
+            faults.append(Invalid(NO_ZONE, path=(*_PATH, "timeZone")))
         if self.at is not None and not now < self.at <= now + _FURTHEST:
             message = "it lies in the past" if self.at <= now else "it lies more than ten years ahead"
             faults.append(Invalid(message, path=(*_PATH, "at")))
@@ -200,8 +199,3 @@ def _recurrence_fault(text: str, now: datetime) -> str | None:
         # What the parser did not foresee, such as a step of a last weekday.
         return "this is not a cron expression"
     return None
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())

@@ -142,7 +142,7 @@ class Claimer:
             observations=row["observations"] + 1 if mode is Mode.OBSERVE else 0,
             prior=self._recorded(row, tenant_id),
             effect=effect,
-            handle=row["handle"],
+            handle=reveal(self.sealer.open(row["handle"], tenant_id)) if row["handle"] else None,
             resource_id=row["record_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),

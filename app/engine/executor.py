@@ -148,7 +148,7 @@ class Executor:
         if effect is None:
             return Absent()
         if work.operation is OperationKind.RUN:
-            if self.registry.task(work.spec["task"]).idempotent:
+            if self.registry.task(work.spec["task"]).can_repeat(reveal(dict(effect.intended or {}))):
                 return Absent()
             message = f"nobody can tell whether {work.spec['task']} was carried out"
             return Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", message)

@@ -332,8 +332,10 @@ def _clean(text: str) -> str:
 def _spellings(hidden: Value, words: frozenset[str]) -> tuple[str, ...]:
     """The secret strings to look for, longest first; very short ones would mask half of every line."""
     found = {
-        str(leaf.value)
+        str(inner)
         for _, leaf in leaves(hidden)
-        if isinstance(leaf, Secret) and len(str(leaf.value)) >= _SHORTEST_SECRET
+        if isinstance(leaf, Secret)
+        for _, inner in leaves(leaf.value)
+        if not isinstance(inner, bool) and len(str(inner)) >= _SHORTEST_SECRET
     }
     return tuple(sorted(found | words, key=len, reverse=True))

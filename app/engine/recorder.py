@@ -19,7 +19,7 @@ from app.domain.statuses import STEP, StepStatus
 from app.engine import resources
 from app.engine.states import Hidden, pack
 from app.engine.verdicts import Verdict, judge
-from app.engine.work import Failed, Mode, Outcome, Succeeded, Undone, Waiting, Work
+from app.engine.work import Failed, Mode, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.messages import StepDue
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
@@ -57,6 +57,9 @@ class Recorder:
             await ledger.read_steps()
         if not ledger.is_held(work.key, work.fence, work.worker_id):
             return False
+        if isinstance(outcome, Failed | Unclear):
+            # Servers repeat what they were told in what they refuse.
+            outcome = replace(outcome, message=self._hidden(work).masked(outcome.message))
         verdict = judge(work, outcome)
         error = self._error(outcome, verdict)
         attempt = None if work.mode is Mode.UNDO else work.attempt
@@ -90,7 +93,10 @@ class Recorder:
             "f_reason": verdict.reason.value,
             "f_message": verdict.message,
             "f_wait": self._wait(work, outcome, verdict),
-            "f_handle": dumps(waiting.handle) if waiting else None,
+            # What a provider wants to remember may hold what it was told.
+            "f_handle": dumps(self.sealer.seal(self._hidden(work).outputs(waiting.handle), work.tenant_id))
+            if waiting
+            else None,
             "f_outputs": outputs,
             "f_error": dumps(error) if error is not None else None,
             "f_percent": waiting.percent if waiting else None,

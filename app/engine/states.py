@@ -38,7 +38,9 @@ def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Va
 
 def words_in(*trees: Value) -> frozenset[str]:
     """The texts that are Secrets somewhere in the trees; very short ones would make a secret of everything."""
-    found = (leaf.value for tree in trees for _, leaf in leaves(tree) if isinstance(leaf, Secret))
+    secrets = (leaf.value for tree in trees for _, leaf in leaves(tree) if isinstance(leaf, Secret))
+    # A whole object may be a secret: what is told of it is what is in it.
+    found = (inner for secret in secrets for _, inner in leaves(secret))
     return frozenset(word for word in found if isinstance(word, str) and len(word) >= _SHORTEST)
 
 
@@ -66,6 +68,12 @@ class Hidden:
         """What is to be hidden of the state that `work` brings about, and of what it gives."""
         pointers = registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
         return cls(pointers, work.words | words_in(work.inputs, work.spec))
+
+    def masked(self, message: str) -> str:
+        """The message without any of the words."""
+        for word in sorted(self.words, key=len, reverse=True):
+            message = message.replace(word, "***")
+        return message
 
     def properties(self, state: ResourceState) -> Value:
         """The state's properties with Secrets in them."""

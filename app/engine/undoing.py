@@ -133,7 +133,7 @@ async def _undo_task(registry: Registry, work: Work, effect: Effect, context: St
         await task.run(context, reveal(inputs))
         return Undone()
     task = registry.task(work.spec["task"])
-    if not task.undoable:
+    if not task.can_undo(reveal(dict(effect.intended or {}))):
         return NotUndoable(f"{task.name} cannot be undone and names no compensation")
     context.log(f"undoing {task.name}", stream="engine")
     await task.undo(context, reveal(dict(effect.intended or {})), reveal(dict(work.outputs)))

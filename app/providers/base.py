@@ -341,6 +341,14 @@ class TaskType(ABC):
     # Whether `undo` leaves the world as it was before.
     undoable: ClassVar[bool] = False
 
+    def can_repeat(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether it does no harm to run it again with these inputs after an unknown outcome."""
+        return self.idempotent
+
+    def can_undo(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether `undo` takes it back when it was run with these inputs, as written: expressions may be in them."""
+        return self.undoable
+
     def check(self, inputs: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:
         """The inputs with defaults filled in, and every fault in them. Pure."""
         value, diagnostics = apply_schema(self.schema, dict(inputs))

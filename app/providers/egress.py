@@ -1,8 +1,8 @@
-"""Requests to addresses that a tenant names: one POST, within a deadline, to nowhere that the tenant could not reach.
+"""Requests to addresses that a tenant names: within a deadline, to nowhere that the tenant could not reach.
 
 The address is judged when the connection is made, and the connection is made to the address that was judged: a name
 that leads elsewhere a moment later leads nowhere. No redirects, no proxies of the environment, and no more of an answer
-than is shown to people.
+than somebody wants to read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import ssl
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TypeVar
 
 import httpcore
 import httpx
@@ -26,6 +28,7 @@ from app.settings import Settings, SettingsError
 DEADLINE_SECONDS = 10.0
 URL_LIMIT = 2000
 EXCERPT_CHARACTERS = 1000
+BODY_LIMIT = 1024 * 1024
 _EXCERPT_BYTES = 4096
 # A receiver that has said yes is not waited for much longer.
 _BODY_SECONDS = 2.0
@@ -38,6 +41,7 @@ _HOST = re.compile(rb"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+")
 _PORTS = {"https": 443, "http": 80}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+Found = TypeVar("Found")
 
 
 class EgressRefused(Exception):
@@ -46,6 +50,25 @@ class EgressRefused(Exception):
 
 class Unreachable(Exception):
     """No answer came; the message says what happened instead."""
+
+
+class Unsent(Unreachable):
+    """Nothing of the request has left this machine: sending it again does no harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered, whole: the names of `headers` are in lower case, the last of several counts."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds of a Retry-After; one that is a date is not read."""
+        wish = self.headers.get("retry-after", "")
+        return float(wish[:9]) if wish.isascii() and wish.isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +94,20 @@ class Egress:
 
     @classmethod
     def of(cls, settings: Settings) -> Egress:
-        """The rule with what the installation allows beside it. Raises SettingsError."""
+        """The rule for webhooks, with what the installation allows beside it. Raises SettingsError."""
+        return cls._opened("WEBHOOK_ALLOWED_TARGETS", settings.webhook_allowed_targets)
+
+    @classmethod
+    def for_providers(cls, settings: Settings) -> Egress:
+        """The rule for what providers ask, with what the installation allows beside it. Raises SettingsError."""
+        return cls._opened("HTTP_ALLOWED_TARGETS", settings.http_allowed_targets)
+
+    @classmethod
+    def _opened(cls, setting: str, targets: Sequence[str]) -> Egress:
         try:
-            return cls(Allowed.parse(settings.webhook_allowed_targets))
+            return cls(Allowed.parse(targets))
         except ValueError as error:
-            message = f"WINDLASS_WEBHOOK_ALLOWED_TARGETS: {error}"
+            message = f"WINDLASS_{setting}: {error}"
             raise SettingsError(message) from error
 
     def check(self, url: str) -> None:
@@ -131,8 +163,11 @@ class _Guarded(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-class Poster:
-    """Sends to tenants' addresses; one for a process. `trust` replaces the certificates that are believed."""
+class Caller:
+    """Asks at tenants' addresses: one guarded pool of connections. `trust` replaces the certificates that are believed.
+
+    A request is over after `deadline_seconds`, whatever it waited for.
+    """
 
     def __init__(
         self,
@@ -156,33 +191,78 @@ class Poster:
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """One POST. Raises EgressRefused and Unreachable."""
-        self._egress.check(url)
-        try:
-            async with asyncio.timeout(self._deadline):
-                ends = asyncio.get_running_loop().time() + self._deadline
-                return await self._post(_parse(url), headers, body, ends)
-        except TimeoutError as error:
-            message = f"no answer within {self._deadline:g} s"
-            raise Unreachable(message) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-            # An address or a certificate's name may be in it, and whoever registered the URL knows both.
-            message = f"{type(error).__name__}: {error}"[:300]
-            raise Unreachable(message) from error
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", *, limit: int = BODY_LIMIT
+    ) -> Answer:
+        """One request and its whole answer, of at most `limit` bytes.
 
-    async def _post(self, url: httpx.URL, headers: Mapping[str, str], body: bytes, ends: float) -> Reply:
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        Raises EgressRefused; Unsent where nothing has left; Unreachable where nobody knows what became of it.
+        """
+
+        async def whole(response: httpcore.Response, _: float) -> Answer:
+            found = bytearray()
+            async for chunk in response.aiter_stream():
+                found += chunk
+                if len(found) > limit:
+                    message = f"the answer has more than {limit} bytes"
+                    raise Unreachable(message)
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            return Answer(response.status, headers, bytes(found))
+
+        return await self._exchange(method, url, headers, body, whole)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        read: Callable[[httpcore.Response, float], Awaitable[Found]],
+    ) -> Found:
+        """What `read` makes of the answer; it is handed the moment, on the loop's clock, when time is up."""
+        self._egress.check(url)
+        parts = _parse(url)
+        target = httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
         listed = [
-            (b"host", url.netloc),
+            (b"host", parts.netloc),
             (b"content-length", str(len(body)).encode()),
             # What is compressed could unfold to more than anybody wants to read.
             (b"accept-encoding", b"identity"),
             *((name.encode(), value.encode()) for name, value in headers.items()),
         ]
-        async with self._pool.stream("POST", target, headers=listed, content=body) as response:
+        lost: type[Unreachable] = Unsent
+
+        async def trace(event: str, _: object) -> None:
+            nonlocal lost
+            if event.endswith("send_request_headers.started"):
+                lost = Unreachable
+
+        try:
+            async with asyncio.timeout(self._deadline):
+                ends = asyncio.get_running_loop().time() + self._deadline
+                more = {"trace": trace}
+                async with self._pool.stream(method, target, headers=listed, content=body, extensions=more) as response:
+                    return await read(response, ends)
+        except TimeoutError as error:
+            message = f"no answer within {self._deadline:g} s"
+            raise lost(message) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            # An address or a certificate's name may be in it, and whoever registered the URL knows both.
+            message = f"{type(error).__name__}: {error}"[:300]
+            raise lost(message) from error
+
+
+class Poster(Caller):
+    """Sends webhooks; one for a process. Of an answer it reads what is shown to people."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """One POST. Raises EgressRefused and Unreachable."""
+
+        async def beginning(response: httpcore.Response, ends: float) -> Reply:
             excerpt = await _excerpt(response, ends)
             return Reply(response.status, excerpt, _retry_after(response.headers))
+
+        return await self._exchange("POST", url, headers, body, beginning)
 
 
 async def _excerpt(response: httpcore.Response, ends: float) -> str:
@@ -227,6 +307,7 @@ def _port(parts: httpx.URL) -> int:
     return parts.port or _PORTS[parts.scheme]
 
 
+@cache
 def _trust() -> ssl.SSLContext:
     """The certificates that the machine trusts, and those that are usual."""
     context = httpcore.default_ssl_context()

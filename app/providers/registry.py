@@ -13,10 +13,10 @@ from app.domain.enums import Reversibility
 from app.domain.errors import Diagnostic, UnknownReference
 from app.domain.schemas import apply_schema
 from app.domain.values import Value
-from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider, ResourceType, TaskType
 from app.providers.core.provider import CoreProvider
 from app.providers.postgres.provider import PostgresProvider
+from app.providers.reach import Reach
 
 ENTRY_POINTS = "windlass.providers"
 Entry = TypeVar("Entry")
@@ -43,18 +43,15 @@ class Registry:
         allowed: Sequence[str] = (),
         directories: Sequence[Path] = (),
         sockets: bool = True,
-        aws_endpoints: Sequence[str] = (),
+        reach: Reach | None = None,
     ) -> Self:
         """The built-in providers, and those of other packages whose entry points are named in `allowed`.
 
-        `directories` and `sockets` are those of the provider postgres, `aws_endpoints` are what aws may be sent to.
+        `directories` and `sockets` are those of the provider postgres; `reach` is what others may use of this machine
+        and its surroundings, by default nothing.
         """
-        builtin = (
-            CoreProvider(),
-            PostgresProvider(directories=directories, sockets=sockets),
-            AwsProvider(endpoints=aws_endpoints),
-        )
-        return cls([*builtin, *installed(allowed)])
+        postgres = PostgresProvider(directories=directories, sockets=sockets)
+        return cls([CoreProvider(), postgres, *(reach or Reach()).providers(), *installed(allowed)])
 
     def providers(self) -> Sequence[Provider]:
         """All providers, in order of name."""
@@ -151,9 +148,9 @@ class Registry:
         """Whether an action of the type can be taken back."""
         return self.resource(type_name).actions[action].reversibility
 
-    def task_undoable(self, name: str) -> bool:
-        """Whether a task can be taken back by itself."""
-        return self.task(name).undoable
+    def task_undoable(self, name: str, inputs: Mapping[str, Value]) -> bool:
+        """Whether a task with these inputs, as written, can be taken back by itself."""
+        return self.task(name).can_undo(inputs)
 
     def provider_name(self, name: str) -> str:
         """The name of the provider of a type or task."""

@@ -16,7 +16,7 @@ from app.providers.registry import Registry
 
 Key = tuple[str, str, str, str]
 # The providers that need no connection of the tenant's, with the configuration that stands for one.
-WITHOUT_CONNECTION: Mapping[str, Mapping[str, Any]] = {"core": {}}
+WITHOUT_CONNECTION: Mapping[str, Mapping[str, Any]] = {"core": {}, "command": {}, "tofu": {}}
 
 
 @dataclass(slots=True, eq=False)

@@ -148,6 +148,9 @@ class SimulatedTask(TaskType):
         """What could be checked was checked when the job was made; what is left is made up."""
         return self._inner.check(inputs)[0], []
 
+    def can_undo(self, inputs: Mapping[str, Any]) -> bool:
+        return self._inner.can_undo(inputs)
+
     async def run(self, context: Context, inputs: JsonObject) -> JsonObject:
         if self._inner.pure:
             try:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 from app.auth.principal import Principal
 from app.db.models import Approval, DeploymentPlan, OrchestrationJob
-from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import Permission, PlanType, StatusReason
 from app.domain.errors import DomainError
 from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus
-from app.services.plans.councils import council
+from app.services.plans.councils import council, quorum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _review_action(action: str, plan: DeploymentPlan, principal: Principal, revi
     if not judged.allowed or action == "REJECT":
         return judged
     try:
-        policy = ApprovalPolicy.of(plan.configuration)
+        policy = quorum_of(plan)
     except DomainError as error:
         return Availability(action, allowed=False, reason=StatusReason.POLICY, message=error.message)
     members = council(plan, policy, reviews)

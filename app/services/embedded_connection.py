@@ -6,8 +6,6 @@ on it; another tenant brings a connection of its own.
 
 from __future__ import annotations
 
-import base64
-
 from sqlalchemy import select
 
 from app.db.models import ProviderConnection, Tenant
@@ -25,7 +23,7 @@ async def ensure_connection(settings: Settings, tenant_slug: str) -> None:
     if settings.default_postgres_url is None:
         return
     database = Database.connect(settings.required("database_url"), name="windlass-seed", pool_size=2)
-    sealer = Sealer(base64.b64decode(settings.required("secret_key")))
+    sealer = Sealer.of(settings)
     config, _ = Registry.default().check_config("postgres", {"url": settings.default_postgres_url})
     try:
         async with database.system(SystemRole.AUTH) as lookup:

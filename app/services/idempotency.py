@@ -16,6 +16,7 @@ import orjson
 from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
 from app.domain.errors import IdempotencyMismatch, Invalid
+from app.services import auditing
 
 KEY_LIMIT = 200
 Outcome = dict[str, int | None]
@@ -33,6 +34,8 @@ async def once(
 ) -> tuple[Outcome, bool]:
     """What `action` gives, and whether it was carried out before. `payload` is what the key stands for, as JSON.
 
+    What is carried out is written into the audit log as `operation`: whatever has a key is something that somebody did.
+
     Raises Invalid for a key that is empty or too long, IdempotencyMismatch when it was used for something else.
     """
     if not 0 < len(key) <= KEY_LIMIT:
@@ -43,6 +46,7 @@ async def once(
     if await transaction.fetch_one(_TAKE, bound) is None:
         return await _earlier(transaction, bound), True
     outcome = await action()
+    await auditing.record(transaction, operation, outcome)
     await transaction.fetch(_KEEP, {**bound, "result": dumps(outcome)})
     return outcome, False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,10 @@ from app.auth.principal import Principal
 from app.domain.enums import Permission
 from app.domain.errors import Diagnostic, DomainError, Forbidden, Invalid, Severity
 from app.domain.planning import Deployment
+from app.domain.policies import Finding
 from app.domain.values import Value
 from app.services.dependencies import Dependencies
+from app.services.judging import Proposal, judged
 from app.services.planning import Intention, deployment_of
 
 
@@ -35,6 +37,7 @@ class PreviewOutcome:
     preview: dict[str, Any] | None
     graph: dict[str, Any] | None
     diagnostics: list[Diagnostic]
+    findings: Sequence[Finding] = ()
 
 
 def stamped(deployment: Deployment) -> dict[str, Any]:
@@ -62,11 +65,20 @@ async def preview(
         template_revision_id=command.template_revision_id,
         parameters=command.parameters,
     )
+    proposal = Proposal(
+        name=command.stack,
+        stack=command.stack,
+        author_id=principal.user_id,
+        workflow_id=command.workflow_id,
+        template_revision_id=command.template_revision_id,
+    )
     try:
-        deployment = await deployment_of(session, intention, dependencies)
+        deployment = await judged(session, tenant_id, proposal, await deployment_of(session, intention, dependencies))
     except Invalid as error:
         return PreviewOutcome(None, None, diagnostics_of(error))
-    return PreviewOutcome(stamped(deployment), deployment.graph_document(), list(deployment.diagnostics))
+    return PreviewOutcome(
+        stamped(deployment), deployment.graph_document(), list(deployment.diagnostics), deployment.findings
+    )
 
 
 def diagnostics_of(error: DomainError) -> list[Diagnostic]:

@@ -13,7 +13,7 @@ from app.auth import tokens
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
-from app.domain.enums import Permission
+from app.domain.enums import Permission, TokenKind
 from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Required
 from app.domain.permissions import ROLE_PERMISSIONS
 from app.services.authorizing import authorize
@@ -68,15 +68,31 @@ async def issue(transaction: Transaction, principal: Principal, command: IssueTo
     if user is None:
         message = "there is no such user"
         raise NotFound(message, path=("userId",))
+    return await mint(transaction, user.id, command.name, _scopes(principal, user, command.scopes), expires_at)
+
+
+async def mint(
+    transaction: Transaction,
+    user_id: int,
+    name: str,
+    scopes: Collection[Permission],
+    expires_at: datetime,
+    *,
+    kind: TokenKind = TokenKind.API,
+    session_since: datetime | None = None,
+) -> IssuedToken:
+    """A new token of a user. Whether they may have it was asked before."""
     minted = tokens.mint()
     row = ApiToken(
         tenant_id=transaction.tenant_id,
-        user_id=user.id,
-        name=command.name.strip(),
+        user_id=user_id,
+        kind=kind,
+        name=name.strip(),
         public_id=minted.public_id,
         secret_hash=minted.secret_hash,
-        scopes=[scope.value for scope in Permission if scope in _scopes(principal, user, command.scopes)],
+        scopes=[scope.value for scope in Permission if scope in scopes],
         expires_at=expires_at,
+        session_since=session_since,
         created_by=transaction.actor,
         updated_by=transaction.actor,
     )

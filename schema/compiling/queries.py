@@ -27,7 +27,7 @@ from app.domain.enums import Permission
 from schema.compiling.compiler import Compiler
 from schema.context import Context
 from schema.kept import Kept
-from schema.limits import MAX_TOKENS, refusals
+from schema.limits import MAX_TOKENS, points_of, refusals
 from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
 from schema.symbols import NotExpressible, NumberSlot, Slot, SymbolicPrincipal, Tracing
@@ -45,6 +45,7 @@ class Plan:
 
     sql: str
     parameters: Sequence[Reader]
+    points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,12 @@ class CompiledQueries:
     ) -> bytes | None:
         """The whole answer as JSON, or None where the operation has to be executed in the ordinary way.
 
-        Whoever may not read, or asks for too much, or for what is not valid, is told so there.
+        Whoever may not read, or asks for too much, or for what is not valid, is told so there. Raises RateLimited.
         """
         plan = self.plan(text, variables or {}, name, context)
         if plan is None:
             return None
+        context.charge(plan.points)
         given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
         return (await context.database.answer(plan.sql, [read(given) for read in plan.parameters])).encode()
 
@@ -137,7 +139,8 @@ class CompiledQueries:
             statement = Compiler(self._schema, known.fragments, values, traced, tracing).operation(known.operation)
         except NotExpressible:
             return None
-        return _plan(statement, tenant)
+        points = points_of(self._core, known.document, known.operation, variables)
+        return _plan(statement, tenant, points)
 
 
 def _is_id(kind: Any) -> bool:
@@ -145,7 +148,7 @@ def _is_id(kind: Any) -> bool:
     return isinstance(named, NamedTypeNode) and named.name.value == "ID"
 
 
-def _plan(statement: Select[Any], tenant: NumberSlot) -> Plan:
+def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     names = compiled.positiontup or []
     readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]
@@ -154,7 +157,7 @@ def _plan(statement: Select[Any], tenant: NumberSlot) -> Plan:
         f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
         f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
     )
-    return Plan(sql, [*readers, lambda given: str(tenant.read(given))])
+    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points)
 
 
 def _bound(compiled: Any, name: str) -> Any:

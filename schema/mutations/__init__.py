@@ -10,6 +10,7 @@ from schema.mutations.drift import DriftMutations
 from schema.mutations.hooks import HookMutations
 from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
+from schema.mutations.policies import PolicyMutations
 from schema.mutations.resources import ResourceMutations
 from schema.mutations.steps import StepMutations
 from schema.mutations.templates import TemplateMutations
@@ -32,5 +33,6 @@ class Mutation(
     ConnectionMutations,
     TenantMutations,
     WebhookMutations,
+    PolicyMutations,
 ):
     """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import strawberry
 
+from schema.queries.audit import AuditQueries
 from schema.queries.catalogue import CatalogueQueries
 from schema.queries.jobs import JobQueries
 from schema.queries.nodes import NodeQueries
 from schema.queries.plans import PlanQueries
+from schema.queries.policies import PolicyQueries
 from schema.queries.resources import ResourceQueries
 from schema.queries.templates import TemplateQueries
 from schema.queries.tenants import TenantQueries
@@ -26,5 +28,7 @@ class Query(
     ResourceQueries,
     CatalogueQueries,
     WebhookQueries,
+    PolicyQueries,
+    AuditQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

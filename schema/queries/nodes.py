@@ -6,13 +6,11 @@ import asyncio
 from typing import Any
 
 import strawberry
-from strawberry.dataloader import DataLoader
 
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded
 from schema.context import Info
 from schema.fields import described
-from schema.loaders import Loaders
 from schema.nodes import MalformedId, Node, decode_id, load
 from schema.types.tokens import ApiToken
 
@@ -40,7 +38,7 @@ async def node_of(info: Info, id: str, kind: str | None = None) -> Any:
         named, number = decode_id(id, kind)
     except MalformedId:
         return None
-    loader = _loaders(info.context.loaders).get(named)
+    loader = info.context.loaders.of_type(named)
     found = None if loader is None else await load(loader, number, named)
     return None if isinstance(found, ApiToken) and not _may_see(info, found) else found
 
@@ -48,22 +46,3 @@ async def node_of(info: Info, id: str, kind: str | None = None) -> Any:
 def _may_see(info: Info, token: ApiToken) -> bool:
     principal = info.context.principal
     return token.row.user_id == principal.user_id or principal.may(Permission.ADMIN)
-
-
-def _loaders(loaders: Loaders) -> dict[str, DataLoader[int, Any]]:
-    return {
-        "ApiToken": loaders.token,
-        "CloudResource": loaders.resource,
-        "DeploymentPlan": loaders.plan,
-        "OrchestrationJob": loaders.job,
-        "ProviderConnection": loaders.connection,
-        "ResourceTemplate": loaders.template,
-        "StepRun": loaders.step_run,
-        "TemplateRevision": loaders.revision,
-        "Tenant": loaders.tenant,
-        "User": loaders.user,
-        "Webhook": loaders.webhook,
-        "WebhookDelivery": loaders.webhook_delivery,
-        "Workflow": loaders.workflow,
-        "WorkflowStep": loaders.live_workflow_step,
-    }

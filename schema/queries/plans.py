@@ -20,6 +20,7 @@ from schema.types.diagnostics import Diagnostic
 from schema.types.filters import PlanFilter, PlanOrder, ordered, page, wanted_plans
 from schema.types.graphs import ResourceGraph
 from schema.types.plans import DeploymentPlan
+from schema.types.policies import PolicyResult
 from schema.types.previews import Preview, PreviewResult, RollbackPreview
 
 
@@ -76,6 +77,7 @@ class PlanQueries:
             preview=None if outcome.preview is None else Preview.of_json(outcome.preview),
             graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph),
             diagnostics=[Diagnostic.of(found) for found in outcome.diagnostics],
+            policy_results=[PolicyResult.of(found) for found in outcome.findings],
         )
 
     @described("What would be taken back, in which order, if the plan failed at a step; at its last one by default.")

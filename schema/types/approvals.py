@@ -12,7 +12,7 @@ from app.db import models
 from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import ReviewDecision
 from app.domain.errors import DomainError
-from app.services.plans.councils import council
+from app.services.plans.councils import council, quorum_of
 from schema.context import Info
 from schema.nodes import load
 from schema.types.references import UserRef
@@ -57,7 +57,7 @@ class Approvals:
     def of(cls, plan: models.DeploymentPlan, rows: list[models.Approval]) -> Approvals:
         """The approvals of a plan whose newest reviews are `rows`."""
         try:
-            policy = ApprovalPolicy.of(plan.configuration)
+            policy = quorum_of(plan)
         except DomainError:
             # Stored before it was checked; submitting such a plan is refused and says why.
             policy = ApprovalPolicy()

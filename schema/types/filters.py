@@ -23,10 +23,11 @@ from app.domain.enums import (
 )
 from app.domain.errors import Invalid, LimitExceeded
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus
+from app.reads import audit
 from app.reads import filters as reads
 from schema.context import Info
 from schema.enums import JobOrderField, NameOrderField, OrderDirection, PlanOrderField
-from schema.nodes import number_in
+from schema.nodes import MalformedId, decode_id, number_in
 
 T = TypeVar("T")
 
@@ -52,6 +53,14 @@ class DateRange:
 class TagFilter:
     key: str
     value: StringFilter | None = None
+
+
+@strawberry.input
+class AuditFilter:
+    actor_id: strawberry.ID | None = None
+    target_id: strawberry.ID | None = None
+    action: StringFilter | None = None
+    at: DateRange | None = None
 
 
 @strawberry.input
@@ -228,6 +237,22 @@ def wanted_lines(given: LogFilter | None) -> reads.LogFilter:
     if given is None:
         return reads.LogFilter()
     return reads.LogFilter(given.min_level, given.step_key, given.contains)
+
+
+def wanted_entries(given: AuditFilter | None) -> audit.AuditFilter:
+    if given is None:
+        return audit.AuditFilter()
+    try:
+        target = None if given.target_id is None else decode_id(given.target_id)
+    except MalformedId:
+        # Of nothing, as any id is that is none.
+        target = "", 0
+    return audit.AuditFilter(
+        actor=None if given.actor_id is None else f"user:{number_in(given.actor_id, 'User')}",
+        target=target,
+        action=_text(given.action, "action"),
+        at=_range(given.at, "at"),
+    )
 
 
 def _some(items: Sequence[T] | None, name: str) -> tuple[T, ...] | None:

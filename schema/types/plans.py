@@ -30,6 +30,7 @@ from schema.types.evaluations import ConditionEvaluation
 from schema.types.filters import JobFilter, page, wanted_jobs
 from schema.types.graphs import ResourceGraph
 from schema.types.histories import EventConnection, events_of, head_cursor
+from schema.types.policies import PolicyResult
 from schema.types.previews import Preview
 from schema.types.references import (
     JobRef,
@@ -157,6 +158,10 @@ class DeploymentPlan(Entity):
     @strawberry.field
     def diagnostics(self) -> list[Diagnostic]:
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
+
+    @described("What policies said of it when it was last worked out.")
+    def policy_results(self) -> list[PolicyResult]:
+        return [PolicyResult.of_json(found) for found in self.row.policy_results or ()]
 
     @described("What can be done now, and if not, why: clients never re-implement the state machine.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:

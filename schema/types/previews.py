@@ -17,6 +17,7 @@ from schema.nodes import load
 from schema.scalars import Duration, json_of
 from schema.types.diagnostics import Diagnostic
 from schema.types.graphs import ResourceGraph
+from schema.types.policies import PolicyResult
 from schema.types.references import ResourceRef
 
 Stored = Mapping[str, Any]
@@ -187,3 +188,6 @@ class PreviewResult:
     preview: Preview | None
     graph: ResourceGraph | None
     diagnostics: list[Diagnostic]
+    policy_results: list[PolicyResult] = strawberry.field(
+        description="What policies say of it. The hash of the preview holds which SOFT_MANDATORY ones fail."
+    )

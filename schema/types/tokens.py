@@ -9,7 +9,7 @@ from datetime import datetime
 import strawberry
 
 from app.db import models
-from app.domain.enums import Permission
+from app.domain.enums import Permission, TokenKind
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import Node, load
@@ -19,6 +19,10 @@ from schema.types.references import UserRef
 @strawberry.type(description="A credential of a user.")
 class ApiToken(Node):
     row: strawberry.Private[models.ApiToken]
+
+    @described("A session is a browser that somebody has logged in with; an invitation lets them set a password, once.")
+    def kind(self) -> TokenKind:
+        return self.row.kind
 
     @strawberry.field
     def name(self) -> str:

@@ -19,8 +19,9 @@ FORBIDDEN = "42501"
 TICK_TABLES = {"worker", "step_attempt", "resource_lock", "job_log"}
 AUTH_COLUMNS = {
     "tenant": {"id", "slug", "is_deleted"},
-    "app_user": {"id", "tenant_id", "role", "is_deleted"},
+    "app_user": {"id", "tenant_id", "email", "role", "is_deleted"},
     "plan_hook": {"tenant_id", "plan_id", "token_hash"},
+    "user_password": {"tenant_id", "user_id", "hash", "changed_at"},
 }
 # Where secrets may be, sealed or not.
 SEALED = {
@@ -41,6 +42,7 @@ SECRET_TABLES = {
     "resource_revision",
     "template_revision",
     "api_token",
+    "user_password",
     "plan_hook",
 }
 

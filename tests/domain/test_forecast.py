@@ -29,7 +29,7 @@ class Careless(Registry):
     def is_stateful(self, type_name: str) -> bool:
         return type_name not in self.stateless and super().is_stateful(type_name)
 
-    def task_undoable(self, name: str) -> bool:
+    def task_undoable(self, name: str, inputs: Any) -> bool:  # noqa: ARG002
         return name not in self.final
 
     def action_reversibility(self, type_name: str, action: str) -> Reversibility:

@@ -13,10 +13,15 @@ from app.providers import registry as module
 from app.providers.base import ErrorKind, Provider, ProviderError, ResourceType
 from app.providers.core.note import NoteType
 from app.providers.core.provider import CoreProvider
+from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.providers.sessions import Sessions
+from app.providers.tofu.backend import Backend
+from app.providers.tofu.runs import Installation
 
-REGISTRY = Registry.default()
+# What an installation has to allow is allowed here.
+REACH = Reach(tofu=Installation(backend=Backend("http://127.0.0.1", b"key"), inline=True))
+REGISTRY = Registry.default(reach=REACH)
 
 
 class Counting(Provider):
@@ -46,9 +51,8 @@ class Counting(Provider):
 
 
 def test_the_catalogue_answers_for_every_type() -> None:
-    names = ["core.note", "postgres.database", "postgres.grant", "postgres.role"]
-    assert [name for name in REGISTRY.type_names() if not name.startswith("aws.")] == names
-    assert REGISTRY.task_names() == ["core.assert", "core.log", "core.pass", "core.wait"]
+    assert {"core.note", "postgres.database", "postgres.grant", "postgres.role"} < set(REGISTRY.type_names())
+    assert {"core.assert", "core.log", "core.pass", "core.wait"} < set(REGISTRY.task_names())
     assert REGISTRY.actions("postgres.database") == {"backup", "restore", "migrate"}
     assert REGISTRY.secret("postgres.role") == {"/password"}
     assert REGISTRY.provider_of("postgres.role").name == REGISTRY.provider_of("core.wait").name.replace(
@@ -127,8 +131,8 @@ def test_other_packages_are_loaded_only_when_allowed(monkeypatch: pytest.MonkeyP
     point = EntryPoint("counting", f"{__name__}:Counting", "windlass.providers")
     monkeypatch.setattr(EntryPoint, "load", lambda _self: Counting)
     monkeypatch.setattr(module, "entry_points", lambda group: [point] if group == "windlass.providers" else [])
-    assert [provider.name for provider in Registry.default().providers()] == ["aws", "core", "postgres"]
-    assert [provider.name for provider in Registry.default(allowed=["counting"]).providers()][2] == "counting"
+    assert "counting" not in [provider.name for provider in Registry.default().providers()]
+    assert "counting" in [provider.name for provider in Registry.default(allowed=["counting"]).providers()]
     with pytest.raises(UnknownReference, match="has the provider evil"):
         Registry.default(allowed=["evil"])
 

@@ -90,6 +90,7 @@ async def belongings(access: Access, word: str) -> Owned:
         f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told, selection=word, last_error=word
     )
     delivery = await rows.delivery(webhook, type=word, message_id=word, error=word, answer=word)
+    policy = await rows.policy(f"{word}-policy", description=word, message=word)
     async with rows.write() as transaction:
         session = transaction.session
         stored = await session.get_one(models.DeploymentPlan, plan.id)
@@ -114,6 +115,7 @@ async def belongings(access: Access, word: str) -> Owned:
             "StepRun": step.id,
             "CloudResource": resource.id,
             "ProviderConnection": connection.id,
+            "Policy": policy.id,
             "Webhook": webhook.id,
             "WebhookDelivery": delivery.id,
         }

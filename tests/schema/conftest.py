@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from app.services.seeding import create_tenant
 from app.settings import Settings
 from schema.asgi import assemble
 from schema.context import Services
+from schema.root import build_schema
 from tests.schema.rows import Rows
 
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -72,6 +74,14 @@ class Api:
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
         return data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_schema() -> Iterator[None]:
+    """All applications of a run share a schema: it takes longer to build than most tests to run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("schema.asgi.build_schema", cache(build_schema))
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from app.domain.enums import (
     JobDirection,
     JobType,
     PlanType,
+    PolicyLevel,
+    PolicySubject,
     StepType,
     TemplateType,
     WorkflowType,
@@ -187,6 +189,11 @@ class Rows:
         if plan is not None:
             await self.add(models.PlanResource(tenant_id=self.tenant_id, plan_id=plan.id, resource_id=resource.id))
         return resource
+
+    async def policy(self, name: str = "rule", **columns: Any) -> models.Policy:
+        """One that everything passes."""
+        values = {"level": PolicyLevel.ADVISORY, "subject": PolicySubject.PLAN, "requirement": "${true}", **columns}
+        return await self.add(models.Policy(tenant_id=self.tenant_id, name=name, **values))
 
     async def webhook(self, name: str = "hook", **columns: Any) -> models.WebhookEndpoint:
         """At the beginning of the feed, with nothing that it could be signed with."""

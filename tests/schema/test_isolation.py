@@ -33,13 +33,15 @@ ONE = {
     "deploymentPlan": "DeploymentPlan",
     "orchestrationJob": "OrchestrationJob",
     "cloudResource": "CloudResource",
+    "policy": "Policy",
     "webhook": "Webhook",
 }
-LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args)
+LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args and name != "auditLog")
 # Characters of a document: about half of what its limit on tokens leaves room for.
 ROOM = 10_000
 # Fields that have a test of their own below.
-SPECIAL = {"node", "nodes", "tenant", "previewPlan", "rollbackPreview"}
+# The audit log, too, has its own in test_audit_log.py.
+SPECIAL = {"auditLog", "node", "nodes", "tenant", "previewPlan", "rollbackPreview"}
 WITHOUT_IDS = {"viewer", "resourceTypes"}
 
 

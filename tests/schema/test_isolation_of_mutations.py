@@ -62,14 +62,18 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "testWebhook": ("Webhook", {}),
     "replayWebhook": ("Webhook", {"from": "2026-01-31T08:00:00Z"}),
     "redeliverWebhook": (None, {}),
+    "updatePolicy": ("Policy", {"expectedVersion": 1, "enabled": False}),
+    "deletePolicy": ("Policy", {}),
     "updateUser": ("User", {"expectedVersion": 1, "displayName": "x"}),
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
+    "inviteUser": (None, {}),
 }
 # These take no id at all; what they make or change can only be the asker's.
 WITHOUT_ID = {
     "createResourceTemplate", "createWorkflow", "createConnection", "createUser", "updateTenant", "createWebhook",
+    "createPolicy",
 }  # fmt: skip
 
 
@@ -117,6 +121,7 @@ DELETABLE: dict[str, type[Any]] = {
     "ResourceTemplate": models.ResourceTemplate,
     "CloudResource": models.CloudResource,
     "ProviderConnection": models.ProviderConnection,
+    "Policy": models.Policy,
     "Webhook": models.WebhookEndpoint,
 }
 

@@ -226,4 +226,4 @@ async def test_what_retention_took_is_told(api: Api, database_url: str) -> None:
 async def test_a_token_that_may_not_read_is_refused(api: Api) -> None:
     job = await job_with_lines(api.acme)
     answer = await get(api, encode_id("OrchestrationJob", job.id), await _with_scopes(api, ["WRITE", "EXECUTE"]))
-    assert (answer.status_code, answer.json()["error"]) == (403, "this needs the permission to read")
+    assert (answer.status_code, answer.json()["error"]) == (403, "this needs the permission READ")

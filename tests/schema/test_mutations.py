@@ -13,6 +13,7 @@ from app.db import models
 from app.domain.enums import Permission
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus
 from schema.nodes import encode_id
+from schema.requirements import MUTATIONS
 from tests.schema.belongings import KIND_OF, belongings, ids_in
 from tests.schema.conftest import Access, Api
 from tests.schema.test_isolation_of_mutations import APART, GIVEN, WITHOUT_ID, given_type
@@ -223,6 +224,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.ADMIN: {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
         "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
+        "createPolicy", "updatePolicy", "deletePolicy", "inviteUser",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.
@@ -235,10 +237,14 @@ _MADE: dict[str, dict[str, Any]] = {
     "updateTenant": {"expectedVersion": 1, "name": "x"},
     "createWebhook": {"name": "x", "url": "https://hooks.example/x"},
     "createPlan": {"name": "x", "type": "IMMEDIATE"},
+    "createPolicy": {"name": "x", "level": "ADVISORY", "subject": "PLAN", "require": "${true}"},
 }
 
 
 def test_every_mutation_says_what_it_requires() -> None:
+    for permission, names in REQUIRED.items():
+        # Of a token of one's own less is needed.
+        assert {MUTATIONS[name] for name in names - {"createApiToken"}} == {permission}
     assert {UNSEEN}.union(*REQUIRED.values()) == mutations().keys() - APART
     assert sum(map(len, REQUIRED.values())) == len(mutations()) - 1 - len(APART)
 

@@ -32,6 +32,7 @@ async def one_of_each(access: Access) -> dict[str, int]:
             tenant_id=access.tenant_id, name="main", provider="postgres", config={"password": {"$sealed": "AAAA"}}
         )
     )
+    policy = await rows.policy()
     webhook = await rows.webhook()
     delivery = await rows.delivery(webhook)
     async with rows.database.read(access.tenant_id) as session:
@@ -49,6 +50,7 @@ async def one_of_each(access: Access) -> dict[str, int]:
         "StepRun": step.id,
         "CloudResource": resource.id,
         "ProviderConnection": connection.id,
+        "Policy": policy.id,
         "Webhook": webhook.id,
         "WebhookDelivery": delivery.id,
     }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from graphql import GraphQLInterfaceType, GraphQLSchema, GraphQLUnionType, build_schema, validate_schema
 
 from schema.printing import PATH, printed
+from schema.requirements import Undeclared, declare
 
 # `status` and `type` of two nouns differ by nature; a client that fetches several nouns by id names them apart.
 APART_BY_NATURE = {"Node", "Entity"}
@@ -18,6 +20,15 @@ def schema() -> GraphQLSchema:
 
 def test_the_committed_schema_is_the_one_that_is_served() -> None:
     assert PATH.read_text() == printed(), "run `python -m schema.printing`"
+
+
+def test_a_field_that_nobody_has_thought_about_is_not_built() -> None:
+    for root, text in (
+        ("Query", "type Query { secrets: Int }"),
+        ("Mutation", "type Query { viewer: Int } type Mutation { x: Int }"),
+    ):
+        with pytest.raises(Undeclared, match=rf"{root}\.(secrets|x)"):
+            declare(build_schema(text))
 
 
 def test_the_schema_is_valid() -> None:

@@ -27,6 +27,7 @@ _AUDIT = "id version createdAt updatedAt createdBy { ... on User { email } } upd
 OBJECTS = {
     "plan": f"""{_AUDIT} name type status statusReason statusMessage stack description parameters configuration metadata
         failureStrategy diagnostics {{ code path }} activeJob {{ id }} lastJob {{ id }} graph {{ nodes {{ key }} }}
+        policyResults {{ policy level passed message path }}
         preview {{ hash summary {{ create noChange }} changes {{ key action }} }}
         approvals {{ required granted previewHash deadline
           reviews {{ decision comment previewHash by {{ email }} }} }}""",
@@ -45,6 +46,7 @@ OBJECTS = {
     "user": f"{_AUDIT} email displayName role",
     "apiToken": "id name scopes revokedAt user { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
+    "policy": f"{_AUDIT} name level subject when require message timeZone enabled description",
     "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",
@@ -111,12 +113,15 @@ class Contents:
 
     @classmethod
     async def of(cls, url: str) -> Contents:
-        """The whole database, of all tenants. That a token was used is noted, so that column is left out."""
+        """The whole database, of all tenants.
+
+        That a token was used is noted, and so is whatever is refused: that column and that table are left out.
+        """
         connection = await asyncpg.connect(url)
         try:
             names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
             found = {}
-            for (name,) in names:
+            for name in sorted({row["tablename"] for row in names} - {"audit_entry"}):
                 rows = await connection.fetch(
                     f"SELECT (to_jsonb(t) - 'last_used_at')::text AS row FROM {name} t ORDER BY 1"
                 )

@@ -123,6 +123,8 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     review_round: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     approval_deadline: Mapped[datetime | None]
     diagnostics: Mapped[list[Any] | None]
+    # What policies said of it when it was last worked out.
+    policy_results: Mapped[list[Any] | None]
     parent_plan_id: Mapped[int | None] = mapped_column(BigInteger)
     rollback_of_id: Mapped[int | None] = mapped_column(BigInteger)
     # The jobs a dashboard asks for first; no foreign key, because the job refers back.

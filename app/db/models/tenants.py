@@ -12,14 +12,16 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    Text,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
-from app.domain.enums import Role
+from app.domain.enums import Role, TokenKind
 
 
 class Tenant(Audited, SoftDeleted, Base):
@@ -83,6 +85,7 @@ class ApiToken(Audited, Base):
     id: Mapped[int] = identity()
     tenant_id: Mapped[int] = owned_by_tenant()
     user_id: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[TokenKind] = one_of(TokenKind, "kind", default=TokenKind.API)
     name: Mapped[str] = mapped_column(String(200))
     public_id: Mapped[str] = mapped_column(String(16))
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
@@ -90,3 +93,17 @@ class ApiToken(Audited, Base):
     expires_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    # Of a session: when its owner logged in; renewing it does not change that.
+    session_since: Mapped[datetime | None]
+
+
+class UserPassword(Base):
+    """What somebody proves themselves by where there is no other authority."""
+
+    __tablename__ = "user_password"
+    __table_args__ = (within_tenant("user_id", "app_user"),)
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hash: Mapped[str] = mapped_column(Text)
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.domain.errors import Diagnostic, Path, Severity
+from app.domain.errors import Diagnostic, Invalid, Path, Severity
 from app.domain.expressions.budget import MAX_RESULT
 from app.domain.expressions.errors import BudgetExceeded, ExpressionError
 from app.domain.expressions.expression import Expression, evaluate, parse
@@ -67,6 +67,18 @@ def render_known(value: Value) -> Value:
         return value
     parts = split(value)
     return UNKNOWN if any(isinstance(part, Expression) for part in parts) else "".join(map(str, parts))
+
+
+def single(text: str, path: Path = ()) -> Expression:
+    """The one expression that `text` is, written ${…}. Raises ExpressionError or Invalid, with the path."""
+    try:
+        parts = split(text.strip())
+    except ExpressionError as error:
+        raise _at(error, path) from None
+    if len(parts) != 1 or not isinstance(parts[0], Expression):
+        message = "this is one expression, written ${…}, and nothing else"
+        raise Invalid(message, path=path)
+    return parts[0]
 
 
 def is_expression(value: Value) -> bool:

@@ -13,6 +13,7 @@ from app.domain.definitions.catalogue import Catalogue
 from app.domain.enums import ChangeAction, ChangeSource, FailureStrategy, Reversibility, StepType
 from app.domain.errors import Diagnostic
 from app.domain.operations import OperationKind, Phase
+from app.domain.policies import Finding, overridable
 from app.domain.retrying import RetryPolicy
 from app.domain.values import Value, redact
 
@@ -40,7 +41,7 @@ class PlanningCatalogue(Catalogue, Protocol):
     def is_stateful(self, type_name: str) -> bool: ...
     def deletes_first(self, type_name: str) -> bool: ...
     def action_reversibility(self, type_name: str, action: str) -> Reversibility: ...
-    def task_undoable(self, name: str) -> bool: ...
+    def task_undoable(self, name: str, inputs: Mapping[str, Value]) -> bool: ...
     def provider_name(self, name: str) -> str: ...
 
 
@@ -112,6 +113,8 @@ class ResourceChange:
     resource_id: int | None = None
     properties: tuple[tuple[PropertyChange, Origin], ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    # The properties of the resource as it is; None where it is not there.
+    before: Mapping[str, Value] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ class Deployment:
     graph: DependencyGraph
     points_of_no_return: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...]
+    # What the tenant's policies say of it.
+    findings: tuple[Finding, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -169,8 +174,10 @@ class Deployment:
         for change in self.changes:
             counted[change.action] += 1
         names = {ChangeAction.NO_CHANGE: "noChange"}
+        # Whoever agrees to a plan agrees to what it breaks: another policy that it fails is another preview.
+        judged = [changes, excused] if (excused := sorted(overridable(self.findings))) else changes
         return {
-            "hash": hashlib.sha256(orjson.dumps(changes, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            "hash": hashlib.sha256(orjson.dumps(judged, option=orjson.OPT_SORT_KEYS)).hexdigest(),
             "summary": {names.get(action, action.lower()): count for action, count in counted.items()},
             "changes": changes,
             "pointsOfNoReturn": list(self.points_of_no_return),

@@ -252,7 +252,7 @@ class StepPlanner:
                     Severity.ERROR, "UNKNOWN_REFERENCE", message, ("definition", "steps", step.key, "configuration")
                 )
             )
-        undoable = (known and self.catalogue.task_undoable(name)) or step.compensate is not None
+        undoable = (known and self.catalogue.task_undoable(name, step.inputs or {})) or step.compensate is not None
         spec = {"task": name, "inputs": step.inputs, "connection": step.connection, "when": step.when}
         return self._draft(
             step.key,
@@ -326,6 +326,7 @@ class StepPlanner:
             downtime=downtime,
             resource_id=recorded.resource_id if recorded else None,
             properties=changes,  # type: ignore[arg-type]
+            before=recorded.found if recorded else None,
         )
         return planned, change
 

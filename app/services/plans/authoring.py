@@ -149,7 +149,9 @@ async def update(
             schema = revision.content.get("parameters") or {}
         plan.parameters = stored_parameters(command.parameters, schema, dependencies, transaction.tenant_id)
     # What was worked out for the plan as it was says nothing about the plan as it is.
-    plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = None
+    plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = plan.policy_results = (
+        None
+    )
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
     plan.review_round += 1
     plan.approval_deadline = plan.scheduled_at = plan.fire_at = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import select
@@ -9,6 +10,23 @@ from sqlalchemy import select
 from app.db.models import Approval, DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy, Council, Review
+from app.domain.planning import Deployment
+from app.domain.policies import Finding, overridable
+
+
+def quorum_of(plan: DeploymentPlan, findings: Sequence[Finding] | None = None) -> ApprovalPolicy:
+    """Who has to agree to the plan: what it asks for itself, and somebody else where it fails a SOFT_MANDATORY policy.
+
+    `findings` are those stored with it where none are given. Raises as ApprovalPolicy.of does.
+    """
+    policy = ApprovalPolicy.of(plan.configuration)
+    said = findings_of(plan) if findings is None else findings
+    return policy.overruling if overridable(said) else policy
+
+
+def findings_of(plan: DeploymentPlan) -> list[Finding]:
+    """What policies said of the plan when it was last worked out."""
+    return [Finding.of(document) for document in plan.policy_results or ()]
 
 
 def council(plan: DeploymentPlan, policy: ApprovalPolicy, rows: list[Approval]) -> Council:
@@ -35,9 +53,9 @@ async def has_agreed(transaction: Transaction, plan: DeploymentPlan, policy: App
     return policy.required == 0 or (await convene(transaction, plan, policy)).agreed
 
 
-async def is_agreed_to(transaction: Transaction, plan: DeploymentPlan, preview_hash: str) -> bool:
-    """Whether enough people agreed to this hash, whatever the plan's stored preview says."""
-    policy = ApprovalPolicy.of(plan.configuration)
+async def is_agreed_to(transaction: Transaction, plan: DeploymentPlan, deployment: Deployment) -> bool:
+    """Whether enough people agreed to what would be done now, whatever the plan's stored preview says."""
+    policy = quorum_of(plan, deployment.findings)
     if policy.required == 0:
         return True
-    return replace(await convene(transaction, plan, policy), preview_hash=preview_hash).agreed
+    return replace(await convene(transaction, plan, policy), preview_hash=deployment.preview()["hash"]).agreed

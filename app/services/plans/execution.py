@@ -10,7 +10,6 @@ from app import clock
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.uow import Transaction
-from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -20,13 +19,15 @@ from app.domain.enums import (
     RetryMode,
     StatusReason,
 )
-from app.domain.errors import Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
+from app.domain.errors import ApprovalRequired, Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
 from app.domain.operations import OperationKind
+from app.domain.planning import Deployment
+from app.domain.policies import overridable
 from app.domain.statuses import PlanStatus, StepStatus
 from app.services import jobs, launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.plans import passage, simulating
+from app.services.plans import councils, passage, simulating
 from app.services.plans.authoring import PlanAction, find, require
 from app.services.plans.passage import job_context, keep_preview, start, work_out
 from app.services.plans.pausing import give_up
@@ -81,7 +82,7 @@ async def execute(
         raise Required(message, path=("expectedPreviewHash",))
     deployment = await work_out(transaction, principal, plan, dependencies)
     current = deployment.preview()["hash"]
-    policy = ApprovalPolicy.of(plan.configuration)
+    policy = councils.quorum_of(plan, deployment.findings)
     reviewed = {command.expected_preview_hash or current, plan.preview_hash if policy.required else current}
     if reviewed != {current}:
         message = "what the plan would do has changed since it was reviewed"
@@ -137,6 +138,8 @@ async def retry(
     parent = await job_of(transaction, plan.last_job_id)
     await launching.move_plan(transaction, plan, event, StatusReason.USER)
     deployment = await work_out(transaction, principal, plan, dependencies)
+    if command.mode is RetryMode.RESUME:
+        _require_overruled(plan, deployment)
     keep_preview(plan, deployment)
     done: dict[str, StepRun] = {}
     if command.mode is RetryMode.RESUME:
@@ -152,6 +155,15 @@ async def retry(
         await launching.move_plan(transaction, plan, "execute")
     context = await job_context(transaction, principal, plan)
     return await launching.launch(transaction, plan, deployment, dependencies, context, parent=parent, done=done)
+
+
+def _require_overruled(plan: DeploymentPlan, deployment: Deployment) -> None:
+    """Raises ApprovalRequired where what is left to do fails a policy that nobody has overruled for this plan."""
+    agreed = set(overridable(councils.findings_of(plan)))
+    failed = [found for found in overridable(deployment.findings) if found not in agreed]
+    if failed:
+        message = f"it fails {', '.join(failed)} by now, which somebody has to overrule: retry it with RESTART"
+        raise ApprovalRequired(message, path=("planId",))
 
 
 async def _begin_anew(

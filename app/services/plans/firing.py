@@ -109,7 +109,7 @@ async def _run(
     except DomainError:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return
-    agreed = await councils.is_agreed_to(transaction, plan, deployment.preview()["hash"])
+    agreed = await councils.is_agreed_to(transaction, plan, deployment)
     if deployment.is_empty or not agreed:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return

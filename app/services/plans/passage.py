@@ -13,13 +13,14 @@ from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy
 from app.domain.conditions import Condition
 from app.domain.enums import PlanType, RollbackScope, StatusReason
-from app.domain.errors import ApprovalRequired, DomainError, Invalid
+from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDenied
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
 from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
+from app.services.judging import Proposal, judged, require_permitted
 from app.services.planning import Intention, deployment_of, revision_of, workflow_of
 from app.services.plans import automation, councils
 from app.services.reaching import require_connections
@@ -51,7 +52,19 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
 async def work_out(
     transaction: Transaction, asker: Asker, plan: DeploymentPlan, dependencies: Dependencies
 ) -> Deployment:
-    """What the plan would do now. Raises Invalid where its rollback could not keep what its scope says."""
+    """What the plan would do now, if it may: as `judged_deployment`, and raises PolicyDenied where a policy refuses."""
+    deployment = await judged_deployment(transaction, asker, plan, dependencies)
+    require_permitted(deployment)
+    return deployment
+
+
+async def judged_deployment(
+    transaction: Transaction, asker: Asker, plan: DeploymentPlan, dependencies: Dependencies
+) -> Deployment:
+    """What the plan would do now, and what policies say of it.
+
+    Raises Invalid where its rollback could not keep what its scope says.
+    """
     intention = intention_of(plan, asker.tenant_slug, dependencies)
     deployment = await deployment_of(transaction.session, intention, dependencies)
     bound = deployment.indivisible if plan.rollback_scope is not RollbackScope.JOB else ()
@@ -61,7 +74,7 @@ async def work_out(
             " job has succeeded: use rollbackScope JOB"
         )
         raise Invalid(message, path=("rollbackScope",))
-    return deployment
+    return await judged(transaction.session, transaction.tenant_id, Proposal.of(plan), deployment)
 
 
 def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
@@ -73,6 +86,7 @@ def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
         {"key": change.key, "type": change.type, "action": change.action.value} for change in deployment.changes
     ]
     plan.diagnostics = [diagnostic_document(found) for found in deployment.diagnostics]
+    plan.policy_results = [found.document() for found in deployment.findings]
 
 
 async def pass_on(
@@ -86,11 +100,12 @@ async def pass_on(
 ) -> None:
     """Lead a plan that is VALIDATING as far as it goes by itself.
 
-    Faults of the kinds in `kept` make it INVALID and stay with it as diagnostics; others are raised. `message` says why
-    approval is asked for, where there is more to say than that it is.
+    Faults of the kinds in `kept` make it INVALID and stay with it as diagnostics; others are raised. Where a policy
+    refuses it, it is REJECTED, unless nothing is kept. `message` says why approval is asked for, where there is more to
+    say than that it is.
     """
     try:
-        deployment = await work_out(transaction, asker, plan, dependencies)
+        deployment = await judged_deployment(transaction, asker, plan, dependencies)
         if plan.plan_type is PlanType.IMMEDIATE:
             require_connections(deployment)
         if plan.plan_type is PlanType.AUTOMATED:
@@ -100,6 +115,14 @@ async def pass_on(
         await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
         return
     keep_preview(plan, deployment)
+    try:
+        require_permitted(deployment)
+    except PolicyDenied as error:
+        if not kept:
+            raise
+        plan.completed_at = clock.utc_now()
+        await launching.move_plan(transaction, plan, "policy_denied", StatusReason.POLICY, error.message)
+        return
     if deployment.is_empty and not _is_judged_later(plan):
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
@@ -124,19 +147,21 @@ async def agreed_or_asked(transaction: Transaction, plan: DeploymentPlan, messag
 
     What was said in earlier rounds counts no more.
     """
-    policy = ApprovalPolicy.of(plan.configuration)
+    policy = councils.quorum_of(plan)
     if await councils.has_agreed(transaction, plan, policy):
         return True
     plan.review_round += 1
     plan.approval_deadline = None if policy.deadline is None else clock.utc_now() + policy.deadline
     await launching.move_plan(
-        transaction, plan, "valid_needs_approval", StatusReason.APPROVAL_PENDING, message or _awaited(policy)
+        transaction, plan, "valid_needs_approval", StatusReason.APPROVAL_PENDING, message or _awaited(plan, policy)
     )
     return False
 
 
-def _awaited(policy: ApprovalPolicy) -> str:
-    return f"{policy.required} {'person has' if policy.required == 1 else 'people have'} to approve it"
+def _awaited(plan: DeploymentPlan, policy: ApprovalPolicy) -> str:
+    failed = {found.policy for found in councils.findings_of(plan) if not found.passed and found.is_mandatory}
+    why = f", because it fails {', '.join(sorted(failed))}" if failed else ""
+    return f"{policy.required} {'person has' if policy.required == 1 else 'people have'} to approve it{why}"
 
 
 async def proceed(
@@ -228,7 +253,7 @@ async def start(
 
 async def require_agreement(transaction: Transaction, plan: DeploymentPlan) -> None:
     """Raises ApprovalRequired when not enough people agreed to what the plan says that it will do."""
-    if not await councils.has_agreed(transaction, plan, ApprovalPolicy.of(plan.configuration)):
+    if not await councils.has_agreed(transaction, plan, councils.quorum_of(plan)):
         message = "not enough people have approved what the plan would do"
         raise ApprovalRequired(message, path=("planId",))
 

@@ -9,10 +9,10 @@ from app.auth.principal import Principal
 from app.db import journal
 from app.db.models import Approval, DeploymentPlan
 from app.db.uow import Transaction
-from app.domain.approvals import ApprovalPolicy
 from app.domain.enums import Permission, ReviewDecision, StatusReason
-from app.domain.errors import Conflict, IllegalState, Invalid, PolicyDenied, StalePreview
+from app.domain.errors import Conflict, IllegalState, Invalid, PolicyDenied, Required, StalePreview
 from app.domain.events import Event, EventKind, Stream
+from app.domain.policies import overridable
 from app.domain.statuses import PLAN, PlanStatus
 from app.services import launching
 from app.services.authorizing import authorize
@@ -39,7 +39,8 @@ async def review(
 ) -> DeploymentPlan:
     """Record a review. One rejection is enough to reject; with the last approval needed the plan goes on at once.
 
-    Raises StalePreview when the hash is not that of the plan's preview, PolicyDenied for an author who may not approve.
+    Raises StalePreview when the hash is not that of the plan's preview, PolicyDenied for an author who may not approve,
+    Required where the plan fails a policy and nobody says why that is all right.
     """
     authorize(transaction, principal, Permission.APPROVE)
     plan = await find(transaction, command.plan_id, None)
@@ -53,11 +54,14 @@ async def review(
     if command.preview_hash != plan.preview_hash:
         message = "this is not what the plan would do now"
         raise StalePreview(message, current=plan.preview, path=("previewHash",))
-    policy = ApprovalPolicy.of(plan.configuration)
+    policy = councils.quorum_of(plan)
     approves = command.decision is ReviewDecision.APPROVE
     if approves and (await councils.convene(transaction, plan, policy)).is_barred(principal.user_id):
         message = "whoever made or submitted a plan does not approve it"
         raise PolicyDenied(message, path=("planId",))
+    if approves and overridable(councils.findings_of(plan)) and not (command.comment or "").strip():
+        message = "the plan fails a policy: whoever approves it says why"
+        raise Required(message, path=("comment",))
     await _record(transaction, principal, plan, command)
     if not approves:
         plan.completed_at = clock.utc_now()

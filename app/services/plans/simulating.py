@@ -16,7 +16,7 @@ from app.domain.simulation import Simulation
 from app.domain.statuses import PlanStatus, ResourceStatus
 from app.services import launching, limits, previews
 from app.services.dependencies import Dependencies
-from app.services.plans.passage import job_context, work_out
+from app.services.plans.passage import job_context, judged_deployment
 
 # A plan that might still be executed, or begun anew. What one under way would do is half done already.
 _OPEN = frozenset(
@@ -59,7 +59,7 @@ async def simulate(
         message = f"a plan that is {plan.status} cannot be simulated"
         raise IllegalState(message, status=plan.status, path=("planId",))
     await limits.refuse_more_simulations(transaction)
-    deployment = await work_out(transaction, principal, plan, dependencies)
+    deployment = await judged_deployment(transaction, principal, plan, dependencies)
     preview = previews.stamped(deployment)
     if expected_preview_hash not in (None, preview["hash"]):
         message = "what the plan would do has changed since it was reviewed"

@@ -242,7 +242,7 @@ async def _run(
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
         return StatusReason.NO_CHANGES
-    if not await councils.is_agreed_to(transaction, plan, deployment.preview()["hash"]):
+    if not await councils.is_agreed_to(transaction, plan, deployment):
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return StatusReason.APPROVAL_PENDING
     passage.keep_preview(plan, deployment)

@@ -41,8 +41,8 @@ _ROWS = {
 ORDINARY = {
     "ApiToken": "scopes",
     "CloudResource": "createdBy drift driftIgnoreRules lockedBy observationError updatedBy",
-    "DeploymentPlan": "approvals availableActions blockedBy createdBy diagnostics events graph preview schedule trigger"
-    " updatedBy",
+    "DeploymentPlan": "approvals availableActions blockedBy createdBy diagnostics events graph policyResults preview"
+    " schedule trigger updatedBy",
     "OrchestrationJob": "artifacts availableActions blockedBy createdBy error events logs rollbackIssues"
     " updatedBy",
     "ProviderConnection": "createdBy updatedBy",

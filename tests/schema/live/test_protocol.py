@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from app import clock
 from app.auth.principal import Principal
+from app.auth.rates import Rate
 from app.domain.events import Stream
+from app.web.credentials import COOKIE
 from schema import guard, live_protocol
+from schema.allowance import Allowance
 from schema.context import Context, Services
 from schema.sharing import Course
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
@@ -24,8 +27,8 @@ TRANSPORT = Subprotocol("graphql-transport-ws")
 VIEWER = "{ orchestrationJobs(first: 1) { nodes { id } } }"
 
 
-def dial(live: Live) -> Any:
-    return connect(live.websocket, subprotocols=[TRANSPORT], ping_interval=None)
+def dial(live: Live, headers: dict[str, str] | None = None) -> Any:
+    return connect(live.websocket, subprotocols=[TRANSPORT], ping_interval=None, additional_headers=headers)
 
 
 async def send(socket: ClientConnection, **message: Any) -> None:
@@ -83,6 +86,35 @@ async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
         async with dial(live) as socket:
             await send(socket, type="connection_init", payload=payload)
             assert await receive(socket) == {"type": "connection_ack"}, payload
+
+
+async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -> None:
+    cookie = {"Cookie": f"{COOKIE}={live.api.acme.token}"}
+    here = f"http://127.0.0.1:{live.port}"
+    async with dial(live, {**cookie, "Origin": here}) as socket:
+        await send(socket, type="connection_init")
+        assert await receive(socket) == {"type": "connection_ack"}
+    # Another page does not get as far as that; what is no browser has a token to show.
+    with pytest.raises(InvalidStatus):
+        await dial(live, {**cookie, "Origin": "https://evil.example"}).__aenter__()
+    async with dial(live, cookie) as socket:
+        await send(socket, type="connection_init")
+        assert await close_code(socket) == 4403
+
+
+async def test_who_asks_for_too_much_is_refused_and_stays_connected(live: Live) -> None:
+    object.__setattr__(live.api.services, "allowance", Allowance(Rate(0.001, 5)))
+    async with dial(live) as socket:
+        await introduce(socket, live)
+        for name, kind in (("1", "next"), ("2", "error")):
+            await subscribe(socket, VIEWER, name=name)
+            message = await receive(socket)
+            assert (message["id"], message["type"]) == (name, kind)
+            if kind == "next":
+                assert await receive(socket) == {"id": name, "type": "complete"}
+        assert message["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+        await send(socket, type="ping")
+        assert await receive(socket) == {"type": "pong"}
 
 
 async def test_nothing_is_answered_before_the_introduction(live: Live) -> None:
