@@ -97,6 +97,7 @@ class DatabaseInstanceType(_RdsType):
     named = "DBInstanceIdentifier"
     stateful = True
     pauses = 6
+    looks = 240  # two hours
     scalable = frozenset({"/DBInstanceClass", "/AllocatedStorage", "/MultiAZ"})
     procedures: ClassVar[Mapping[str, Procedure]] = {"backup": DatabaseBackup(), "restore": DatabaseRestoration()}
 

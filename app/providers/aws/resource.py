@@ -56,6 +56,8 @@ class AwsType(ResourceType):
     idempotency: ClassVar[Idempotency] = Idempotency.TAG
     # How many of the account's pauses lie between two looks at what AWS is busy with.
     pauses: ClassVar[int] = 2
+    # After how many looks something that is still not ready is taken for one that never will be: half an hour.
+    looks: ClassVar[int] = 180
     # Properties that cannot be given to the request that makes the thing, nor set before it is ready.
     late: ClassVar[frozenset[str]] = frozenset()
     # Whether AWS takes a change while an earlier one is under way.
@@ -202,7 +204,7 @@ class AwsType(ResourceType):
             return await self._bring(
                 context, found, {}, {**self._state(found, {}).properties, **handle["late"]}, handle["for"]
             )
-        return self._awaited(account, found, handle.get("late", {}), handle["for"])
+        return self._awaited(account, found, handle.get("late", {}), handle["for"], handle.get("left", self.looks) - 1)
 
     async def import_(self, context: Context, identity: str) -> ResourceState:
         found = await self.find(context.connection, identity)
@@ -317,15 +319,19 @@ class AwsType(ResourceType):
             raise vanished(identity, self.title)
         return found
 
-    def _awaited(self, account: Account, found: Found, known: JsonObject, purpose: str) -> ResourceState | Pending:
-        """The state of what is ready; otherwise what to wait for."""
+    def _awaited(
+        self, account: Account, found: Found, known: JsonObject, purpose: str, left: int | None = None
+    ) -> ResourceState | Pending:
+        """The state of what is ready; otherwise what to wait for. `left`: how many looks there will still be."""
+        left = self.looks if left is None else left
         state = self._state(found, known)
         if found.phase is Phase.READY:
             return state
-        if found.phase is Phase.BUSY:
-            handle = {"id": found.id, "for": purpose, "late": {name: known[name] for name in self.late & known.keys()}}
+        if found.phase is Phase.BUSY and left > 0:
+            late = {name: known[name] for name in self.late & known.keys()}
+            handle = {"id": found.id, "for": purpose, "left": left, "late": late}
             return Pending(handle, self._pause(account), found.message, partial=state)
-        message = found.message or f"{self.title} {found.id} is {found.phase.value.lower()}"
+        message = f"{self.title} {found.id} has not become ready: {found.message or found.phase.value.lower()}"
         raise ProviderError(ErrorKind.NOT_STABILIZED, message, partial=state)
 
     async def _located(self, context: Context, properties: JsonObject) -> Found | None:

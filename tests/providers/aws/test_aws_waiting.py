@@ -114,6 +114,9 @@ async def test_a_load_balancer_is_pending_until_it_is_active_and_one_that_fails_
         # Whoever comes back to it, or begins again, waits for the same one.
         assert isinstance(again := await kind.create(context, declared), Pending)
         assert again.handle == waiting.handle
+        with pytest.raises(ProviderError, match="has not become ready: it is provisioning") as late:
+            await kind.poll(context, {**waiting.handle, "left": 1})
+        assert (late.value.kind, late.value.partial) == (ErrorKind.NOT_STABILIZED, waiting.partial)
         state = "failed"
         with pytest.raises(ProviderError) as caught:
             await kind.poll(context, waiting.handle)
