@@ -183,7 +183,7 @@ class AwsType(ResourceType):
         if not self._is_ours(context, found, prior):
             context.log(f"{self.title} {prior.id} is another one by now, and stays", LogLevel.WARN)
             return None
-        handle = {"id": prior.id, "for": "delete", "unique": found.unique, "tries": _REMOVAL_TRIES}
+        handle = {"id": prior.id, "for": "delete", "unique": found.unique, "tries": _REMOVAL_TRIES, "left": self.looks}
         return await self._removed(context, found, handle)
 
     async def poll(self, context: Context, handle: JsonObject) -> ResourceState | Pending | None:
@@ -306,11 +306,11 @@ class AwsType(ResourceType):
                     raise
             if await self.find(account, found.id) is None:
                 return None
-        elif found.phase is Phase.BROKEN or handle["tries"] <= 1:
-            raise ProviderError(ErrorKind.NOT_STABILIZED, found.message or f"{found.id} is not removed")
-        elif found.phase is not Phase.LEAVING:
-            # AWS has agreed, and tells of it as if nothing had happened.
-            handle = {**handle, "tries": handle["tries"] - 1}
+        elif found.phase is Phase.BROKEN or handle["left"] <= 1:
+            message = f"{self.title} {found.id} is still not removed: {found.message or found.phase.value.lower()}"
+            raise ProviderError(ErrorKind.NOT_STABILIZED, message)
+        else:
+            handle = {**handle, "left": handle["left"] - 1}
         return Pending(handle, self._pause(account), message)
 
     async def _there(self, account: Account, identity: str) -> Found:
