@@ -96,7 +96,8 @@ class DatabaseInstanceType(_RdsType):
     template_type = TemplateType.DATABASE
     named = "DBInstanceIdentifier"
     stateful = True
-    poll_seconds = 30.0
+    pauses = 6
+    looks = 240  # two hours
     scalable = frozenset({"/DBInstanceClass", "/AllocatedStorage", "/MultiAZ"})
     procedures: ClassVar[Mapping[str, Procedure]] = {"backup": DatabaseBackup(), "restore": DatabaseRestoration()}
 

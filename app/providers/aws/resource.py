@@ -16,6 +16,7 @@ from app.domain.errors import Diagnostic
 from app.providers.aws.catalogue import Declaration, declaration
 from app.providers.aws.differences import elsewhere, moved
 from app.providers.aws.marks import Mark, generated_name, require_free, require_own, vanished, without_marks
+from app.providers.aws.outcomes import maybe_later, with_state
 from app.providers.aws.procedures import Procedure
 from app.providers.aws.things import Found, Phase
 from app.providers.base import (
@@ -35,12 +36,11 @@ if TYPE_CHECKING:
 
 # How often something that was just made may be missing when it is looked for.
 _LOOKS = 6
-_NOT_THERE_YET = (
-    "InvalidVpcID.", "InvalidSubnetID.", "InvalidGroup", "InvalidInternetGatewayID.", "InvalidRouteTableID.",
-)  # fmt: skip
-_FIRST_ATTEMPTS = 3
 # How often one attempt asks for the same settings of a thing that is there.
 _SETTING_ATTEMPTS = 4
+# At a look every ten seconds, five minutes.
+_REMOVAL_TRIES = 30
+_STANDS_IN_THE_WAY = ("DependencyViolation", "ResourceInUse")
 _WORTH_REPEATING = (ErrorKind.OUTCOME_UNKNOWN, ErrorKind.UNAVAILABLE, ErrorKind.THROTTLED)
 
 
@@ -54,7 +54,10 @@ class AwsType(ResourceType):
     service: ClassVar[str]
     named: ClassVar[str | None] = None
     idempotency: ClassVar[Idempotency] = Idempotency.TAG
-    poll_seconds: ClassVar[float] = 10.0
+    # How many of the account's pauses lie between two looks at what AWS is busy with.
+    pauses: ClassVar[int] = 2
+    # After how many looks something that is still not ready is taken for one that never will be: half an hour.
+    looks: ClassVar[int] = 180
     # Properties that cannot be given to the request that makes the thing, nor set before it is ready.
     late: ClassVar[frozenset[str]] = frozenset()
     # Whether AWS takes a change while an earlier one is under way.
@@ -139,7 +142,7 @@ class AwsType(ResourceType):
         try:
             identity = await self.make(context, properties, Mark.of(context).tags(properties.get("Tags") or {}))
         except ProviderError as error:
-            raise _maybe_later(context, error) from error
+            raise maybe_later(context, error) from error
         context.log(f"{self.title} {identity} is made")
         found = await self.find(context.connection, identity)
         if found is None:
@@ -180,25 +183,17 @@ class AwsType(ResourceType):
         if not self._is_ours(context, found, prior):
             context.log(f"{self.title} {prior.id} is another one by now, and stays", LogLevel.WARN)
             return None
-        if found.phase is not Phase.LEAVING:
-            try:
-                await self.remove(context, found)
-            except ProviderError as error:
-                if error.kind is not ErrorKind.NOT_FOUND:
-                    raise
-        if await self.find(account, prior.id) is None:
-            return None
-        return Pending({"id": prior.id, "for": "delete"}, self._pause(account), f"{prior.id} is being removed")
+        handle = {"id": prior.id, "for": "delete", "unique": found.unique, "tries": _REMOVAL_TRIES, "left": self.looks}
+        return await self._removed(context, found, handle)
 
     async def poll(self, context: Context, handle: JsonObject) -> ResourceState | Pending | None:
         account: Account = context.connection
         found = await self.find(account, handle["id"])
         if handle["for"] == "delete":
-            if found is None:
+            known = ResourceState(handle["id"], {}, {}, {"unique": handle["unique"]})
+            if found is None or not self._is_ours(context, found, known):
                 return None
-            if found.phase is Phase.BROKEN:
-                raise ProviderError(ErrorKind.NOT_STABILIZED, found.message or f"{found.id} cannot be removed")
-            return Pending(handle, self._pause(account), found.message or f"{found.id} is being removed")
+            return await self._removed(context, found, handle)
         if found is None:
             looks = int(handle.get("looks", _LOOKS)) - 1
             if looks < 0:
@@ -209,7 +204,7 @@ class AwsType(ResourceType):
             return await self._bring(
                 context, found, {}, {**self._state(found, {}).properties, **handle["late"]}, handle["for"]
             )
-        return self._awaited(account, found, handle.get("late", {}), handle["for"])
+        return self._awaited(account, found, handle.get("late", {}), handle["for"], handle.get("left", self.looks) - 1)
 
     async def import_(self, context: Context, identity: str) -> ResourceState:
         found = await self.find(context.connection, identity)
@@ -275,7 +270,7 @@ class AwsType(ResourceType):
                 # Whether a lost request had its effect is of no matter: what still differs is asked for again.
                 again = error.kind in _WORTH_REPEATING and attempt < _SETTING_ATTEMPTS
                 if not again:
-                    raise _with(error, state) from error
+                    raise with_state(error, state) from error
                 context.log(f"{error.message}; once more", LogLevel.WARN)
                 await context.sleep(min(error.retry_after_seconds or account.pause, account.pause))
                 found = await self._there(account, found.id)
@@ -292,21 +287,51 @@ class AwsType(ResourceType):
             gone = sorted(without_marks(found.tags).keys() - wanted.keys())
             await self.retag(context.connection, found, dict(wanted), gone)
 
+    async def _removed(self, context: Context, found: Found, handle: JsonObject) -> Pending | None:
+        """Asks for the removal, once; None where the thing is gone.
+
+        What was in a network goes on standing in its way for minutes after it is gone itself, so a refusal for that is
+        waited for, and the removal asked for again.
+        """
+        account: Account = context.connection
+        message = found.message if found.phase is Phase.LEAVING else f"{found.id} is being removed"
+        if found.phase is not Phase.LEAVING and not handle.get("asked"):
+            try:
+                await self.remove(context, found)
+                handle = {**handle, "asked": True}
+            except ProviderError as error:
+                if error.kind is ErrorKind.DEPENDENCY and error.code in _STANDS_IN_THE_WAY and handle["tries"] > 1:
+                    handle, message = {**handle, "tries": handle["tries"] - 1}, error.message
+                elif error.kind is not ErrorKind.NOT_FOUND:
+                    raise
+            if await self.find(account, found.id) is None:
+                return None
+        elif found.phase is Phase.BROKEN or handle["left"] <= 1:
+            message = f"{self.title} {found.id} is still not removed: {found.message or found.phase.value.lower()}"
+            raise ProviderError(ErrorKind.NOT_STABILIZED, message)
+        else:
+            handle = {**handle, "left": handle["left"] - 1}
+        return Pending(handle, self._pause(account), message)
+
     async def _there(self, account: Account, identity: str) -> Found:
         found = await self.find(account, identity)
         if found is None:
             raise vanished(identity, self.title)
         return found
 
-    def _awaited(self, account: Account, found: Found, known: JsonObject, purpose: str) -> ResourceState | Pending:
-        """The state of what is ready; otherwise what to wait for."""
+    def _awaited(
+        self, account: Account, found: Found, known: JsonObject, purpose: str, left: int | None = None
+    ) -> ResourceState | Pending:
+        """The state of what is ready; otherwise what to wait for. `left`: how many looks there will still be."""
+        left = self.looks if left is None else left
         state = self._state(found, known)
         if found.phase is Phase.READY:
             return state
-        if found.phase is Phase.BUSY:
-            handle = {"id": found.id, "for": purpose, "late": {name: known[name] for name in self.late & known.keys()}}
+        if found.phase is Phase.BUSY and left > 0:
+            late = {name: known[name] for name in self.late & known.keys()}
+            handle = {"id": found.id, "for": purpose, "left": left, "late": late}
             return Pending(handle, self._pause(account), found.message, partial=state)
-        message = found.message or f"{self.title} {found.id} is {found.phase.value.lower()}"
+        message = f"{self.title} {found.id} has not become ready: {found.message or found.phase.value.lower()}"
         raise ProviderError(ErrorKind.NOT_STABILIZED, message, partial=state)
 
     async def _located(self, context: Context, properties: JsonObject) -> Found | None:
@@ -355,7 +380,7 @@ class AwsType(ResourceType):
         return self.with_undisclosed(state, known)
 
     def _pause(self, account: Account) -> float:
-        return min(self.poll_seconds, account.pause)
+        return self.pauses * account.pause
 
     async def _after(
         self, context: Context, procedure: Procedure, prior: ResourceState, result: ActionResult
@@ -367,24 +392,3 @@ class AwsType(ResourceType):
             return self.procedures[action]
         except KeyError:
             raise self._no_action(action) from None
-
-
-def _with(error: ProviderError, state: ResourceState) -> ProviderError:
-    """The error with what there is: what was made must not be forgotten because it could not be finished."""
-    lost = error.kind is ErrorKind.OUTCOME_UNKNOWN
-    return ProviderError(
-        ErrorKind.UNAVAILABLE if lost else error.kind,
-        error.message,
-        code=error.code,
-        path=error.path,
-        retry_after_seconds=error.retry_after_seconds,
-        partial=error.partial or state,
-    )
-
-
-def _maybe_later(context: Context, error: ProviderError) -> ProviderError:
-    """What was made a moment ago is not known everywhere in AWS yet."""
-    fresh = error.kind is ErrorKind.NOT_FOUND and error.code.startswith(_NOT_THERE_YET)
-    if not fresh or context.attempt > _FIRST_ATTEMPTS:
-        return error
-    return ProviderError(ErrorKind.DEPENDENCY, error.message, code=error.code)

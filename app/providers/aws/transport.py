@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from aiobotocore.httpsession import AIOHTTPSession
 
@@ -14,7 +14,17 @@ class SingleAttempt(AIOHTTPSession):  # type: ignore[misc]
     number of attempts. S3, Lambda and Route 53 make things by such requests. It has no public way to forbid that.
     """
 
+    _believed: ClassVar[Any] = None
+
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)
         session._retry_connection = False  # noqa: SLF001
         return session
+
+    def _build_verify_context(self) -> Any:
+        """The certificates that are believed, read once for a process: there are two clients for every service."""
+        if self._verify is not True:
+            return super()._build_verify_context()
+        if SingleAttempt._believed is None:
+            SingleAttempt._believed = super()._build_verify_context()
+        return SingleAttempt._believed

@@ -118,6 +118,27 @@ async def test_a_creation_that_cannot_be_finished_says_what_there_is(world: Worl
     assert await kind.recover(make_context("half"), declared) is None
 
 
+async def test_a_network_waits_for_what_is_still_in_it_and_not_for_ever(
+    emulator: Emulator, make_context: MakeContext
+) -> None:
+    kind, ec2, context = VpcType(), emulator.client("ec2"), make_context("occupied")
+    made = await kind.create(context, {"CidrBlock": "10.54.0.0/16"})
+    assert isinstance(made, ResourceState)
+    subnet = ec2.create_subnet(VpcId=made.id, CidrBlock="10.54.1.0/24")["Subnet"]["SubnetId"]
+    waiting = await kind.delete(context, made)
+    assert isinstance(waiting, Pending)
+    again = await kind.poll(context, waiting.handle)
+    assert isinstance(again, Pending)
+    assert again.handle["tries"] == waiting.handle["tries"] - 1
+    assert "dependencies" in again.message
+    with pytest.raises(ProviderError) as caught:
+        await kind.poll(context, {**again.handle, "tries": 1})
+    assert caught.value.kind is ErrorKind.DEPENDENCY
+    ec2.delete_subnet(SubnetId=subnet)
+    assert await kind.poll(context, again.handle) is None
+    assert await kind.read(context, made) is None
+
+
 @pytest.mark.parametrize(
     ("after", "forces", "expected"),
     [

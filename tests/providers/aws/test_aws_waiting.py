@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain.statuses import JobStatus
 from app.domain.values import reveal
+from app.providers.aws.dynamodb import TableType
 from app.providers.aws.elbv2 import LoadBalancerType
 from app.providers.aws.provider import AwsProvider
+from app.providers.aws.things import Found, Phase
 from app.providers.base import ErrorKind, Pending, ProviderError, ResourceState
 from tests.engine.conftest import open_workshop  # noqa: F401  a fixture
 from tests.engine.harness import Workshop
@@ -114,6 +117,9 @@ async def test_a_load_balancer_is_pending_until_it_is_active_and_one_that_fails_
         # Whoever comes back to it, or begins again, waits for the same one.
         assert isinstance(again := await kind.create(context, declared), Pending)
         assert again.handle == waiting.handle
+        with pytest.raises(ProviderError, match="has not become ready: it is provisioning") as late:
+            await kind.poll(context, {**waiting.handle, "left": 1})
+        assert (late.value.kind, late.value.partial) == (ErrorKind.NOT_STABILIZED, waiting.partial)
         state = "failed"
         with pytest.raises(ProviderError) as caught:
             await kind.poll(context, waiting.handle)
@@ -124,3 +130,37 @@ async def test_a_load_balancer_is_pending_until_it_is_active_and_one_that_fails_
         assert made.id == waiting.handle["id"]
         assert await kind.delete(context, made) is None
     assert proxy.seen == ["CreateLoadBalancer", "DeleteLoadBalancer"]
+
+
+async def test_a_removal_is_asked_for_once_waited_for_and_not_for_ever(
+    emulator: Emulator, world: World, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = TableType()
+    declared: dict[str, Any] = reveal(kind.check({**SAMPLES[kind.name](world).properties, "TableName": "slow"})[0])
+    made = await kind.create(make_context("leaving"), declared)
+    assert isinstance(made, ResourceState)
+    find, lingers = TableType.find, True
+    last: Found | None = None
+
+    async def lingering(self: TableType, account: Any, identity: str) -> Found | None:
+        """What was told last is told again, as if AWS went on removing it."""
+        nonlocal last
+        found = await find(self, account, identity)
+        last = found or last
+        return replace(last, phase=Phase.LEAVING, message="it is DELETING") if not found and last and lingers else found
+
+    monkeypatch.setattr(TableType, "find", lingering)
+    async with between(emulator, _nothing) as proxy:
+        provider = AwsProvider(endpoints=["127.0.0.1"], patience=0, pause=0.01)
+        async with provider.session(emulator.config(endpointUrl=proxy.url)) as account:
+            context = make_context("leaving", connection=account)
+            waiting = await kind.delete(context, made)
+            assert isinstance(waiting, Pending)
+            again = await kind.poll(context, waiting.handle)
+            assert isinstance(again, Pending)
+            with pytest.raises(ProviderError, match="still not removed: it is DELETING") as caught:
+                await kind.poll(context, {**again.handle, "left": 1})
+            assert caught.value.kind is ErrorKind.NOT_STABILIZED
+            lingers = False
+            assert await kind.poll(context, again.handle) is None
+        assert proxy.seen == ["DeleteTable"]
