@@ -13,14 +13,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from app import clock
-from app.auth.principal import Principal
 from app.auth.rates import Rate
 from app.domain.events import Stream
 from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
-from schema.sharing import Course
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
 
 TRANSPORT = Subprotocol("graphql-transport-ws")
@@ -261,8 +259,8 @@ async def test_every_operation_has_a_context_of_its_own(live: Live, monkeypatch:
     seen: list[Context] = []
     make = Services.context
 
-    def remember(services: Services, principal: Principal, request_id: str, course: Course | None = None) -> Context:
-        seen.append(make(services, principal, request_id, course))
+    def remember(*given: Any, **named: Any) -> Context:
+        seen.append(make(*given, **named))
         return seen[-1]
 
     monkeypatch.setattr(Services, "context", remember)
