@@ -27,8 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".windlass")
     host: str = "127.0.0.1"
     port: int = 8080
-    # Seals secrets: 32 bytes in base64.
+    # Seals secrets: 32 bytes in base64. Of several keys the first seals and all open; `secret_key` is the last of them.
     secret_key: str | None = None
+    secret_keys: tuple[str, ...] = ()
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
@@ -113,6 +114,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
         return str(value)
 
+    def ring(self) -> tuple[bytes, ...]:
+        """The keys that secrets are sealed with, the one in use first. Raises SettingsError when there is none."""
+        written = dict.fromkeys([*self.secret_keys, *([] if self.secret_key is None else [self.secret_key])])
+        if not written:
+            self.required("secret_key")
+        return tuple(base64.b64decode(key) for key in written)
+
     def check(self) -> None:
         """Raises SettingsError where a value is out of range."""
         for name, (least, most) in _RANGES.items():
@@ -133,12 +141,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.secret_key is not None and not _is_key(self.secret_key):
             message = f"{PREFIX}SECRET_KEY is {_KEY_BYTES} random bytes in base64 (openssl rand -base64 {_KEY_BYTES})"
             raise SettingsError(message)
+        if not all(_is_key(key) for key in self.secret_keys):
+            message = f"{PREFIX}SECRET_KEYS are keys as {PREFIX}SECRET_KEY is one, with commas between"
+            raise SettingsError(message)
 
 
 _LISTS = frozenset(
     {
         "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories", "providers",
+        "docker_hosts", "source_directories", "providers", "secret_keys",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {

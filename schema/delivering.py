@@ -6,7 +6,6 @@ It stands in `schema` because what a webhook says is answered by GraphQL. Delive
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import random
 import signal
@@ -16,6 +15,7 @@ import structlog
 
 from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
+from app.db.keys import KeyRing
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.engine.webhooks import Deliverer, Sender
@@ -47,7 +47,7 @@ def _services(settings: Settings) -> Services:
     return Services(
         database=database,
         catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
-        sealer=Sealer(base64.b64decode(settings.required("secret_key"))),
+        sealer=Sealer.over(database, KeyRing(settings.ring())),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),
         authenticator=Authenticator(database),

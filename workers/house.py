@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import socket
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.bus.bus import Bus
+from app.db.keys import KeyRing
 from app.db.sealing import Sealer
 from app.db.uow import Database, Rings
 from app.domain.logs import LogRoom
@@ -81,7 +81,7 @@ def registry_of(settings: Settings) -> Registry:
 
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
-    sealer = Sealer(base64.b64decode(house.settings.required("secret_key")))
+    sealer = Sealer.over(house.database, KeyRing(house.settings.ring()))
     return Dependencies(registry_of(house.settings), sealer)
 
 
@@ -111,7 +111,7 @@ def observer_of(house: House) -> Observer:
 def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
-    sealer = Sealer(base64.b64decode(settings.required("secret_key")))
+    sealer = Sealer.over(house.database, KeyRing(settings.ring()))
     registry = registry_of(settings)
     return Runner(
         house.database,

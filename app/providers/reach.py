@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,7 @@ class Reach:
         sources = Sources([Path(folder) for folder in settings.source_directories])
         backend = None
         if settings.tofu_state_url is not None:
-            key = signing_key(base64.b64decode(settings.required("secret_key")))
+            key = signing_key(settings.ring()[0])
             backend = Backend(settings.tofu_state_url, key)
         return cls(
             egress=Egress.for_providers(settings),
