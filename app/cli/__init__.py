@@ -22,6 +22,8 @@ app = App(
     version=version("windlass"),
 )
 remote.register(app)
+keys = App(name="keys", help="The keys that secrets are sealed with.")
+app.command(keys)
 
 
 @app.command
@@ -86,6 +88,14 @@ def seed(
     from app.cli.serve import seed_database
 
     return _guarded(lambda: seed_database(token))
+
+
+@keys.command
+def rotate() -> int:
+    """Put all secrets under the first of WINDLASS_SECRET_KEYS, while everything runs; may be run again at any time."""
+    from app.cli.keys import rotate_keys
+
+    return _guarded(rotate_keys)
 
 
 def main() -> None:
