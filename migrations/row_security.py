@@ -5,7 +5,7 @@ Four roles act on the tables, and none of them owns one:
     windlass_app       people and workers, inside the tenant that the transaction names in `app.tenant_id`
     windlass_tick      the scheduler: the machinery of all tenants, without the values that may be secret
     windlass_auth      credentials of all tenants, read only
-    windlass_platform  makes tenants
+    windlass_platform  makes tenants, and turns keys in what nobody else may change
 
 Every tenant table has FORCE ROW LEVEL SECURITY and one policy of one shape, so that the catalogue can be tested for it.
 The comparison is written as a sub-select: it is then evaluated once per statement and not once per row.

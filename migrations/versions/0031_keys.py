@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.row_security import APP, grant, protect
+from migrations.row_security import APP, PLATFORM, across_tenants, grant, protect
 
 revision = "0031"
 down_revision = "0030"
@@ -31,11 +31,16 @@ def upgrade() -> None:
     protect("tenant_key")
     grant(APP, "tenant_key", "SELECT", "INSERT")
     grant(APP, "tenant_key", "UPDATE", columns=("ring_key", "wrapped", "wrapped_at"))
-    grant(APP, "resource_revision", "UPDATE", columns=("properties", "outputs"))
+    # Whoever acts for a tenant cannot rewrite its history; whoever turns the keys seals anew what is in it.
+    across_tenants(PLATFORM, "resource_revision")
+    grant(PLATFORM, "resource_revision", "SELECT")
+    grant(PLATFORM, "resource_revision", "UPDATE", columns=("properties", "outputs"))
     op.execute(f"GRANT USAGE ON SEQUENCE {_SEQUENCE} TO {APP}")
 
 
 def downgrade() -> None:
     op.execute(f"REVOKE USAGE ON SEQUENCE {_SEQUENCE} FROM {APP}")
-    op.execute(f"REVOKE UPDATE (properties, outputs) ON resource_revision FROM {APP}")
+    op.execute(f"REVOKE UPDATE (properties, outputs) ON resource_revision FROM {PLATFORM}")
+    op.execute(f"REVOKE SELECT ON resource_revision FROM {PLATFORM}")
+    op.execute("DROP POLICY platform ON resource_revision")
     op.drop_table("tenant_key")
