@@ -7,12 +7,12 @@ RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 # The dependencies change seldom: a layer of their own.
 COPY pyproject.toml uv.lock README.md ./
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-install-project
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra aws --extra docker --no-install-project
 COPY app app
 COPY schema schema
 COPY workers workers
 COPY migrations migrations
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --no-editable
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --locked --no-dev --extra aws --extra docker --no-editable
 
 FROM python:${PYTHON}-slim
 # pg_dump and pg_restore are what the postgres provider backs up and restores with.

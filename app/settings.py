@@ -27,9 +27,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".windlass")
     host: str = "127.0.0.1"
     port: int = 8080
-    # Seals secrets: 32 bytes in base64. Of several keys the first seals and all open; `secret_key` is the last of them.
+    # Seals secrets: 32 bytes in base64.
     secret_key: str | None = None
-    secret_keys: tuple[str, ...] = ()
+    # Those it replaced, which still open what they sealed: `windlass keys rotate`.
+    previous_secret_keys: tuple[str, ...] = ()
     # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
     default_postgres_url: str | None = None
     pool_size: int = 10
@@ -67,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tofu_state_url: str | None = None
     # Whether tenants may bring modules of their own: whoever may can run programs on the workers.
     tofu_inline: bool = False
+    # Hosts, each with a port or without, that a connection of the provider aws may name in place of AWS's own servers.
+    aws_allowed_endpoints: tuple[str, ...] = ()
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
@@ -114,13 +117,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
         return str(value)
 
-    def ring(self) -> tuple[bytes, ...]:
-        """The keys that secrets are sealed with, the one in use first. Raises SettingsError when there is none."""
-        written = dict.fromkeys([*self.secret_keys, *([] if self.secret_key is None else [self.secret_key])])
-        if not written:
-            self.required("secret_key")
-        return tuple(base64.b64decode(key) for key in written)
-
     def check(self) -> None:
         """Raises SettingsError where a value is out of range."""
         for name, (least, most) in _RANGES.items():
@@ -138,18 +134,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             message = f"{PREFIX}REDIS_URL begins with redis://, rediss:// or unix://"
             raise SettingsError(message)
-        if self.secret_key is not None and not _is_key(self.secret_key):
-            message = f"{PREFIX}SECRET_KEY is {_KEY_BYTES} random bytes in base64 (openssl rand -base64 {_KEY_BYTES})"
-            raise SettingsError(message)
-        if not all(_is_key(key) for key in self.secret_keys):
-            message = f"{PREFIX}SECRET_KEYS are keys as {PREFIX}SECRET_KEY is one, with commas between"
+        if not all(map(_is_key, (self.secret_key or _ANY_KEY, *self.previous_secret_keys))):
+            message = (
+                f"{PREFIX}SECRET_KEY, and each of {PREFIX}PREVIOUS_SECRET_KEYS, is {_KEY_BYTES} random bytes in base64"
+                f" (openssl rand -base64 {_KEY_BYTES})"
+            )
             raise SettingsError(message)
 
 
+_ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
 _LISTS = frozenset(
     {
+        "previous_secret_keys",
         "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories", "providers", "secret_keys",
+        "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {

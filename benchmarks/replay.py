@@ -147,7 +147,7 @@ async def _carry(where: Surroundings, connection: asyncpg.Connection) -> int:
     )
     worker = Worker(database, 600, "replay", "0")
     await worker.register()
-    registry, sealer = Registry.default(sockets=False), Sealer(base64.b64decode(where.secret_key)).serve(database)
+    registry, sealer = Registry.default(sockets=False), Sealer(base64.b64decode(where.secret_key))
     runner = Runner(
         database,
         Claimer(worker.id, registry, sealer),

@@ -75,7 +75,7 @@ class Client:
                 transaction.session.add(workflow)
                 await transaction.session.flush()
                 workflow_id = workflow.id
-            dependencies = Dependencies(Registry.default(), Sealer(base64.b64decode(where.secret_key)).serve(database))
+            dependencies = Dependencies(Registry.default(), Sealer(base64.b64decode(where.secret_key)))
             yield cls(where, database, principal, dependencies, workflow_id)
         finally:
             # A bus that is stopped in the middle of a publish may not notice, and the stop waits for ever.

@@ -1,11 +1,12 @@
 """Roles, grants and row-level security as the migrations write them.
 
-Four roles act on the tables, and none of them owns one:
+Five roles act on the tables, and none of them owns one:
 
     windlass_app       people and workers, inside the tenant that the transaction names in `app.tenant_id`
     windlass_tick      the scheduler: the machinery of all tenants, without the values that may be secret
     windlass_auth      credentials of all tenants, read only
-    windlass_platform  makes tenants, and turns keys in what nobody else may change
+    windlass_platform  makes tenants
+    windlass_keys      seals again what is sealed, when the installation's key is replaced
 
 Every tenant table has FORCE ROW LEVEL SECURITY and one policy of one shape, so that the catalogue can be tested for it.
 The comparison is written as a sub-select: it is then evaluated once per statement and not once per row.
@@ -22,6 +23,7 @@ APP = "windlass_app"
 TICK = "windlass_tick"
 AUTH = "windlass_auth"
 PLATFORM = "windlass_platform"
+KEYS = "windlass_keys"
 ROLES = (APP, TICK, AUTH, PLATFORM)
 
 # After a commit the setting reads '' and not NULL.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +16,6 @@ from starlette.routing import Route, WebSocketRoute
 from app.auth.authenticator import Authenticator
 from app.auth.oidc import Issuer
 from app.bus.bus import Bus
-from app.db.keys import KeyRing
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.tofu import signing_key
@@ -65,7 +65,7 @@ def build(settings: Settings) -> Starlette:
     services = Services(
         database=database,
         catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
-        sealer=Sealer.over(database, KeyRing(settings.ring())),
+        sealer=Sealer.of(settings),
         bus=bus,
         authenticator=Authenticator(database, Issuer.of(settings)),
         origins=Origins.of(settings.allowed_origins),
@@ -122,8 +122,8 @@ def assemble(services: Services, settings: Settings) -> Starlette:
 
 def _states(services: Services, settings: Settings) -> list[Route]:
     """Where runs of OpenTofu keep their state; nowhere without a key for their passes."""
-    if settings.secret_key is None and not settings.secret_keys:
+    if settings.secret_key is None:
         return []
-    key, *others = map(signing_key, settings.ring())
-    states = States(services.database, services.sealer, key, tuple(others))
+    key = signing_key(base64.b64decode(settings.secret_key))
+    states = States(services.database, services.sealer, key)
     return [Route(tofu.PATH, tofu.tofu_states(states), methods=tofu.METHODS)]

@@ -15,7 +15,6 @@ import structlog
 
 from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
-from app.db.keys import KeyRing
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.engine.webhooks import Deliverer, Sender
@@ -47,7 +46,7 @@ def _services(settings: Settings) -> Services:
     return Services(
         database=database,
         catalogue=Registry.default(allowed=settings.providers, reach=Reach.of(settings)),
-        sealer=Sealer.over(database, KeyRing(settings.ring())),
+        sealer=Sealer.of(settings),
         # Nothing is watched here; what events lead to may name it.
         bus=Bus(settings.required("redis_url")),
         authenticator=Authenticator(database),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.bus.bus import Bus
-from app.db.keys import KeyRing
 from app.db.sealing import Sealer
 from app.db.uow import Database, Rings
 from app.domain.logs import LogRoom
@@ -81,7 +80,7 @@ def registry_of(settings: Settings) -> Registry:
 
 def dependencies_of(house: House) -> Dependencies:
     """What firing a plan needs beside a database."""
-    sealer = Sealer.over(house.database, KeyRing(house.settings.ring()))
+    sealer = Sealer.of(house.settings)
     return Dependencies(registry_of(house.settings), sealer)
 
 
@@ -111,7 +110,7 @@ def observer_of(house: House) -> Observer:
 def runner_of(house: House, worker: Worker) -> Runner:
     """The runner of a registered worker."""
     settings = house.settings
-    sealer = Sealer.over(house.database, KeyRing(settings.ring()))
+    sealer = Sealer.of(settings)
     registry = registry_of(settings)
     return Runner(
         house.database,

@@ -22,8 +22,6 @@ app = App(
     version=version("windlass"),
 )
 remote.register(app)
-keys = App(name="keys", help="The keys that secrets are sealed with.")
-app.command(keys)
 
 
 @app.command
@@ -72,6 +70,21 @@ def webhooks() -> int:
     return _guarded(serve_webhooks)
 
 
+keys = App(name="keys", help="The keys that secrets are sealed with.")
+app.command(keys)
+
+
+@keys.command
+def rotate() -> int:
+    """Seal everything again that WINDLASS_PREVIOUS_SECRET_KEYS have sealed, under WINDLASS_SECRET_KEY.
+
+    Give the new key, with the old one as a previous one, to every process first; take the old one away afterwards.
+    """
+    from app.cli.serve import rotate_keys
+
+    return _guarded(rotate_keys)
+
+
 @app.command
 def migrate() -> int:
     """Bring the database to the newest revision of the tables."""
@@ -88,14 +101,6 @@ def seed(
     from app.cli.serve import seed_database
 
     return _guarded(lambda: seed_database(token))
-
-
-@keys.command
-def rotate() -> int:
-    """Put all secrets under the first of WINDLASS_SECRET_KEYS, while everything runs; may be run again at any time."""
-    from app.cli.keys import rotate_keys
-
-    return _guarded(rotate_keys)
 
 
 def main() -> None:

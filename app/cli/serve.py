@@ -103,6 +103,33 @@ def migrate_database() -> int:
     return 0
 
 
+def rotate_keys() -> int:
+    """Seal everything under the newest key, and say how much that was."""
+    from app.db.resealing import Resealed, reseal
+    from app.db.sealing import SealBroken, Sealer
+    from app.db.uow import Database
+
+    settings = Settings.from_environment(os.environ)
+    sealer = Sealer.of(settings)
+
+    async def resealed() -> Resealed:
+        database = Database.connect(settings.required("database_url"), name="windlass-keys", pool_size=2)
+        try:
+            return await reseal(database, sealer)
+        finally:
+            await database.close()
+
+    try:
+        done = asyncio.run(resealed())
+    except SealBroken as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{done.values} secrets in {done.rows} rows were sealed again\n")
+    if done.skipped:
+        sys.stdout.write(f"{done.skipped} rows were changed meanwhile: run this once more\n")
+    return 1 if done.skipped else 0
+
+
 def seed_database(token: str | None) -> int:
     """Seed the database that is set, and print the way in."""
     tenant, text = asyncio.run(seeded(Settings.from_environment(os.environ), token))

@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from app.db.away import DATABASE_AWAY, as_away
 from app.db.changes import Changes, collect
-from app.db.keys import SealBroken, TenantKeys, WrappedKey
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
@@ -37,10 +36,14 @@ _IDLE_TIMEOUT = "5s"
 
 
 class SystemRole(StrEnum):
-    """Database roles that act for no tenant. TICK sees the machinery of all tenants, AUTH the credentials."""
+    """Database roles that act for no tenant.
+
+    TICK sees the machinery of all tenants, AUTH the credentials; KEYS writes what is sealed, to seal it again.
+    """
 
     TICK = "windlass_tick"
     AUTH = "windlass_auth"
+    KEYS = "windlass_keys"
 
 
 class NoReceipt(Exception):
@@ -128,7 +131,7 @@ AfterCommit = Callable[[Rings], None]
 
 
 class Database:
-    """The connections of one process. With `keys`, a tenant's data key is known once a transaction of it has begun."""
+    """The connections of one process."""
 
     def __init__(
         self,
@@ -139,7 +142,6 @@ class Database:
         driver: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
-        self.keys: TenantKeys | None = None
         self._driver = dict(driver or {})
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
@@ -206,7 +208,6 @@ class Database:
 
         Raises NoReceipt instead of committing when nothing in the block called `Transaction.authorize`.
         """
-        await self._know(tenant_id)
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": WRITE_TIMEOUT})
             transaction = Transaction(session, tenant_id, actor, correlation_id, self._rings_workers)
@@ -220,7 +221,6 @@ class Database:
     @asynccontextmanager
     async def read(self, tenant_id: int) -> AsyncIterator[AsyncSession]:
         """A read-only transaction of one tenant: one snapshot of the truth."""
-        await self._know(tenant_id)
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.connection(execution_options={"postgresql_readonly": True})
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": READ_TIMEOUT})
@@ -244,7 +244,6 @@ class Database:
         It begins with its first statement, and does without a transaction where that is the only one. Raises NoReceipt
         as `write` does.
         """
-        await self._know(tenant_id)
         pool = await self._machine_pool()
         async with pool.acquire() as connection:
             machine = _Machine(connection, self._committing)
@@ -271,28 +270,6 @@ class Database:
         async with pool.acquire() as connection:
             text: str = await connection.fetchval(sql, *parameters, timeout=_ANSWER_SECONDS)
             return text
-
-    async def _know(self, tenant_id: int) -> None:
-        """See to it that the tenant's data key is known, and that there is one; once for each tenant and process.
-
-        One that does not open is left: only who needs it is told. A tenant that does not exist has none.
-        """
-        keys = self.keys
-        if keys is None or keys.knows(tenant_id):
-            return
-        async with AsyncSession(self.engine) as session:
-            await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": READ_TIMEOUT})
-            stored = (await session.execute(_DATA_KEY, {"tenant": tenant_id})).one_or_none()
-            if stored is None:
-                made = keys.made(tenant_id)
-                given = {"tenant": tenant_id, "ring_key": made.ring_key, "wrapped": made.wrapped}
-                await session.execute(_NEW_DATA_KEY, given)
-                # Another process may have been faster, and then its key is the tenant's.
-                stored = (await session.execute(_DATA_KEY, {"tenant": tenant_id})).one_or_none()
-                await session.commit()
-        if stored is not None:
-            with suppress(SealBroken):
-                keys.learn(tenant_id, WrappedKey(stored.ring_key, stored.wrapped))
 
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""
@@ -375,12 +352,6 @@ _NO_SESSION: Any = None
 _ENTER: Any = text(
     "SELECT set_config('role', :role, true), set_config('app.tenant_id', :tenant, true),"
     " set_config('statement_timeout', :timeout, true)"
-)
-_DATA_KEY: Any = text("SELECT ring_key, wrapped FROM tenant_key WHERE tenant_id = :tenant")
-_NEW_DATA_KEY: Any = text(
-    "INSERT INTO tenant_key (tenant_id, ring_key, wrapped)"
-    " SELECT id, :ring_key, :wrapped FROM tenant WHERE id = :tenant"
-    " ON CONFLICT (tenant_id) DO NOTHING"
 )
 _ENTER_SYSTEM: Any = text(
     "SELECT set_config('role', :role, true), set_config('app.tenant_id', '', true),"

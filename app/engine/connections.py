@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.db.sealing import Sealer, connection_place
+from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.values import reveal
 from app.providers.base import ErrorKind, ProviderError
@@ -49,7 +49,7 @@ class Connections:
             found = await session.execute(_READ, {"tenant": tenant_id, "provider": provider, "name": name})
             row = found.first()
         if row is not None:
-            return row.name, reveal(self._sealer.open(row.config, tenant_id, connection_place(provider, row.name)))
+            return row.name, reveal(self._sealer.open(row.config, tenant_id))
         if name is None and provider in self._defaults:
             return "default", self._defaults[provider]
         message = (

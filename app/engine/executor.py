@@ -135,7 +135,10 @@ class Executor:
     async def _poll(self, work: Work, context: StepContext) -> Outcome:
         if work.operation is OperationKind.VERIFY:
             return await verifying.look(self.registry, work, context)
-        answer = await self.registry.resource(work.spec["type"]).poll(context, work.handle or {})
+        kind = self.registry.resource(work.spec["type"])
+        answer = await kind.poll(context, work.handle or {})
+        if isinstance(answer, ResourceState):
+            answer = kind.with_undisclosed(answer, reveal(dict(work.inputs)))
         return Succeeded() if answer is None else _settled(answer)
 
     async def _observe(self, work: Work, context: StepContext) -> Outcome:

@@ -67,7 +67,7 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
         message = f"somebody else has changed {', '.join(names)} since; restoring would overwrite that"
         return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
     restored = await kind.update(context, live, dict(before.properties), back)
-    return Undone(state=await _finished(kind, restored, context))
+    return Undone(state=kind.with_undisclosed(await _finished(kind, restored, context), before.properties))
 
 
 async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
@@ -86,7 +86,7 @@ async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepCon
         return NotUndoable("the predecessor had to be deleted first, and its data went with it")
     context.log("making the predecessor again", stream="engine")
     again = await kind.create(context, dict(before.properties))
-    return Undone(state=await _finished(kind, again, context))
+    return Undone(state=kind.with_undisclosed(await _finished(kind, again, context), before.properties))
 
 
 async def _undo_deletion(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
@@ -101,7 +101,7 @@ async def _undo_deletion(kind: ResourceType, effect: Effect, context: StepContex
     made = await kind.recover(context, dict(before.properties))
     if made is None:
         again = await kind.create(context, dict(before.properties))
-        made = await _finished(kind, again, context)
+        made = kind.with_undisclosed(await _finished(kind, again, context), before.properties)
     return Undone(state=made)
 
 

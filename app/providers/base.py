@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -271,9 +271,19 @@ class ResourceType(ABC):
         """Removes the resource; absent is done. Safe to repeat."""
 
     async def poll(self, context: Context, handle: JsonObject) -> ResourceState | Pending | None:
-        """How the pending work stands; None where it was a deletion and is done."""
+        """How the pending work stands; None where it was a deletion and is done.
+
+        A handle holds no secrets, so properties that the outside world tells nobody may be missing in the state: the
+        caller adds them by `with_undisclosed`.
+        """
         message = f"{self.name} has no pending work"
         raise ProviderError(ErrorKind.INTERNAL, message)
+
+    def with_undisclosed(self, state: ResourceState, known: Mapping[str, Any]) -> ResourceState:
+        """The state with the secret top-level properties that it lacks, as they are known. Pure."""
+        names = {pointer[1:] for pointer in self.secret if pointer.count("/") == 1}
+        missing = {name: known[name] for name in names & known.keys() if name not in state.properties}
+        return replace(state, properties={**state.properties, **missing}) if missing else state
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
         """What `create` of this very operation made; None if nothing.

@@ -37,12 +37,16 @@ POLL_LIMIT = 1000
 class Sample:
     """Properties to try: valid ones, an update of them (None: nothing can be changed), a version that needs replacement
     (None: the type has none), and several that must be refused.
+
+    `unique`: two things cannot have the same properties side by side, because a name or a place is among them. Where
+    they can, another operation makes another thing, and has not made the first.
     """
 
     properties: JsonObject
     updated: JsonObject | None
     replaced: JsonObject | None
     invalid: tuple[JsonObject, ...]
+    unique: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class _Trial:
             ("what is created reads back without a difference", self._creates),
             ("the creating operation recovers what it made", self._recovers),
             ("another operation does not take it for its own", self._recovers_nothing_foreign),
-            ("a second creation is refused and leaves the first alone", self._refuses_second),
+            ("a second creation leaves the first alone, and is refused if there is no room for it", self._leaves_first),
             ("another owner neither sees it nor removes it", self._keeps_strangers_out),
             ("what is updated reads back without a difference", self._updates),
             ("a create-only change means replacement", self._replaces),
@@ -162,7 +166,8 @@ class _Trial:
 
     async def _creates(self) -> None:
         declared = self._declared(self._sample.properties)
-        self._state = await self._settled(self._mine, await self._resource.create(self._mine, declared))
+        made = await self._settled(self._mine, await self._resource.create(self._mine, declared))
+        self._state = self._resource.with_undisclosed(made, declared) if made else None
         await self._reads_back(declared)
 
     async def _recovers(self) -> None:
@@ -171,11 +176,21 @@ class _Trial:
 
     async def _recovers_nothing_foreign(self) -> None:
         properties = self._declared(self._sample.properties)
-        await _expect_kind(self._resource.recover(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        if self._sample.unique:
+            await _expect_kind(self._resource.recover(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        else:
+            found = await self._resource.recover(self._again, properties)
+            _expect(found is None, f"recovered {found}")
 
-    async def _refuses_second(self) -> None:
+    async def _leaves_first(self) -> None:
         properties = self._declared(self._sample.properties)
-        await _expect_kind(self._resource.create(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        if self._sample.unique:
+            await _expect_kind(self._resource.create(self._again, properties), ErrorKind.ALREADY_EXISTS)
+        else:
+            second = await self._settled(self._again, await self._resource.create(self._again, properties))
+            _expect(second is not None and second.id != self._known.id, f"made {second}")
+            if second is not None:
+                await self._settled(self._again, await self._resource.delete(self._again, second))
         await self._reads_back(properties)
 
     async def _keeps_strangers_out(self) -> None:
@@ -193,7 +208,8 @@ class _Trial:
         difference = self._resource.compare(self._known.properties, declared)
         _expect(difference.action is ChangeAction.UPDATE, f"the difference is {difference.action}")
         outcome = await self._resource.update(self._again, self._known, declared, difference)
-        self._state = await self._settled(self._again, outcome)
+        changed = await self._settled(self._again, outcome)
+        self._state = self._resource.with_undisclosed(changed, declared) if changed else None
         await self._reads_back(declared)
 
     async def _replaces(self) -> None:

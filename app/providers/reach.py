@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.domain.tofu import signing_key
+from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
@@ -29,6 +31,8 @@ class Reach:
     engines: Sequence[str] = ()
     sources: Sources = field(default_factory=Sources)
     tofu: Installation = field(default_factory=Installation)
+    # What a connection to AWS may name in place of AWS's own servers.
+    aws_endpoints: Sequence[str] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Reach:
@@ -37,7 +41,7 @@ class Reach:
         sources = Sources([Path(folder) for folder in settings.source_directories])
         backend = None
         if settings.tofu_state_url is not None:
-            key = signing_key(settings.ring()[0])
+            key = signing_key(base64.b64decode(settings.required("secret_key")))
             backend = Backend(settings.tofu_state_url, key)
         return cls(
             egress=Egress.for_providers(settings),
@@ -45,11 +49,13 @@ class Reach:
             engines=settings.docker_hosts,
             sources=sources,
             tofu=Installation(settings.tofu_binary, backend, sources, settings.tofu_inline, commands.uid),
+            aws_endpoints=settings.aws_allowed_endpoints,
         )
 
     def providers(self) -> Sequence[Provider]:
         """The providers that reach no further than this."""
         return (
+            AwsProvider(endpoints=self.aws_endpoints),
             HttpProvider(self.egress),
             CommandProvider(self.commands),
             DockerProvider(self.engines, self.sources),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from app.db.keys import KeyRing
 from app.db.models import ProviderConnection, Tenant
-from app.db.sealing import Sealer, connection_place
+from app.db.sealing import Sealer
 from app.db.uow import Database, SystemRole
 from app.providers.registry import Registry
 from app.settings import Settings
@@ -24,7 +23,7 @@ async def ensure_connection(settings: Settings, tenant_slug: str) -> None:
     if settings.default_postgres_url is None:
         return
     database = Database.connect(settings.required("database_url"), name="windlass-seed", pool_size=2)
-    sealer = Sealer.over(database, KeyRing(settings.ring()))
+    sealer = Sealer.of(settings)
     config, _ = Registry.default().check_config("postgres", {"url": settings.default_postgres_url})
     try:
         async with database.system(SystemRole.AUTH) as lookup:
@@ -45,7 +44,7 @@ async def ensure_connection(settings: Settings, tenant_slug: str) -> None:
                     tenant_id=tenant_id, name=NAME, provider="postgres", is_default=True, created_by=_ACTOR
                 )
                 transaction.session.add(connection)
-            connection.config = sealer.seal(config, tenant_id, connection_place("postgres", NAME))
+            connection.config = sealer.seal(config, tenant_id)
             connection.updated_by = _ACTOR
             await transaction.session.flush()
     finally:

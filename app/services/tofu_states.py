@@ -17,13 +17,15 @@ from sqlalchemy import delete, func, select
 
 from app import clock
 from app.db.models import Tenant, TofuState, TofuStateVersion
-from app.db.sealing import Sealer, tofu_place
+from app.db.sealing import Sealer
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.tofu import Pass, Version
 from app.domain.values import Secret, reveal
 
 KEPT_VERSIONS = 30
 _ACTOR = "system:tofu"
+# What a run says of itself that changes things.
+_APPLIES = "OperationTypeApply"
 
 
 class BadPass(Exception):
@@ -51,19 +53,28 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A state, None where nothing was written, and the operation that began the workspace.
+
+    `interrupted`: a run of the operation that asks was applying something, and never let go.
+    """
+
+    body: bytes | None = None
+    operation: str = ""
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class States:
-    """The states of a database. `key` is that of passes; those made with `others` are good, too."""
+    """The states of a database. `key` is that of passes."""
 
     database: Database
     sealer: Sealer
     key: bytes
-    others: tuple[bytes, ...] = ()
 
     async def admit(self, text: str, workspace: str) -> Visit:
         """Raises BadPass for a pass that does not lead to the workspace."""
-        now = clock.utc_now().timestamp()
-        passes = (Pass.read(key, text, now) for key in (self.key, *self.others))
-        given = next((one for one in passes if one is not None), None)
+        given = Pass.read(self.key, text, clock.utc_now().timestamp())
         if given is None or given.workspace != workspace:
             raise BadPass
         async with self.database.system(SystemRole.AUTH) as lookup:
@@ -72,14 +83,25 @@ class States:
             raise BadPass
         return Visit(tenant_id, given)
 
-    async def fetch(self, visit: Visit) -> tuple[bytes, str] | None:
-        """The newest state and the operation that began the workspace; None where nothing was written."""
+    async def fetch(self, visit: Visit) -> Found:
+        """The newest state. Raises Foreign."""
         async with self.database.read(visit.tenant_id) as session:
             state = await session.scalar(_by_name(visit))
-            if state is None or state.serial is None:
-                return None
-            if state.owner != visit.given.owner:
+            if state is None:
+                return Found()
+            if state.serial is not None and state.owner != visit.given.owner:
                 raise Foreign
+            now = await session.scalar(select(func.clock_timestamp()))
+            interrupted = (
+                state.lock is not None
+                and state.lock.get("Operation") == _APPLIES
+                and state.lock_operation == visit.given.operation
+                and now is not None
+                and state.lock_until is not None
+                and state.lock_until > now
+            )
+            if state.serial is None:
+                return Found(interrupted=interrupted)
             version = await session.scalar(
                 select(TofuStateVersion)
                 .where(TofuStateVersion.tenant_id == visit.tenant_id, TofuStateVersion.state_id == state.id)
@@ -87,15 +109,15 @@ class States:
                 .limit(1)
             )
         if version is None:
-            return None
-        place = tofu_place(state.id, version.serial)
-        opened = await asyncio.to_thread(self.sealer.open, version.body, visit.tenant_id, place)
-        return str(reveal(opened["state"])).encode(), state.operation
+            return Found(interrupted=interrupted)
+        opened = await asyncio.to_thread(self.sealer.open, version.body, visit.tenant_id)
+        return Found(str(reveal(opened["state"])).encode(), state.operation, interrupted)
 
     async def store(self, visit: Visit, body: bytes, lock_id: str | None) -> None:
         """Keep a new version. Raises Locked, OutOfTurn, and ValueError for what is no state."""
-        version = Version.of(body)
-        secret = Secret(body.decode())
+        # A state can be large enough to hold everybody else up.
+        version = await asyncio.to_thread(Version.of, body)
+        sealed = await asyncio.to_thread(self.sealer.seal, {"state": Secret(body.decode())}, visit.tenant_id)
         async with self._held(visit) as (transaction, state):
             _require_lock(state, lock_id)
             kept = None
@@ -106,8 +128,6 @@ class States:
             state.lineage, state.serial, state.md5 = version.lineage, version.serial, version.md5
             state.updated_at = func.clock_timestamp()
             session = transaction.session
-            place = tofu_place(state.id, version.serial)
-            sealed = await asyncio.to_thread(self.sealer.seal, {"state": secret}, visit.tenant_id, place)
             session.add(
                 TofuStateVersion(
                     tenant_id=visit.tenant_id,

@@ -32,6 +32,7 @@ from app.services.tofu_states import BadPass, Foreign, Locked, States, Visit
 PATH = "/tofu/states/{workspace}"
 METHODS = ["GET", "POST", "DELETE", "LOCK", "UNLOCK"]
 MADE_BY = "x-windlass-operation"
+INTERRUPTED = "x-windlass-interrupted"
 MAX_STATE = 16 * 1024 * 1024
 _PREFIX = "/tofu/states/"
 
@@ -75,10 +76,10 @@ async def _answer(states: States, visit: Visit, request: Request) -> Response:
     match request.method:
         case "GET":
             found = await states.fetch(visit)
-            if found is None:
-                return Response(status_code=204)
-            body, operation = found
-            return Response(body, media_type="application/json", headers={MADE_BY: operation})
+            headers = {MADE_BY: found.operation, INTERRUPTED: "yes" if found.interrupted else "no"}
+            if found.body is None:
+                return Response(status_code=204, headers=headers)
+            return Response(found.body, media_type="application/json", headers=headers)
         case "POST":
             body = await request.body()
             if not _is_whole(request, body):

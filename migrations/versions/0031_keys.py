@@ -1,46 +1,48 @@
-"""Create the tenants' data keys, and let rotation seal anew what revisions of resources hold."""
+"""Let the installation's key be replaced: a role that may seal again what is sealed, wherever that may be."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.row_security import APP, PLATFORM, across_tenants, grant, protect
+from migrations.row_security import KEYS, across_tenants, create_role, grant, release_role
 
 revision = "0031"
 down_revision = "0030"
 branch_labels = None
 depends_on = None
 
-# A webhook's secret is bound to its id, which is drawn before the row is written.
-_SEQUENCE = "webhook_endpoint_id_seq"
+# What is written once: nothing is sealed in it.
+_WRITTEN_ONCE = ("audit_entry", "event_log")
+_TABLES = sa.text(
+    "SELECT c.relname::text AS name, array_agg(a.attname::text) FILTER (WHERE a.atttypid = 'jsonb'::regtype) AS json"
+    " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+    " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+    " GROUP BY c.relname HAVING bool_or(a.atttypid = 'jsonb'::regtype) AND bool_or(a.attname = 'tenant_id') ORDER BY 1"
+)
+_KEYS_OF = sa.text(
+    "SELECT p.attname::text FROM pg_index i"
+    " JOIN pg_attribute p ON p.attrelid = i.indrelid AND p.attnum = ANY (i.indkey)"
+    " WHERE i.indrelid = CAST(:name AS regclass) AND i.indisprimary"
+)
 
 
 def upgrade() -> None:
-    now = sa.text("clock_timestamp()")
-    op.create_table(
-        "tenant_key",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("ring_key", sa.String(length=12), nullable=False),
-        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=now, nullable=False),
-        sa.Column("wrapped_at", sa.DateTime(timezone=True), server_default=now, nullable=False),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_tenant_key_tenant_id")),
-        sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_tenant_key")),
-    )
-    protect("tenant_key")
-    grant(APP, "tenant_key", "SELECT", "INSERT")
-    grant(APP, "tenant_key", "UPDATE", columns=("ring_key", "wrapped", "wrapped_at"))
-    # Whoever acts for a tenant cannot rewrite its history; whoever turns the keys seals anew what is in it.
-    across_tenants(PLATFORM, "resource_revision")
-    grant(PLATFORM, "resource_revision", "SELECT")
-    grant(PLATFORM, "resource_revision", "UPDATE", columns=("properties", "outputs"))
-    op.execute(f"GRANT USAGE ON SEQUENCE {_SEQUENCE} TO {APP}")
+    create_role(KEYS)
+    for name, json in _tables():
+        keys = list(op.get_bind().scalars(_KEYS_OF, {"name": name}))
+        across_tenants(KEYS, name)
+        grant(KEYS, name, "SELECT", columns=sorted({"tenant_id", *keys, *json}))
+        grant(KEYS, name, "UPDATE", columns=json)
 
 
 def downgrade() -> None:
-    op.execute(f"REVOKE USAGE ON SEQUENCE {_SEQUENCE} FROM {APP}")
-    op.execute(f"REVOKE UPDATE (properties, outputs) ON resource_revision FROM {PLATFORM}")
-    op.execute(f"REVOKE SELECT ON resource_revision FROM {PLATFORM}")
-    op.execute("DROP POLICY platform ON resource_revision")
-    op.drop_table("tenant_key")
+    for name, _ in _tables():
+        op.execute(f"DROP POLICY keys ON {name}")
+        op.execute(f"REVOKE ALL ON {name} FROM {KEYS}")
+    release_role(KEYS)
+
+
+def _tables() -> list[tuple[str, list[str]]]:
+    found = op.get_bind().execute(_TABLES)
+    return [(row.name, sorted(row.json)) for row in found if row.name not in _WRITTEN_ONCE]

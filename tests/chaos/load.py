@@ -150,7 +150,7 @@ class Customers:
             async with database.read(tenant_id) as session:
                 user = (await session.execute(text("SELECT id FROM app_user ORDER BY id LIMIT 1"))).scalar_one()
             principals[slug] = Principal(tenant_id, slug, user, Role.ADMIN, frozenset(Permission), 1, until)
-        sealer = Sealer(base64.b64decode(town.environment["WINDLASS_SECRET_KEY"])).serve(database)
+        sealer = Sealer(base64.b64decode(town.environment["WINDLASS_SECRET_KEY"]))
         return cls(town, database, Dependencies(Registry.default(sockets=False), sealer), principals)
 
     def writing(self, principal: Principal) -> AbstractAsyncContextManager[Transaction]:

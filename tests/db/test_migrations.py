@@ -105,7 +105,7 @@ async def test_two_processes_may_migrate_at_once(database_url: str) -> None:
 async def test_an_owner_without_superuser_rights_is_enough(database_url: str) -> None:
     """And does not see past the policies, because they are forced on the owner too."""
     login = f"owner_{uuid.uuid4().hex[:8]}"
-    system_roles = ("windlass_app", "windlass_tick", "windlass_auth", "windlass_platform")
+    system_roles = ("windlass_app", "windlass_tick", "windlass_auth", "windlass_platform", "windlass_keys")
     await run(
         database_url,
         f"CREATE ROLE {login} LOGIN CREATEROLE PASSWORD 'owner'",

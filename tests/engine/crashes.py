@@ -106,7 +106,6 @@ class MortalWorkshop(Workshop):
             database_url, name="test-engine", pool_size=4, after_commit=lambda rings: rung.extend(rings.due),
             rings_workers=True,
         )  # fmt: skip
-        SEALER.serve(database)
         workshop = cls(
             database, tenant_id, folder, provider, Registry([provider]), principal, rung, url=database_url, fate=fate
         )

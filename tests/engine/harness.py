@@ -97,7 +97,6 @@ class Workshop:
         principal = Principal(
             tenant_id, "acme", user_id, Role.ADMIN, frozenset(Permission), 1, datetime.now(UTC) + timedelta(hours=1)
         )
-        SEALER.serve(database)
         workshop = cls(database, tenant_id, folder, provider, Registry([provider]), principal, rung)
         await workshop.hire()
         return workshop

@@ -294,7 +294,6 @@ def mortal_hands(
 ) -> tuple[MortalDatabase, MortalClaimer, MortalExecutor, MortalRecorder]:
     """The parts of a runner, as a mortal has them."""
     database = MortalDatabase.of(url, fate, rung)
-    database.keys = claimer.sealer.keys
     return (
         database,
         MortalClaimer(claimer.worker_id, claimer.registry, claimer.sealer, database),

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from app.db.models import ProviderConnection
-from app.db.sealing import connection_place
 from app.domain.values import Secret
 from app.providers.base import Provider
 from app.providers.registry import Registry
@@ -31,11 +30,12 @@ async def equip(workshop: Workshop, *providers: Provider, configs: Mapping[str, 
                     name="main",
                     provider=provider.name,
                     is_default=True,
-                    config=SEALER.seal(config, workshop.tenant_id, connection_place(provider.name, "main")),
+                    config=SEALER.seal(config, workshop.tenant_id),
                     created_by="user:1",
                 )
             )
     workshop.runners.clear()
+    workshop.workers.clear()
     await workshop.hire()
 
 

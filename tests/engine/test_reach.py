@@ -14,6 +14,7 @@ import pytest
 from app.domain.addresses import Allowed
 from app.domain.errors import Invalid
 from app.domain.statuses import JobStatus
+from app.engine.ticking import tick
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
 from app.providers.docker.provider import DockerProvider
@@ -24,6 +25,7 @@ from app.providers.tofu.provider import TofuProvider
 from app.providers.tofu.runs import Installation
 from tests.engine.harness import Workshop
 from tests.engine.reaching import EXAMPLES, equip, submit_example
+from tests.engine.test_recovery import die_at
 from tests.providers import engines
 from tests.providers.restful import Restful, serving
 from tests.providers.tofu import Keeper, keeping, program
@@ -92,6 +94,25 @@ async def test_a_first_deployment_that_fails_leaves_no_record(workshop: Workshop
     )
     assert job.status is JobStatus.ROLLED_BACK
     assert server.records == {}
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("way", ["lookup", "key"])
+async def test_a_worker_lost_at_a_request_is_followed_by_one_that_asks(
+    workshop: Workshop, server: Restful, monkeypatch: pytest.MonkeyPatch, place: str, way: str
+) -> None:
+    await equipped(workshop, server)
+    lookup = {"path": "/records?name={fields.name}", "found": "/items/0"}
+    more = {"lookup": lookup} if way == "lookup" else {}
+    content = record(**more)
+    del content["resources"]["late"]
+    job_id = await workshop.submit(await workshop.template(content))
+    await die_at(workshop, monkeypatch, place, workshop.rung.pop(0))
+    assert len(server.records) == (0 if place == "before" else 1)
+    await tick(workshop.database, ring_again_seconds=0)
+    job = await workshop.settle(job_id)
+    assert (job.status, job.recoveries) == (JobStatus.SUCCEEDED, 1)
+    assert [each["name"] for each in server.records.values()] == ["one"]
 
 
 async def test_what_a_provider_waits_for_is_kept_without_secrets(workshop: Workshop, server: Restful) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,26 +23,30 @@ with warnings.catch_warnings():
 MakeContext = Callable[..., StandaloneContext]
 
 
-def _running(folder: Path, version: int) -> Iterator[str]:
-    server = get_server(folder, cleanup_mode="delete", postgres_version=version)
+def _running(version: int) -> Iterator[str]:
+    # Not among pytest's own folders, which another run of it closes to the user that the server runs as.
+    folder = Path(tempfile.mkdtemp(prefix="windlass-test-"))
+    folder.chmod(0o755)
+    server = get_server(folder / "data", cleanup_mode="delete", postgres_version=version)
     try:
         server.psql("ALTER SYSTEM SET fsync = off")
         server.psql("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def new_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def new_server_url() -> Iterator[str]:
     """A server of PostgreSQL 18."""
-    yield from _running(tmp_path_factory.mktemp("pg") / "18", 18)
+    yield from _running(18)
 
 
 @pytest.fixture(scope="session")
-def old_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def old_server_url() -> Iterator[str]:
     """A server of PostgreSQL 16."""
-    yield from _running(tmp_path_factory.mktemp("pg") / "16", 16)
+    yield from _running(16)
 
 
 @pytest.fixture

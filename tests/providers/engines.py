@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -44,13 +45,19 @@ def engine() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="wl-docker-", dir="/tmp"))
     place = folder / "s"
     log = (folder / "log").open("wb")
+    # Two that set up the machine's packet filter at once get in each other's way.
+    turn = Path(tempfile.gettempdir(), "wl-docker.lock").open("w")  # noqa: SIM115  closed when it has started
+    fcntl.flock(turn, fcntl.LOCK_EX)
     process = subprocess.Popen(
         ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid",
          "-H", f"unix://{place}", "--bridge", "none", "--default-address-pool", "base=10.213.0.0/16,size=24"],
         stdout=log, stderr=log,
     )  # fmt: skip
     try:
-        _await(place, process, folder / "log")
+        try:
+            _await(place, process, folder / "log")
+        finally:
+            turn.close()
         yield f"unix://{place}"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -85,9 +92,13 @@ def _await(place: Path, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < ends:
         if process.poll() is not None:
             break
+        # It listens before it answers.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(20)
             probe.connect(str(place))
-            return
+            probe.sendall(b"GET /_ping HTTP/1.0\r\nhost: localhost\r\n\r\n")
+            if b" 200 " in probe.recv(100):
+                return
         time.sleep(0.05)
     message = f"dockerd did not start: {log.read_text()[-2000:]}"
     raise AssertionError(message)

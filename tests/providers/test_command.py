@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from app.providers.conformance import OWNER, StandaloneContext
 from app.settings import Settings, SettingsError
 
 PYTHON = sys.executable
+ROOT = Path(__file__).parents[2]
 TASK = RunTask(Allowance(frozenset({PYTHON, "/bin/sh"})))
 
 
@@ -90,6 +93,38 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from app.providers.command.task import Allowance, RunTask
+from app.providers.conformance import OWNER, StandaloneContext
+
+class Loud(StandaloneContext):
+    def log(self, message, *more, **fields):
+        print(message, flush=True)
+
+task = RunTask(Allowance(frozenset({"/bin/sh"})))
+inputs = {"argv": ["/bin/sh", "-c", "echo $$; exec sleep 60"], "environment": {"PATH": "/usr/bin:/bin"}}
+asyncio.run(task.run(Loud("op", OWNER, None, Path(".")), inputs))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_worker_that_is_killed_takes_its_program_with_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    worker = subprocess.Popen([PYTHON, "-c", WORKER], stdout=subprocess.PIPE, env=environment, cwd=tmp_path)
+    assert worker.stdout is not None
+    program = int(worker.stdout.readline())
+    assert _lives(program)
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    ends = clock.monotonic() + 5
+    while _lives(program) and clock.monotonic() < ends:
+        time.sleep(0.02)
+    assert not _lives(program)
 
 
 async def test_a_failure_says_the_last_lines(context: StandaloneContext) -> None:

@@ -282,21 +282,3 @@ async def test_images_are_built_and_loaded(make: Any, archives: Path) -> None:
         error = await refused(images.create(make("x"), {**given, "reference": "out:1", "archive": outside}))
         assert (error.kind, error.path) == (ErrorKind.ACCESS_DENIED, ("archive",))
     await images.delete(context, built)
-
-
-async def test_an_engine_that_is_not_allowed_is_not_dialled(host: str) -> None:
-    assert DockerProvider([host]).check_config({"host": host})[1] == []
-    for provider in (DockerProvider(), DockerProvider(["unix:///var/run/docker.sock"])):
-        [fault] = provider.check_config({"host": host})[1]
-        assert (fault.code, fault.path) == ("NOT_ALLOWED", ("host",))
-        with pytest.raises(ProviderError, match="does not allow the engine"):
-            async with provider.session({"host": host}):
-                pass
-
-
-async def test_an_engine_that_is_away_is_worth_another_try(tmp_path: Path) -> None:
-    away = f"unix://{tmp_path}/nothing"
-    async with DockerProvider([away]).session({"host": away}) as engine:
-        context = StandaloneContext("op", OWNER, engine, tmp_path)
-        error = await refused(VolumeType().create(context, {"name": "x"}))
-    assert error.kind is ErrorKind.UNAVAILABLE

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from app.domain.addresses import Address, Allowed
 from app.providers import egress
-from app.providers.egress import Egress, EgressRefused, Poster, Unreachable, resolve
+from app.providers.egress import Egress, EgressRefused, Poster, Unreachable, Unsent, resolve
 from app.settings import Settings, SettingsError
 
 
@@ -129,6 +129,33 @@ async def test_nobody_there_is_told_in_a_line() -> None:
             await sender.post(f"http://127.0.0.1:{port}/", {}, b"")
 
 
+async def test_what_has_not_left_is_told_apart_from_what_got_no_answer() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with listening() as (closed, _):
+        pass
+    cutting = await asyncio.start_server(cut, "127.0.0.1", 0)
+    async with cutting, poster("127.0.0.1") as sender:
+        port = cutting.sockets[0].getsockname()[1]
+        with pytest.raises(Unsent):
+            await sender.request("PUT", f"http://127.0.0.1:{closed}/", {})
+        with pytest.raises(Unreachable) as lost:
+            await sender.request("PUT", f"http://127.0.0.1:{port}/", {})
+    assert type(lost.value) is Unreachable
+
+
+async def test_an_answer_is_whole_or_refused() -> None:
+    async with listening() as (port, heads), poster("127.0.0.1") as sender:
+        answer = await sender.request("DELETE", f"http://127.0.0.1:{port}/a?b=c", {"x-test": "1"}, b"{}")
+        assert (answer.status_code, answer.body, answer.headers["content-length"]) == (200, b"ok", "2")
+        with pytest.raises(Unreachable, match="more than 1 bytes"):
+            await sender.request("GET", f"http://127.0.0.1:{port}/", {}, limit=1)
+    assert heads[0].startswith(b"DELETE /a?b=c HTTP/1.1\r\n")
+    assert b"accept-encoding: identity" in heads[0].lower()
+
+
 async def test_what_does_not_resolve_is_told_in_a_line() -> None:
     async with poster() as sender:
         with pytest.raises(Unreachable, match="gaierror"):
@@ -187,3 +214,13 @@ def test_a_setting_that_means_nothing_is_named() -> None:
     opened = Settings.from_environment({"WINDLASS_WEBHOOK_ALLOWED_TARGETS": "127.0.0.1, [::1]:80"})
     Egress.of(opened).check("http://127.0.0.1:9000/")
     assert egress.DEADLINE_SECONDS == 10
+
+
+def test_what_webhooks_may_reach_is_not_what_providers_may_ask() -> None:
+    settings = Settings.from_environment({"WINDLASS_WEBHOOK_ALLOWED_TARGETS": "127.0.0.1"})
+    Egress.of(settings).check("http://127.0.0.1:9000/")
+    with pytest.raises(EgressRefused):
+        Egress.for_providers(settings).check("http://127.0.0.1:9000/")
+    wrong = Settings.from_environment({"WINDLASS_HTTP_ALLOWED_TARGETS": "host:port"})
+    with pytest.raises(SettingsError, match="WINDLASS_HTTP_ALLOWED_TARGETS: 'host:port' has no port"):
+        Egress.for_providers(wrong)

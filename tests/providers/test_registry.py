@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -62,11 +62,17 @@ def test_the_catalogue_answers_for_every_type() -> None:
     assert difference.action is ChangeAction.REPLACE
 
 
+def _pointers(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, part in schema.get("properties", {}).items():
+        yield f"{above}/{name}", part
+        yield from _pointers(part, f"{above}/{name}")
+
+
 @pytest.mark.parametrize("resource", REGISTRY.resources(), ids=lambda resource: resource.name)
 def test_what_a_type_declares_about_its_properties_exists(resource: ResourceType) -> None:
-    declared = {f"/{name}" for name in resource.schema["properties"]}
-    assert resource.create_only | resource.secret | resource.scalable | resource.computed <= declared
-    marked = {f"/{name}" for name, schema in resource.schema["properties"].items() if schema.get("x-sensitive")}
+    declared = dict(_pointers(resource.schema))
+    assert resource.create_only | resource.secret | resource.scalable | resource.computed <= declared.keys()
+    marked = {pointer for pointer, schema in declared.items() if schema.get("x-sensitive")}
     assert marked == resource.secret
     assert set(resource.outputs_schema["required"]) <= set(resource.outputs_schema["properties"])
     kinds = {StepType.RESOURCE_BACKUP, StepType.RESOURCE_RESTORE, StepType.RESOURCE_MIGRATE}

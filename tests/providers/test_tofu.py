@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from app import clock
@@ -190,6 +191,33 @@ async def test_a_run_that_is_stopped_keeps_its_state_and_lets_go(
     assert stopped.value.partial is not None
     await kind.delete(make("undo"), stopped.value.partial)
     assert await kind.read(make(), stopped.value.partial) is None
+
+
+@needs_program
+async def test_a_run_that_was_killed_is_for_a_person_to_look_at_until_its_time_is_over(
+    kind: WorkspaceType, make: Make, declared: Any, database_url: str
+) -> None:
+    """It writes its state now and then: what it made last is in none."""
+    context = make()
+    running = asyncio.ensure_future(kind.create(context, declared(seconds=30)))
+    async with asyncio.timeout(20):
+        while not any("about to end" in line for _, line in context.lines):  # noqa: ASYNC110  nobody would tell
+            await asyncio.sleep(0.02)
+    for process in psutil.Process().children(recursive=True):
+        if process.name() in {"tofu", "terraform"}:
+            process.kill()
+    assert (await refused(running)).kind is ErrorKind.OUTCOME_UNKNOWN
+    for attempt in (kind.recover(make(), declared()), kind.create(make(), declared())):
+        error = await refused(attempt)
+        assert error.kind is ErrorKind.OUTCOME_UNKNOWN
+        assert "was killed while it applied" in error.message
+    # Another operation has to wait for the lock.
+    assert (await refused(kind.create(make("other"), declared()))).kind is ErrorKind.CONFLICT
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE tofu_state SET lock_until = now()")
+    await connection.close()
+    assert await kind.recover(make(), declared()) is None
+    assert (await kind.create(make(), declared())).outputs["size"] == 1
 
 
 @needs_program

@@ -43,7 +43,7 @@ def program() -> str | None:
 @asynccontextmanager
 async def keeping(database_url: str) -> AsyncIterator[Keeper]:
     database = Database.connect(database_url, name="test-tofu", pool_size=4)
-    route = Route(PATH, tofu_states(States(database, Sealer(bytes(range(32))).serve(database), KEY)), methods=METHODS)
+    route = Route(PATH, tofu_states(States(database, Sealer(bytes(range(32))), KEY)), methods=METHODS)
     application = Starlette(routes=[route], middleware=[Middleware(BodyLimits, usual=USUAL)])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(

@@ -34,6 +34,6 @@ async def rival(database: Database) -> Access:
 
 
 @pytest.fixture
-def dependencies(database: Database) -> Dependencies:
+def dependencies() -> Dependencies:
     """The built-in providers, and a key."""
-    return Dependencies(Registry.default(), Sealer(bytes(range(32))).serve(database))
+    return Dependencies(Registry.default(), Sealer(bytes(range(32))))

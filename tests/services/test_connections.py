@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.db.keys import SealBroken
 from app.db.models import ProviderConnection
-from app.db.sealing import connection_place, masked
+from app.db.sealing import SealBroken, masked
 from app.domain.enums import Role
 from app.domain.errors import (
     Conflict,
@@ -64,12 +63,11 @@ async def test_the_secrets_of_a_connection_are_sealed(verbs: Verbs, rival: Acces
     connection = await verbs.create()
     stored = await fetch(database_url, "SELECT provider_connection::text AS all FROM provider_connection")
     assert PASSWORD not in stored[0]["all"]
-    place = connection_place("postgres", "main")
-    opened = verbs.dependencies.sealer.open(connection.config, verbs.access.tenant_id, place)
+    opened = verbs.dependencies.sealer.open(connection.config, verbs.access.tenant_id)
     assert reveal(opened)["password"] == PASSWORD
     assert masked(connection.config)["password"] == {"$sensitive": True}
     with pytest.raises(SealBroken):
-        verbs.dependencies.sealer.open(connection.config, rival.tenant_id, place)
+        verbs.dependencies.sealer.open(connection.config, rival.tenant_id)
 
 
 async def test_a_new_configuration_replaces_the_old(verbs: Verbs) -> None:

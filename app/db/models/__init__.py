@@ -8,7 +8,6 @@ from app.db.models.base import Base
 from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch, WatchCursor
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
-from app.db.models.keys import TenantKey
 from app.db.models.operations import IdempotencyKey, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
 from app.db.models.policies import Policy
@@ -54,7 +53,6 @@ __all__ = [
     "StepRun",
     "TemplateRevision",
     "Tenant",
-    "TenantKey",
     "TenantLimit",
     "TofuState",
     "TofuStateVersion",

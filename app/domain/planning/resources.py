@@ -140,6 +140,14 @@ def compare(
     for path, names in sources.items():
         if names & replaced and any(path == pointer or path.startswith(pointer + "/") for pointer in fixed):
             return replace(difference, action=ChangeAction.REPLACE)
+    if not any(names & replaced for names in sources.values()):
+        return difference
+    # A type may have reasons of its own to need a replacement: whatever forces it has to come from a replaced resource.
+    forced = catalogue.compare(definition.type, before.found, properties, unknown_forces=True)
+    reasons = ["/" + "/".join(change.path) for change in forced.changes if change.forces_replacement]
+    theirs = [path for path, names in sources.items() if names & replaced]
+    if reasons and all(any(path == at or path.startswith(at + "/") for path in theirs) for at in reasons):
+        return forced
     return difference
 
 

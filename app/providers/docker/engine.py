@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import tarfile
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import aiodocker
@@ -14,6 +19,8 @@ from app.providers.base import Context, ErrorKind, ProviderError
 from app.providers.docker.labels import SERVICE
 
 _SECONDS = 60.0
+_CHUNK = 256 * 1024
+_EMPTY = "windlass/empty:1"
 _LOST = 900
 _BY_WORDS = (
     ("has active endpoints", ErrorKind.DEPENDENCY),
@@ -177,7 +184,49 @@ class Engine:
             return await self._docker.containers.container(reference).show()
         return None
 
-    async def create_container(self, name: str, config: dict[str, Any]) -> str:
+    async def empty_image(self, context: Context) -> str:
+        """The id of an image with nothing in it, for containers that are never started."""
+        found = await self.image(_EMPTY)
+        if found is None:
+            dockerfile = b"FROM scratch\nLABEL windlass.empty=yes\n"
+            with tempfile.TemporaryFile() as whole:
+                with tarfile.open(fileobj=whole, mode="w") as packed:
+                    entry = tarfile.TarInfo("Dockerfile")
+                    entry.size = len(dockerfile)
+                    packed.addfile(entry, io.BytesIO(dockerfile))
+                whole.seek(0)
+                await self.build(context, whole, _EMPTY, {}, _SECONDS)
+            found = await self.image(_EMPTY)
+        if found is None:
+            message = "the engine does not keep what it builds"
+            raise ProviderError(ErrorKind.NOT_STABILIZED, message)
+        return str(found["Id"])
+
+    async def download(self, reference: str, place: str, target: Path) -> None:
+        """Writes a tar of what is at a place in a container into a file."""
+        path = f"containers/{reference}/archive"
+        timeout = aiohttp.ClientTimeout(sock_read=_SECONDS)
+        # The library's own method reads all of it into memory.
+        asking = self._docker._query(path, params={"path": place}, timeout=timeout)  # noqa: SLF001
+        with target.open("wb") as file:
+            async with _speaking(writes=False), asking as answer:
+                async for chunk in answer.content.iter_chunked(_CHUNK):
+                    await asyncio.to_thread(file.write, chunk)
+
+    async def upload(self, reference: str, place: str, source: IO[bytes]) -> None:
+        """Unpacks a tar at a place in a container."""
+        path = f"containers/{reference}/archive"
+        timeout = aiohttp.ClientTimeout(sock_read=_SECONDS)
+        headers = {"content-type": "application/x-tar"}
+        async with (
+            _speaking(writes=True),
+            self._docker._query(  # noqa: SLF001
+                path, "PUT", params={"path": place}, data=_Once(source), headers=headers, timeout=timeout
+            ),
+        ):
+            pass
+
+    async def create_container(self, name: str | None, config: dict[str, Any]) -> str:
         async with _speaking(writes=True):
             return (await self._docker.containers.create(config, name=name)).id
 
@@ -230,3 +279,22 @@ async def _say(context: Context, part: Mapping[str, Any]) -> None:
     if told:
         context.log(told, stream="docker")
         await context.drain()
+
+
+class _Once:
+    """The pieces of a file, one time: aiohttp repeats a PUT whose answer is lost, and would find nothing to send."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._begun:
+            message = "the connection was lost while a file was sent"
+            raise aiohttp.ClientPayloadError(message)
+        self._begun = True
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while piece := await asyncio.to_thread(self._source.read, _CHUNK):
+            yield piece

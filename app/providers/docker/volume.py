@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from app.domain.diffing import Difference
 from app.domain.enums import TemplateType
 from app.providers.base import (
+    ActionResult,
+    ActionSpec,
     Context,
     ErrorKind,
     Idempotency,
@@ -17,6 +19,7 @@ from app.providers.base import (
     ResourceType,
     Schema,
 )
+from app.providers.docker import copies
 from app.providers.docker.labels import NAME_PATTERN, is_made_here, is_ours, marked, taken
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ class VolumeType(ResourceType):
         "required": ["name"],
         "properties": {"name": {"type": "string"}, "createdAt": {"type": "string"}},
     }
+
+    actions: ClassVar[Mapping[str, ActionSpec]] = copies.ACTIONS
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         engine: Engine = context.connection
@@ -83,6 +88,20 @@ class VolumeType(ResourceType):
         engine: Engine = context.connection
         if await self.read(context, prior) is not None:
             await engine.remove_volume(prior.id)
+
+    async def act(self, context: Context, action: str, prior: ResourceState, arguments: JsonObject) -> ActionResult:
+        return await copies.act(context, action, prior, arguments)
+
+    async def recover_action(
+        self, context: Context, action: str, prior: ResourceState, arguments: JsonObject
+    ) -> ActionResult | None:
+        return await copies.recover(context, action, prior, arguments)
+
+    async def undo_action(self, context: Context, action: str, prior: ResourceState, undo: JsonObject) -> None:
+        await copies.undo(context, action, prior, undo)
+
+    async def finalize_action(self, context: Context, action: str, prior: ResourceState, undo: JsonObject) -> None:
+        await copies.finalize(context, action, prior, undo)
 
 
 def _state(found: Mapping[str, Any]) -> ResourceState:

@@ -18,6 +18,7 @@ _SECONDS = 30.0
 _GRACE_SECONDS = 60.0
 _LONGEST_PASS = 24 * 3600.0
 _MADE_BY = "x-windlass-operation"
+_INTERRUPTED = "x-windlass-interrupted"
 # In the place of whatever backend the module itself names: files of this name have the last word.
 OVERRIDE_FILE = "windlass_override.tf.json"
 OVERRIDE = orjson.dumps({"terraform": {"backend": {"http": {}}}})
@@ -29,6 +30,8 @@ class Kept:
 
     document: Mapping[str, Any]
     operation: str
+    # A run of this very operation was applying something and never let go: it was killed.
+    interrupted: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -62,14 +65,15 @@ class Backend:
     async def fetch(self, context: Context, workspace: str) -> Kept | None:
         """The state; None where there is none. Raises ProviderError ALREADY_EXISTS where it is another resource's."""
         answer = await self._ask(context, "GET", workspace)
+        interrupted = answer.headers.get(_INTERRUPTED) == "yes"
         if answer.status_code == 204:
-            return None
+            return Kept({}, "", interrupted=True) if interrupted else None
         if answer.status_code == 403:
             message = f"the workspace {workspace} belongs to another resource"
             raise ProviderError(ErrorKind.ALREADY_EXISTS, message, path=("name",))
         if answer.status_code != 200:
             raise _refused(answer)
-        return Kept(orjson.loads(answer.content), answer.headers.get(_MADE_BY, ""))
+        return Kept(orjson.loads(answer.content), answer.headers.get(_MADE_BY, ""), interrupted)
 
     async def remove(self, context: Context, workspace: str) -> None:
         """The workspace is no more."""

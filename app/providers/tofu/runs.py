@@ -82,6 +82,8 @@ class Run:
             return code
         told = "; ".join(self.errors)[-1500:] or f"it ended with {code}"
         kind = next((kind for words, kind in _MEANINGS if words in told), ErrorKind.INTERNAL)
+        if code < 0 and arguments[0] in {"apply", "destroy"}:
+            kind = ErrorKind.OUTCOME_UNKNOWN
         message = f"{Path(self.program).name} {arguments[0]}: {told}"
         raise ProviderError(kind, message, code="TOFU")
 

@@ -119,8 +119,12 @@ class WorkspaceType(ResourceType):
         return await self._applied(context, properties)
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
-        """What was made whole is ours. What was made in part is destroyed: it is begun anew, or was to go anyway."""
+        """What was made whole is ours. What was made in part is destroyed: it is begun anew, or was to go anyway.
+
+        A run that was killed has not told of what it made last, and nobody else knows: a person has to look.
+        """
         kept = await self._backend.fetch(context, properties["name"])
+        _refuse_interrupted(kept)
         if kept is None or kept.is_empty:
             return None
         if kept.operation != context.operation_id:
@@ -157,6 +161,7 @@ class WorkspaceType(ResourceType):
 
     async def _applied(self, context: Context, properties: JsonObject) -> ResourceState:
         properties = {**properties, "converged": True}
+        _refuse_interrupted(await self._kept(context, properties["name"]))
         try:
             async with self._run(context, properties) as run:
                 await run.call("plan", "-input=false", "-no-color", "-json", f"-out={_PLAN_FILE}")
@@ -191,6 +196,15 @@ class WorkspaceType(ResourceType):
             message = "this installation runs no OpenTofu (WINDLASS_TOFU_STATE_URL is not set)"
             raise ProviderError(ErrorKind.INVALID, message)
         return self._installation.backend
+
+
+def _refuse_interrupted(kept: Kept | None) -> None:
+    """The program writes its state only now and then while it applies: one that was killed knows more than is kept."""
+    if kept is not None and kept.interrupted:
+        message = (
+            "a run of this step was killed while it applied; what it made last is in no state, and has to be looked for"
+        )
+        raise ProviderError(ErrorKind.OUTCOME_UNKNOWN, message)
 
 
 def _state(properties: Mapping[str, Any], kept: Kept) -> ResourceState:

@@ -124,7 +124,7 @@ async def services(database_url: str, valkey: Valkey) -> AsyncIterator[Services]
     yield Services(
         database=database,
         catalogue=Registry.default(),
-        sealer=Sealer(base64.b64decode(SECRET_KEY)).serve(database),
+        sealer=Sealer(base64.b64decode(SECRET_KEY)),
         bus=bus,
         authenticator=Authenticator(database),
     )

@@ -206,8 +206,7 @@ async def test_a_rotated_secret_signs_beside_the_new_one_for_a_while(desk: Desk)
 async def test_no_secret_leaves(desk: Desk) -> None:
     hook = await desk.create(selection="{ ... on JobStatusChanged { job { plan { parameters } outputs } } }")
     rows, sealer = desk.api.acme.rows, desk.api.services.sealer
-    async with desk.api.services.database.read(rows.tenant_id):
-        told = sealer.seal({"password": Secret(CANARY)}, rows.tenant_id)
+    told = sealer.seal({"password": Secret(CANARY)}, rows.tenant_id)
     plan = await rows.plan(parameters=told)
     await desk.happen(await rows.job(plan, outputs=told))
     (received,) = await desk.arrive(1)

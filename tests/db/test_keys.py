@@ -1,0 +1,144 @@
+"""The installation's key is replaced while everything goes on, and nothing stays under the old one."""
+
+from __future__ import annotations
+
+import os
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.db import models, resealing
+from app.db.resealing import Resealed, reseal
+from app.db.sealing import SealBroken, Sealer, name_of
+from app.db.uow import Database
+from app.domain.values import Secret
+from tests.factories.databases import fetch
+from tests.factories.records import add
+from tests.factories.specimens import specimens, tables
+from tests.factories.tenants import tenant
+
+OLD, NEW, OTHER = (os.urandom(32) for _ in range(3))
+# Written once, by people or the machinery, and without secrets.
+WRITTEN_ONCE = {"audit_entry", "event_log"}
+
+
+def test_a_value_names_the_key_that_opens_it() -> None:
+    tree = {"a": [Secret("x"), {"b": Secret({"c": 1})}], "d": "plain"}
+    stored = Sealer(OLD).seal(tree, 7)
+    assert stored["a"][0]["$sealed"].startswith(f"{name_of(OLD)}.")
+    assert Sealer(NEW, [OLD]).open(stored, 7) == tree
+    with pytest.raises(SealBroken, match="does not have"):
+        Sealer(NEW).open(stored, 7)
+    for another in (8, 0):
+        with pytest.raises(SealBroken):
+            Sealer(OLD).open(stored, another)
+
+
+def test_what_was_sealed_before_keys_had_names_still_opens() -> None:
+    old = {"$sealed": SEALED_IN_2026}
+    assert Sealer(NEW, [bytes(range(32))]).open(old, 7) == Secret("hunter2")
+    with pytest.raises(SealBroken):
+        Sealer(NEW, [bytes(range(32))]).open(old, 8)
+    with pytest.raises(SealBroken):
+        Sealer(NEW, [OLD]).open(old, 7)
+
+
+# Of the first format: the nonce and AES-256-GCM under bytes(range(32)), for tenant 7.
+SEALED_IN_2026 = "AAECAwQFBgcICQoLZWqjdbGAsCmvezAs2KqEGSC0G7KePnZlTA=="
+
+
+def test_renewing_leaves_what_is_renewed_already() -> None:
+    both = Sealer(NEW, [OLD])
+    tree = {"a": Secret("x"), "b": [1, Secret("y")]}
+    stored = {**Sealer(OLD).seal({"a": Secret("x")}, 7), **both.seal({"b": [1, Secret("y")]}, 7)}
+    renewed, count = both.renewed(stored, 7)
+    assert count == 1
+    assert renewed["b"] == stored["b"]
+    assert Sealer(NEW).open(renewed, 7) == tree
+    assert both.renewed(renewed, 7) == (renewed, 0)
+
+
+def places() -> list[tuple[str, str]]:
+    """Every column of JSON in which something may be sealed."""
+    return [
+        (table.name, column.name)
+        for table in tables()
+        if table.name not in WRITTEN_ONCE
+        for column in table.columns
+        if isinstance(column.type, JSONB)
+    ]
+
+
+async def under(url: str, key: bytes) -> set[tuple[str, str]]:
+    """The places where something is sealed under this key."""
+    found = set()
+    for table, column in places():
+        (row,) = await fetch(
+            url, f'SELECT count(*) AS n FROM {table} WHERE "{column}"::text LIKE $1', f"%{name_of(key)}.%"
+        )
+        if row["n"]:
+            found.add((table, column))
+    return found
+
+
+async def test_nothing_is_left_under_the_old_key(database: Database, owner: AsyncEngine, database_url: str) -> None:
+    acme, rival = await tenant(database), await tenant(database, "rival")
+    async with owner.begin() as connection:
+        for access in (acme, rival):
+            await specimens(connection, access.tenant_id)
+            stored = orjson.dumps(Sealer(OLD).seal({"deep": [{"password": Secret("x")}]}, access.tenant_id)).decode()
+            for table, column in places():
+                if table != "tenant":
+                    await connection.execute(
+                        sa.text(f'UPDATE {table} SET "{column}" = CAST(:new AS jsonb) WHERE tenant_id = :tenant'),
+                        {"new": stored, "tenant": access.tenant_id},
+                    )
+    everywhere = set(places())
+    assert await under(database_url, OLD) == everywhere
+    assert len(everywhere) > 30
+    done = await reseal(database, Sealer(NEW, [OLD]))
+    assert (done.values, done.rows, done.skipped) == (2 * len(everywhere), 2 * len(everywhere), 0)
+    assert (await under(database_url, OLD), await under(database_url, NEW)) == (set(), everywhere)
+    assert await reseal(database, Sealer(NEW)) == Resealed()
+    for access in (acme, rival):
+        (row,) = await fetch(
+            database_url, "SELECT config FROM provider_connection WHERE tenant_id = $1", access.tenant_id
+        )
+        opened = Sealer(NEW).open(orjson.loads(row["config"]), access.tenant_id)
+        assert opened == {"deep": [{"password": Secret("x")}]}
+
+
+async def test_many_rows_are_taken_a_few_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resealing, "_AT_A_TIME", 3)
+    acme = await tenant(database)
+    stored = Sealer(OLD).seal({"password": Secret("x")}, acme.tenant_id)
+    for number in range(10):
+        row = models.ProviderConnection(tenant_id=acme.tenant_id, name=f"c{number}", provider="postgres", config=stored)
+        await add(acme, row)
+    assert (await reseal(database, Sealer(NEW, [OLD]))).rows == 10
+
+
+async def test_a_value_that_no_key_opens_is_said_and_what_was_done_before_stays(database: Database) -> None:
+    acme = await tenant(database)
+    for name, key in (("a", OLD), ("b", OTHER)):
+        stored = Sealer(key).seal({"password": Secret("x")}, acme.tenant_id)
+        row = models.ProviderConnection(tenant_id=acme.tenant_id, name=name, provider="postgres", config=stored)
+        await add(acme, row)
+    with pytest.raises(SealBroken, match=name_of(OTHER)):
+        await reseal(database, Sealer(NEW, [OLD]))
+    # With the key that was missing it goes on.
+    assert (await reseal(database, Sealer(NEW, [OLD, OTHER]))).skipped == 0
+    assert (await reseal(database, Sealer(NEW))).values == 0
+
+
+async def test_the_role_of_keys_writes_what_may_be_sealed_and_nothing_else(database_url: str) -> None:
+    rows = await fetch(
+        database_url,
+        "SELECT c.relname::text AS name, a.attname::text AS column FROM pg_class c JOIN pg_attribute a"
+        " ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE c.relnamespace = 'public'::regnamespace"
+        " AND c.relkind IN ('r', 'p') AND has_column_privilege('windlass_keys', c.oid, a.attnum, 'UPDATE')",
+    )
+    assert {(row["name"], row["column"]) for row in rows} == set(places())
