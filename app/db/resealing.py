@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from app.db.places import Place, place_of
 from app.db.sealing import Sealer
 from app.db.statements import Row, Statement, dumps
 from app.db.uow import Database, SystemRole, Transaction
@@ -24,6 +25,14 @@ from app.db.uow import Database, SystemRole, Transaction
 _AT_A_TIME = 200
 # Of the parameters that stand for a row's key.
 _NAMES = ("one", "two", "three", "four")
+# What the places of a table's values are made of.
+_KNOWN_BY = {
+    "provider_connection": ("provider", "name"),
+    "webhook_endpoint": ("id",),
+    "plan_hook": ("plan_id",),
+    "tofu_state_version": ("state_id", "serial"),
+}
+_ALIAS = "known_"
 # Columns of JSON that the role may write: those where something may be sealed (migration 0031 and later ones).
 _COLUMNS = Statement(
     "SELECT c.relname::text AS name, a.attname::text AS column, k.columns FROM pg_class c"
@@ -65,7 +74,8 @@ async def _column(database: Database, sealer: Sealer, table: str, column: str, k
     tenant = "tenant_id" if table != "tenant" else "id"
     places = " AND ".join(f"{key}::text = :{name}" for name, key in zip(_NAMES, keys, strict=False))
     after = f" AND ({listed}) > (SELECT {listed} FROM {table} WHERE {places})"
-    head = f'SELECT {tenant} AS tenant, ARRAY[{cast}] AS place, "{column}"::text AS stored FROM {table}'
+    known = "".join(f", {name} AS {_ALIAS}{name}" for name in _KNOWN_BY.get(table, ()))
+    head = f'SELECT {tenant} AS tenant, ARRAY[{cast}] AS place, "{column}"::text AS stored{known} FROM {table}'
     found = f'"{column}"::text LIKE \'%"$sealed"%\''
     tail = f" ORDER BY {listed} LIMIT :limit"
     first = Statement(f"{head} WHERE {found}{tail}")
@@ -79,14 +89,16 @@ async def _column(database: Database, sealer: Sealer, table: str, column: str, k
             given: dict[str, Any] = {"limit": _AT_A_TIME, **_keyed(place)}
             rows = await transaction.fetch(first if place is None else next_, given)
             for row in rows:
-                done = done.beside(await _row(transaction, sealer, write, row))
+                known = {name: row[f"{_ALIAS}{name}"] for name in _KNOWN_BY.get(table, ())}
+                where = place_of(table, column, known)
+                done = done.beside(await _row(transaction, sealer, write, row, where))
         if len(rows) < _AT_A_TIME:
             return done
         place = list(rows[-1]["place"])
 
 
-async def _row(transaction: Transaction, sealer: Sealer, write: Statement, row: Row) -> Resealed:
-    renewed, count = sealer.renewed(orjson.loads(row["stored"]), row["tenant"])
+async def _row(transaction: Transaction, sealer: Sealer, write: Statement, row: Row, where: Place) -> Resealed:
+    renewed, count = sealer.renewed(orjson.loads(row["stored"]), row["tenant"], where)
     if not count:
         return Resealed()
     given: Mapping[str, Any] = {"new": dumps(renewed), "old": row["stored"], **_keyed(list(row["place"]))}
