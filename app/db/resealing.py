@@ -89,8 +89,8 @@ async def _column(database: Database, sealer: Sealer, table: str, column: str, k
             given: dict[str, Any] = {"limit": _AT_A_TIME, **_keyed(place)}
             rows = await transaction.fetch(first if place is None else next_, given)
             for row in rows:
-                known = {name: row[f"{_ALIAS}{name}"] for name in _KNOWN_BY.get(table, ())}
-                where = place_of(table, column, known)
+                parts = {name: row[f"{_ALIAS}{name}"] for name in _KNOWN_BY.get(table, ())}
+                where = place_of(table, column, parts)
                 done = done.beside(await _row(transaction, sealer, write, row, where))
         if len(rows) < _AT_A_TIME:
             return done

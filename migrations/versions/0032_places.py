@@ -1,4 +1,4 @@
-"""Bind secrets to where they belong: webhooks draw their ids ahead, and the role of keys sees what rows are known by."""
+"""Bind secrets to where they belong: webhooks draw their ids ahead; the role of keys sees what rows are known by."""
 
 from __future__ import annotations
 
