@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 import sqlalchemy as sa
@@ -18,9 +23,9 @@ from app.db import models, resealing
 from app.db.places import ENGINE, Place, connection_place, hook_place, place_of, tofu_place, webhook_place
 from app.db.resealing import Resealed, reseal
 from app.db.sealing import SealBroken, Sealer, name_of
-from app.db.uow import Database
+from app.db.uow import Database, SystemRole, Transaction
 from app.domain.values import Secret
-from tests.factories.databases import fetch
+from tests.factories.databases import fetch, run
 from tests.factories.records import add
 from tests.factories.specimens import specimens, tables
 from tests.factories.tenants import tenant
@@ -222,6 +227,85 @@ async def test_many_rows_are_taken_a_few_at_a_time(database: Database, monkeypat
         row = models.ProviderConnection(tenant_id=acme.tenant_id, name=f"c{number}", provider="postgres", config=stored)
         await add(acme, row)
     assert (await reseal(database, Sealer(NEW, [OLD]))).rows == 10
+
+
+async def test_rows_that_go_away_meanwhile_end_nothing(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resealing, "_AT_A_TIME", 3)
+    acme = await tenant(database)
+    stored = {"password": sealed_without_place("x", acme.tenant_id)}
+    for number in range(10):
+        row = models.ProviderConnection(tenant_id=acme.tenant_id, name=f"c{number}", provider="postgres", config=stored)
+        await add(acme, row)
+    page, deleted = resealing._row, []
+
+    async def and_gone(transaction: Transaction, *rest: Any) -> Resealed:
+        """The last of the first page is deleted before the second is read."""
+        done = await page(transaction, *rest)
+        if done.rows and len(deleted) < 3:
+            deleted.append(rest[-2]["place"][-1])
+        return done
+
+    monkeypatch.setattr(resealing, "_row", and_gone)
+    read = database.system
+
+    @asynccontextmanager
+    async def system(role: SystemRole) -> AsyncIterator[Transaction]:
+        if len(deleted) == 3:
+            await run(database_url, f"DELETE FROM provider_connection WHERE id = {deleted[-1]}")
+        async with read(role) as transaction:
+            yield transaction
+
+    monkeypatch.setattr(database, "system", system)
+    assert (await reseal(database, Sealer(NEW, [OLD]))).rows == 10
+    rows = await fetch(database_url, "SELECT config::text AS config FROM provider_connection")
+    assert [name_of(NEW) in row["config"] for row in rows] == [True] * 9
+
+
+async def test_what_somebody_holds_is_not_waited_for(database: Database, database_url: str) -> None:
+    acme = await tenant(database)
+    stored = {"password": sealed_without_place("x", acme.tenant_id)}
+    for name in ("a", "b", "c"):
+        row = models.ProviderConnection(tenant_id=acme.tenant_id, name=name, provider="postgres", config=stored)
+        await add(acme, row)
+    holder = await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT 1 FROM provider_connection WHERE name = 'b' FOR UPDATE")
+            async with asyncio.timeout(5):
+                assert await reseal(database, Sealer(NEW, [OLD])) == Resealed(2, 2, 1)
+    finally:
+        await holder.close()
+    assert await reseal(database, Sealer(NEW, [OLD])) == Resealed(1, 1, 0)
+
+
+@pytest.mark.parametrize("rows", [0, 2, 3, 7])
+async def test_one_that_died_in_the_middle_is_run_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    acme = await tenant(database)
+    monkeypatch.setattr(resealing, "_AT_A_TIME", 3)
+    stored = {"password": sealed_without_place("x", acme.tenant_id)}
+    for number in range(8):
+        row = models.ProviderConnection(tenant_id=acme.tenant_id, name=f"c{number}", provider="postgres", config=stored)
+        await add(acme, row)
+    real, left = resealing._row, rows
+
+    async def dies(*arguments: Any) -> Resealed:
+        nonlocal left
+        if left == 0:
+            raise asyncpg.ConnectionDoesNotExistError
+        left -= 1
+        return await real(*arguments)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(resealing, "_row", dies)
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+            await reseal(database, Sealer(NEW, [OLD]))
+    # Whole pages stay done.
+    assert await reseal(database, Sealer(NEW, [OLD])) == Resealed(8 - rows // 3 * 3, 8 - rows // 3 * 3, 0)
+    assert await reseal(database, Sealer(NEW)) == Resealed()
 
 
 async def test_a_value_that_no_key_opens_is_said_and_what_was_done_before_stays(database: Database) -> None:
