@@ -124,6 +124,6 @@ def _states(services: Services, settings: Settings) -> list[Route]:
     """Where runs of OpenTofu keep their state; nowhere without a key for their passes."""
     if settings.secret_key is None:
         return []
-    key = signing_key(base64.b64decode(settings.secret_key))
-    states = States(services.database, services.sealer, key)
+    key, *before = (signing_key(base64.b64decode(one)) for one in (settings.secret_key, *settings.previous_secret_keys))
+    states = States(services.database, services.sealer, key, tuple(before))
     return [Route(tofu.PATH, tofu.tofu_states(states), methods=tofu.METHODS)]

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from app.db.places import Place, place_of
 from app.db.sealing import Sealer
 from app.db.statements import Row, Statement, dumps
 from app.db.uow import Database, SystemRole, Transaction
@@ -24,12 +25,21 @@ from app.db.uow import Database, SystemRole, Transaction
 _AT_A_TIME = 200
 # Of the parameters that stand for a row's key.
 _NAMES = ("one", "two", "three", "four")
+# What the places of a table's values are made of.
+_KNOWN_BY = {
+    "provider_connection": ("provider", "name"),
+    "webhook_endpoint": ("id",),
+    "plan_hook": ("plan_id",),
+    "tofu_state_version": ("state_id", "serial"),
+}
+_ALIAS = "known_"
 # Columns of JSON that the role may write: those where something may be sealed (migration 0031 and later ones).
 _COLUMNS = Statement(
-    "SELECT c.relname::text AS name, a.attname::text AS column, k.columns FROM pg_class c"
+    "SELECT c.relname::text AS name, a.attname::text AS column, k.columns, k.types FROM pg_class c"
     " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     "   AND a.atttypid = 'jsonb'::regtype"
-    " JOIN LATERAL (SELECT array_agg(p.attname::text ORDER BY array_position(i.indkey::int2[], p.attnum)) AS columns"
+    " JOIN LATERAL (SELECT array_agg(p.attname::text ORDER BY array_position(i.indkey::int2[], p.attnum)) AS columns,"
+    "   array_agg(format_type(p.atttypid, NULL) ORDER BY array_position(i.indkey::int2[], p.attnum)) AS types"
     "   FROM pg_index i JOIN pg_attribute p ON p.attrelid = c.oid AND p.attnum = ANY (i.indkey)"
     "   WHERE i.indrelid = c.oid AND i.indisprimary) k ON true"
     " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
@@ -39,7 +49,7 @@ _COLUMNS = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """What was done: values sealed again, in how many rows; `skipped` rows were changed by somebody meanwhile."""
+    """What was done: values sealed again, in how many rows; `skipped` rows were held or changed by somebody."""
 
     values: int = 0
     rows: int = 0
@@ -55,23 +65,29 @@ async def reseal(database: Database, sealer: Sealer) -> Resealed:
         columns = await transaction.fetch(_COLUMNS, {"all": True})
     done = Resealed()
     for row in columns:
-        done = done.beside(await _column(database, sealer, row["name"], row["column"], list(row["columns"])))
+        keys = dict(zip(row["columns"], row["types"], strict=True))
+        done = done.beside(await _column(database, sealer, row["name"], row["column"], keys))
     return done
 
 
-async def _column(database: Database, sealer: Sealer, table: str, column: str, keys: list[str]) -> Resealed:
-    """One column of one table."""
+async def _column(database: Database, sealer: Sealer, table: str, column: str, keys: Mapping[str, str]) -> Resealed:
+    """One column of one table, whose primary key is of `keys` and their types."""
     listed, cast = ", ".join(keys), ", ".join(f"{key}::text" for key in keys)
     tenant = "tenant_id" if table != "tenant" else "id"
-    places = " AND ".join(f"{key}::text = :{name}" for name, key in zip(_NAMES, keys, strict=False))
-    after = f" AND ({listed}) > (SELECT {listed} FROM {table} WHERE {places})"
-    head = f'SELECT {tenant} AS tenant, ARRAY[{cast}] AS place, "{column}"::text AS stored FROM {table}'
+    given_key = ", ".join(f":{name}::text::{kind}" for name, kind in zip(_NAMES, keys.values(), strict=False))
+    # By value: the row it was read from may be gone by now.
+    after = f" AND ({listed}) > ({given_key})"
+    known = "".join(f", {name} AS {_ALIAS}{name}" for name in _KNOWN_BY.get(table, ()))
+    head = f'SELECT {tenant} AS tenant, ARRAY[{cast}] AS place, "{column}"::text AS stored{known} FROM {table}'
     found = f'"{column}"::text LIKE \'%"$sealed"%\''
     tail = f" ORDER BY {listed} LIMIT :limit"
     first = Statement(f"{head} WHERE {found}{tail}")
     next_ = Statement(f"{head} WHERE {found}{after}{tail}")
+    # Whoever waits for nobody while it holds rows cannot be part of a deadlock.
+    free = f"SELECT {listed} FROM {table} WHERE ({listed}) = ({given_key}) FOR UPDATE SKIP LOCKED"
     write = Statement(
-        f'UPDATE {table} SET "{column}" = :new::jsonb WHERE {places} AND "{column}"::text = :old RETURNING 1 AS one'
+        f'UPDATE {table} SET "{column}" = :new::jsonb WHERE ({listed}) IN ({free}) AND "{column}"::text = :old'
+        " RETURNING 1 AS one"
     )
     done, place = Resealed(), None
     while True:
@@ -79,14 +95,16 @@ async def _column(database: Database, sealer: Sealer, table: str, column: str, k
             given: dict[str, Any] = {"limit": _AT_A_TIME, **_keyed(place)}
             rows = await transaction.fetch(first if place is None else next_, given)
             for row in rows:
-                done = done.beside(await _row(transaction, sealer, write, row))
+                parts = {name: row[f"{_ALIAS}{name}"] for name in _KNOWN_BY.get(table, ())}
+                where = place_of(table, column, parts)
+                done = done.beside(await _row(transaction, sealer, write, row, where))
         if len(rows) < _AT_A_TIME:
             return done
         place = list(rows[-1]["place"])
 
 
-async def _row(transaction: Transaction, sealer: Sealer, write: Statement, row: Row) -> Resealed:
-    renewed, count = sealer.renewed(orjson.loads(row["stored"]), row["tenant"])
+async def _row(transaction: Transaction, sealer: Sealer, write: Statement, row: Row, where: Place) -> Resealed:
+    renewed, count = sealer.renewed(orjson.loads(row["stored"]), row["tenant"], where)
     if not count:
         return Resealed()
     given: Mapping[str, Any] = {"new": dumps(renewed), "old": row["stored"], **_keyed(list(row["place"]))}

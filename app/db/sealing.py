@@ -1,7 +1,8 @@
-"""Secrets at rest: every Secret in a JSON tree is kept as {"$sealed": "<name of a key>.<base64>"}.
+"""Secrets at rest: every Secret in a JSON tree is kept as {"$sealed": "<name of a key>.2.<base64>"}.
 
 AES-256-GCM under a key of the tenant's own, which is derived from one of the installation's (HKDF-SHA256); the tenant
-is authenticated with the value besides. A sealed value that is copied into another tenant's row does not open. The
+and the place (app.db.places) are authenticated with the value besides. A sealed value that is copied into another
+tenant's row, or to another place, does not open. Without the "2" it is of before there were places. The
 first of the installation's keys seals, all of them open: that is how one is replaced (app.db.resealing). What comes out
 of the database is a Secret again.
 """
@@ -12,7 +13,7 @@ import base64
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from app.domain.values import Secret, Value, transform
+from app.db.places import ENGINE, Place, associated
+from app.domain.values import Secret, Value
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -30,6 +32,9 @@ _NONCE_BYTES = 12
 KEY_BYTES = 32
 _SEALED = "$sealed"
 _KEPT = 2_000
+# Says that the place was authenticated.
+_PLACED = "2"
+_Path = tuple[str | int, ...]
 
 
 class SealBroken(Exception):
@@ -55,57 +60,74 @@ class Sealer:
         before = [base64.b64decode(key) for key in settings.previous_secret_keys]
         return cls(base64.b64decode(settings.required("secret_key")), before)
 
-    def seal(self, tree: Value, tenant_id: int) -> Value:
+    def seal(self, tree: Value, tenant_id: int, place: Place = ENGINE) -> Value:
         """The tree as it may be stored: JSON without any plain secret."""
-        return transform(tree, lambda leaf: self._seal(leaf, tenant_id) if isinstance(leaf, Secret) else leaf)
+        return self._sealed(tree, tenant_id, place, ())
 
-    def open(self, tree: Value, tenant_id: int) -> Value:
+    def open(self, tree: Value, tenant_id: int, place: Place = ENGINE) -> Value:
         """The stored tree with Secrets in it again. Raises SealBroken."""
+        return self._walked(tree, (), lambda sealed, path: self._open(sealed, tenant_id, place, path))
+
+    def renewed(self, tree: Value, tenant_id: int, place: Place = ENGINE) -> tuple[Value, int]:
+        """The stored tree with everything sealed as it is today, and how much of it was not. Raises SealBroken."""
+        count = 0
+
+        def renew(sealed: str, path: _Path) -> dict[str, str]:
+            nonlocal count
+            if sealed.startswith(f"{self._name}.{_PLACED}."):
+                return {_SEALED: sealed}
+            count += 1
+            return self._seal(self._open(sealed, tenant_id, place, path), tenant_id, place, path)
+
+        return self._walked(tree, (), renew), count
+
+    def _sealed(self, tree: Value, tenant_id: int, place: Place, path: _Path) -> Value:
+        if isinstance(tree, Secret):
+            return self._seal(tree, tenant_id, place, path)
         if isinstance(tree, Mapping):
-            sealed = tree.get(_SEALED)
-            if len(tree) == 1 and isinstance(sealed, str):
-                return self._open(sealed, tenant_id)
-            return {key: self.open(item, tenant_id) for key, item in tree.items()}
-        if isinstance(tree, list):
-            return [self.open(item, tenant_id) for item in tree]
+            return {key: self._sealed(item, tenant_id, place, (*path, key)) for key, item in tree.items()}
+        if isinstance(tree, list | tuple):
+            return [self._sealed(item, tenant_id, place, (*path, number)) for number, item in enumerate(tree)]
         return tree
 
-    def renewed(self, tree: Value, tenant_id: int) -> tuple[Value, int]:
-        """The stored tree with everything sealed under today's key, and how much of it was not. Raises SealBroken."""
+    def _walked(self, tree: Value, path: _Path, change: Callable[[str, _Path], Value]) -> Value:
+        """The stored tree with `change` applied to all that is sealed in it."""
         if isinstance(tree, Mapping):
             sealed = tree.get(_SEALED)
             if len(tree) == 1 and isinstance(sealed, str):
-                if sealed.partition(".")[0] == self._name:
-                    return tree, 0
-                return self._seal(self._open(sealed, tenant_id), tenant_id), 1
-            found = {key: self.renewed(item, tenant_id) for key, item in tree.items()}
-            return {key: item for key, (item, _) in found.items()}, sum(count for _, count in found.values())
+                return change(sealed, path)
+            return {key: self._walked(item, (*path, key), change) for key, item in tree.items()}
         if isinstance(tree, list):
-            items = [self.renewed(item, tenant_id) for item in tree]
-            return [item for item, _ in items], sum(count for _, count in items)
-        return tree, 0
+            return [self._walked(item, (*path, number), change) for number, item in enumerate(tree)]
+        return tree
 
-    def _seal(self, secret: Secret, tenant_id: int) -> dict[str, str]:
+    def _seal(self, secret: Secret, tenant_id: int, place: Place, path: _Path) -> dict[str, str]:
         nonce = os.urandom(_NONCE_BYTES)
         cipher = self._cipher(self._name, tenant_id)
-        box = cipher.encrypt(nonce, orjson.dumps(secret.value), _associated(tenant_id))
-        return {_SEALED: f"{self._name}.{base64.b64encode(nonce + box).decode()}"}
+        box = cipher.encrypt(nonce, orjson.dumps(secret.value), associated(tenant_id, place, path))
+        return {_SEALED: f"{self._name}.{_PLACED}.{base64.b64encode(nonce + box).decode()}"}
 
-    def _open(self, sealed: str, tenant_id: int) -> Secret:
+    def _open(self, sealed: str, tenant_id: int, place: Place, path: _Path) -> Secret:
         name, dot, text = sealed.partition(".")
         if not dot:
             return self._open_unnamed(sealed, tenant_id)
         if name not in self._keys:
             message = f"a stored secret was sealed with the key {name[:16]}, which this installation does not have"
             raise SealBroken(message)
-        return _opened(self._cipher(name, tenant_id), text, tenant_id)
+        mark, dot, box = text.partition(".")
+        if not dot:
+            return _opened(self._cipher(name, tenant_id), text, _associated(tenant_id))
+        if mark != _PLACED:
+            message = "a stored secret was sealed by a later version"
+            raise SealBroken(message)
+        return _opened(self._cipher(name, tenant_id), box, associated(tenant_id, place, path))
 
     def _open_unnamed(self, sealed: str, tenant_id: int) -> Secret:
         """What was sealed before keys had names: under an installation's key itself."""
         broken = SealBroken("a stored secret does not open with this installation's keys")
         for key in self._keys.values():
             try:
-                return _opened(AESGCM(key), sealed, tenant_id)
+                return _opened(AESGCM(key), sealed, _associated(tenant_id))
             except SealBroken as error:
                 broken = error
         raise broken
@@ -125,12 +147,12 @@ def name_of(key: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(b"windlass:" + key).digest()[:6]).decode()
 
 
-def _opened(cipher: AESGCM, text: str, tenant_id: int) -> Secret:
+def _opened(cipher: AESGCM, text: str, data: bytes) -> Secret:
     try:
         box = base64.b64decode(text, validate=True)
-        plain = cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], _associated(tenant_id))
+        plain = cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], data)
     except (ValueError, InvalidTag) as error:
-        message = "a stored secret does not open with this installation's keys"
+        message = "a stored secret does not open with this installation's keys in this place"
         raise SealBroken(message) from error
     value: Any = orjson.loads(plain)
     return Secret(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from app.db.places import connection_place
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.values import reveal
@@ -49,7 +50,7 @@ class Connections:
             found = await session.execute(_READ, {"tenant": tenant_id, "provider": provider, "name": name})
             row = found.first()
         if row is not None:
-            return row.name, reveal(self._sealer.open(row.config, tenant_id))
+            return row.name, reveal(self._sealer.open(row.config, tenant_id, connection_place(provider, row.name)))
         if name is None and provider in self._defaults:
             return "default", self._defaults[provider]
         message = (

@@ -23,6 +23,7 @@ from app import clock
 from app.db import chunks, journal
 from app.db.statements import Statement
 from app.db.uow import Database, Transaction
+from app.domain import redaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind
 from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom
@@ -36,8 +37,6 @@ _ENOUGH_TEXT = 4 * CHUNK_TEXT
 _BOUND_LINES = 100_000
 _BOUND_TEXT = 32 * 1024 * 1024
 _LINE_LIMIT = 16_384
-_SHORTEST_SECRET = 4
-_MASK = "***"
 
 _NEWEST = Statement(
     "SELECT body FROM job_log WHERE tenant_id = :tenant AND job_id = :job AND step_run_id = :step"
@@ -308,10 +307,7 @@ class StepLog:
             yield transaction
 
     def _redact(self, line: str) -> str:
-        for secret in self._secrets:
-            if secret in line:
-                line = line.replace(secret, _MASK)
-        return line
+        return redaction.without(line, self._secrets)
 
 
 def _newer(said: dict[str, Any] | None, unwritten: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -330,12 +326,12 @@ def _clean(text: str) -> str:
 
 
 def _spellings(hidden: Value, words: frozenset[str]) -> tuple[str, ...]:
-    """The secret strings to look for, longest first; very short ones would mask half of every line."""
+    """The texts to look for."""
     found = {
         str(inner)
         for _, leaf in leaves(hidden)
         if isinstance(leaf, Secret)
         for _, inner in leaves(leaf.value)
-        if not isinstance(inner, bool) and len(str(inner)) >= _SHORTEST_SECRET
+        if not isinstance(inner, bool)
     }
-    return tuple(sorted(found | words, key=len, reverse=True))
+    return redaction.spellings(found | words)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.db.sealing import Sealer
+from app.domain import redaction
 from app.domain.diffing import split_pointer
 from app.domain.drifting import Deviation, as_found
 from app.domain.values import Secret, Value, leaves, reveal, transform
 from app.engine.work import Work
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
-
-_SHORTEST = 4
 
 
 def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Value]:
@@ -41,19 +40,22 @@ def words_in(*trees: Value) -> frozenset[str]:
     secrets = (leaf.value for tree in trees for _, leaf in leaves(tree) if isinstance(leaf, Secret))
     # A whole object may be a secret: what is told of it is what is in it.
     found = (inner for secret in secrets for _, inner in leaves(secret))
-    return frozenset(word for word in found if isinstance(word, str) and len(word) >= _SHORTEST)
+    return frozenset(word for word in found if isinstance(word, str) and len(word) >= redaction.SHORTEST)
 
 
 def conceal_words(tree: Value, words: frozenset[str]) -> Value:
-    """The tree with every text that is, or holds, one of `words` wrapped as a Secret.
+    """The tree with every text that is, or holds, one of `words` in any spelling wrapped as a Secret.
 
     Providers are told secrets in plain, and give them back in properties and outputs whose types know nothing of it.
     """
+    if not words:
+        return tree
+    looked_for = redaction.spellings(words)
 
     def concealed(leaf: Value) -> Value:
-        return Secret(leaf) if isinstance(leaf, str) and any(word in leaf for word in words) else leaf
+        return Secret(leaf) if isinstance(leaf, str) and any(word in leaf for word in looked_for) else leaf
 
-    return transform(tree, concealed) if words else tree
+    return transform(tree, concealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,7 @@ class Hidden:
 
     def masked(self, message: str) -> str:
         """The message without any of the words."""
-        for word in sorted(self.words, key=len, reverse=True):
-            message = message.replace(word, "***")
-        return message
+        return redaction.without(message, redaction.spellings(self.words)) if self.words else message
 
     def properties(self, state: ResourceState) -> Value:
         """The state's properties with Secrets in them."""

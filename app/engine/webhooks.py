@@ -22,6 +22,7 @@ from app import clock
 from app.auth.principal import Principal
 from app.db import feed, webhooks
 from app.db.feed import FedEvent, Position
+from app.db.places import webhook_place
 from app.db.sealing import Sealer
 from app.db.uow import Database, SystemRole, Transaction
 from app.db.webhooks import Endpoint, Lease, Request, Told
@@ -97,7 +98,8 @@ class Sender:
 
     async def send(self, endpoint: Endpoint, message: Message) -> Outcome:
         """One attempt. Whatever happens is an outcome."""
-        secrets = [reveal(self.sealer.open(box, endpoint.tenant_id))["key"] for box in endpoint.secrets]
+        place = webhook_place(endpoint.id)
+        secrets = [reveal(self.sealer.open(box, endpoint.tenant_id, place))["key"] for box in endpoint.secrets]
         timestamp = int(clock.utc_now().timestamp())
         headers = {
             "content-type": "application/json",

@@ -12,6 +12,7 @@ from sqlalchemy import update as sql_update
 
 from app.auth.principal import Principal
 from app.db.models import CloudResource, ProviderConnection
+from app.db.places import connection_place
 from app.db.uow import Transaction
 from app.domain.enums import Permission
 from app.domain.errors import Conflict, DomainError, Invalid, UnknownReference
@@ -64,11 +65,13 @@ async def create(
     config, faults = _checked(command.provider, command.config, dependencies)
     refuse([_name_fault(command.name), *faults])
     await one_at_a_time(transaction)
+    name = command.name.strip()
+    place = connection_place(command.provider, name)
     connection = ProviderConnection(
         tenant_id=transaction.tenant_id,
-        name=command.name.strip(),
+        name=name,
         provider=command.provider,
-        config=dependencies.sealer.seal(config, transaction.tenant_id),
+        config=dependencies.sealer.seal(config, transaction.tenant_id, place),
         is_default=command.is_default,
         created_by=transaction.actor,
         updated_by=transaction.actor,
@@ -90,7 +93,8 @@ async def update(
     if command.config is not None:
         config, faults = _checked(connection.provider, command.config, dependencies)
         refuse(faults)
-        connection.config = dependencies.sealer.seal(config, transaction.tenant_id)
+        place = connection_place(connection.provider, connection.name)
+        connection.config = dependencies.sealer.seal(config, transaction.tenant_id, place)
     if command.is_default is not None:
         if command.is_default and not connection.is_default:
             await _no_other_default(transaction, connection.provider)

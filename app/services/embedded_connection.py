@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from app.db.models import ProviderConnection, Tenant
+from app.db.places import connection_place
 from app.db.sealing import Sealer
 from app.db.uow import Database, SystemRole
 from app.providers.registry import Registry
@@ -44,7 +45,7 @@ async def ensure_connection(settings: Settings, tenant_slug: str) -> None:
                     tenant_id=tenant_id, name=NAME, provider="postgres", is_default=True, created_by=_ACTOR
                 )
                 transaction.session.add(connection)
-            connection.config = sealer.seal(config, tenant_id)
+            connection.config = sealer.seal(config, tenant_id, connection_place("postgres", NAME))
             connection.updated_by = _ACTOR
             await transaction.session.flush()
     finally:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.principal import Principal
 from app.db.models import DeploymentPlan, PlanAutomation, PlanHook, PlanTrigger
+from app.db.places import hook_place
 from app.db.sealing import Sealer
 from app.db.statements import Statement
 from app.db.uow import Database, SystemRole, Transaction
@@ -90,7 +91,9 @@ async def rotate(
     whose = {"tenant_id": transaction.tenant_id, "plan_id": plan.id}
     new = {
         "token_hash": hash_of(token),
-        "signing_secret": None if secret is None else dependencies.sealer.seal(Secret(secret), transaction.tenant_id),
+        "signing_secret": None
+        if secret is None
+        else dependencies.sealer.seal(Secret(secret), transaction.tenant_id, hook_place(plan.id)),
         "updated_by": transaction.actor,
         "updated_at": func.now(),
     }
@@ -179,7 +182,7 @@ async def deliver(database: Database, sealer: Sealer, address: Address, call: Ca
 def _is_authentic(hook: PlanHook, sealer: Sealer, call: Call, now: float) -> bool:
     if hook.signing_secret is None:
         return True
-    return call.is_signed(reveal(sealer.open(hook.signing_secret, hook.tenant_id)), now)
+    return call.is_signed(reveal(sealer.open(hook.signing_secret, hook.tenant_id, hook_place(hook.plan_id))), now)
 
 
 async def _is_known(transaction: Transaction, address: Address, key: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
+from sqlalchemy import Sequence as Numbers
 from sqlalchemy import func, select
 
 from app import clock
@@ -15,6 +16,7 @@ from app.auth.principal import Principal
 from app.db import feed
 from app.db.feed import Position
 from app.db.models import WebhookDelivery, WebhookEndpoint
+from app.db.places import webhook_place
 from app.db.sealing import Sealer
 from app.db.uow import Transaction
 from app.db.webhooks import ASKED_LIMIT
@@ -43,6 +45,7 @@ ENDPOINT_LIMIT = 25
 SELECTION_LIMIT = 10_000
 DEFAULT_GRACE = timedelta(hours=24)
 LONGEST_GRACE = timedelta(days=7)
+_NEXT_ID = select(Numbers("webhook_endpoint_id_seq").next_value())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,14 @@ async def create(transaction: Transaction, principal: Principal, command: Create
     await _require_room(transaction)
     place = await feed.head(transaction)
     secret = secret_text(secrets.token_bytes(SECRET_BYTES))
+    # Drawn ahead: the secret is sealed for this row and no other.
+    endpoint_id: int = (await transaction.session.execute(_NEXT_ID)).scalar_one()
     endpoint = WebhookEndpoint(
+        id=endpoint_id,
         tenant_id=transaction.tenant_id,
         name=command.name.strip(),
         url=command.url,
-        secret=_sealed(secret, transaction, tools),
+        secret=_sealed(secret, endpoint_id, transaction, tools),
         event_types=list(dict.fromkeys(command.types)),
         selection=selection,
         created_by=transaction.actor,
@@ -178,7 +184,7 @@ async def rotate(transaction: Transaction, principal: Principal, command: Rotate
     secret = secret_text(secrets.token_bytes(SECRET_BYTES))
     endpoint.previous_secret = endpoint.secret if grace else None
     endpoint.previous_until = clock.utc_now() + grace if grace else None
-    endpoint.secret = _sealed(secret, transaction, tools)
+    endpoint.secret = _sealed(secret, endpoint.id, transaction, tools)
     endpoint.updated_by = transaction.actor
     await _store(transaction, endpoint)
     return Issued(endpoint, secret)
@@ -331,8 +337,9 @@ def _place(endpoint: WebhookEndpoint, place: Position) -> None:
     endpoint.feed_stream_id, endpoint.feed_seq = place.stream_id, place.seq
 
 
-def _sealed(secret: str, transaction: Transaction, tools: Tools) -> dict[str, object]:
-    box: dict[str, object] = tools.sealer.seal({"key": Secret(secret)}, transaction.tenant_id)
+def _sealed(secret: str, endpoint_id: int, transaction: Transaction, tools: Tools) -> dict[str, object]:
+    place = webhook_place(endpoint_id)
+    box: dict[str, object] = tools.sealer.seal({"key": Secret(secret)}, transaction.tenant_id, place)
     return box
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from app.db.models import ProviderConnection
+from app.db.places import connection_place
 from app.domain.values import Secret
 from app.providers.base import Provider
 from app.providers.registry import Registry
@@ -30,7 +31,7 @@ async def equip(workshop: Workshop, *providers: Provider, configs: Mapping[str, 
                     name="main",
                     provider=provider.name,
                     is_default=True,
-                    config=SEALER.seal(config, workshop.tenant_id),
+                    config=SEALER.seal(config, workshop.tenant_id, connection_place(provider.name, "main")),
                     created_by="user:1",
                 )
             )

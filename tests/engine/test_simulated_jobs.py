@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.db.models import OrchestrationJob, ProviderConnection
+from app.db.places import connection_place
 from app.domain.enums import FailureStrategy, PlanType
 from app.domain.errors import IllegalState
 from app.domain.statuses import JobStatus, PlanStatus
@@ -320,7 +321,7 @@ async def test_a_real_server_is_not_asked(workshop: Workshop, database_url: str)
     await workshop.hire()
     async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
         transaction.authorize("test")
-        config = SEALER.seal({"url": Secret(database_url)}, workshop.tenant_id)
+        config = SEALER.seal({"url": Secret(database_url)}, workshop.tenant_id, connection_place("postgres", "pg"))
         transaction.session.add(
             ProviderConnection(
                 tenant_id=workshop.tenant_id, name="pg", provider="postgres", config=config, is_default=True

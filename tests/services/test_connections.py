@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app.db.models import ProviderConnection
+from app.db.places import connection_place
 from app.db.sealing import SealBroken, masked
 from app.domain.enums import Role
 from app.domain.errors import (
@@ -63,11 +64,16 @@ async def test_the_secrets_of_a_connection_are_sealed(verbs: Verbs, rival: Acces
     connection = await verbs.create()
     stored = await fetch(database_url, "SELECT provider_connection::text AS all FROM provider_connection")
     assert PASSWORD not in stored[0]["all"]
-    opened = verbs.dependencies.sealer.open(connection.config, verbs.access.tenant_id)
+    place = connection_place("postgres", "main")
+    opened = verbs.dependencies.sealer.open(connection.config, verbs.access.tenant_id, place)
     assert reveal(opened)["password"] == PASSWORD
     assert masked(connection.config)["password"] == {"$sensitive": True}
     with pytest.raises(SealBroken):
-        verbs.dependencies.sealer.open(connection.config, rival.tenant_id)
+        verbs.dependencies.sealer.open(connection.config, rival.tenant_id, place)
+    copied = await verbs.create("copy")
+    for moved in (connection.config, {**copied.config, "user": copied.config["password"]}):
+        with pytest.raises(SealBroken, match="in this place"):
+            verbs.dependencies.sealer.open(moved, verbs.access.tenant_id, connection_place("postgres", "copy"))
 
 
 async def test_a_new_configuration_replaces_the_old(verbs: Verbs) -> None:

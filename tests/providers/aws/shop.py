@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import OrchestrationJob, ProviderConnection
+from app.db.places import connection_place
 from app.engine.liveness import LOCK_CLASS
 from app.providers.aws.provider import AwsProvider
 from app.providers.registry import Registry
@@ -61,7 +62,7 @@ class Shop:
                     name="emulator",
                     provider="aws",
                     is_default=True,
-                    config=SEALER.seal(checked, workshop.tenant_id),
+                    config=SEALER.seal(checked, workshop.tenant_id, connection_place("aws", "emulator")),
                 )
             )
         # Jobs take longer here than a worker may be without the lock that says that it lives.
