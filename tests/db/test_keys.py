@@ -238,7 +238,8 @@ async def test_rows_that_go_away_meanwhile_end_nothing(
     for number in range(10):
         row = models.ProviderConnection(tenant_id=acme.tenant_id, name=f"c{number}", provider="postgres", config=stored)
         await add(acme, row)
-    page, deleted = resealing._row, []
+    page = resealing._row
+    deleted: list[str] = []
 
     async def and_gone(transaction: Transaction, *rest: Any) -> Resealed:
         """The last of the first page is deleted before the second is read."""
