@@ -75,7 +75,7 @@ class PlanQueries:
             )
         return PreviewResult(
             preview=None if outcome.preview is None else Preview.of_json(outcome.preview),
-            graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph),
+            graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph, outcome.preview),
             diagnostics=[Diagnostic.of(found) for found in outcome.diagnostics],
             policy_results=[PolicyResult.of(found) for found in outcome.findings],
         )

@@ -181,7 +181,6 @@ class Deployment:
             "summary": {names.get(action, action.lower()): count for action, count in counted.items()},
             "changes": changes,
             "pointsOfNoReturn": list(self.points_of_no_return),
-            "estimatedDurationSeconds": None,
         }
 
     def graph_document(self) -> dict[str, Any]:
