@@ -86,6 +86,8 @@ class PlanningInput:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recorded: tuple[RecordedResource, ...] = ()
     verification: Verification | None = None
+    # What has to hold beside what the template asks for.
+    constraints: tuple[Value, ...] = ()
     # A state to be had again, in place of a template.
     target: Target | None = None
 

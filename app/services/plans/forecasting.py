@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.principal import Principal
-from app.db.models import DeploymentPlan
 from app.domain.enums import JobDirection, Permission
-from app.domain.errors import Forbidden, NotFound
+from app.domain.errors import Forbidden
 from app.domain.estimating import in_rounds, seconds_of
 from app.domain.planning.forecast import Forecast, forecast
 from app.reads.estimates import usual_seconds
 from app.services.dependencies import Dependencies
-from app.services.planning import deployment_of
-from app.services.plans.passage import intention_of
+from app.services.planning import deployment_of, intention_of, plan_of
 
 
 async def rollback_preview(
@@ -30,17 +27,7 @@ async def rollback_preview(
     if not principal.may(Permission.READ):
         message = "previewing needs READ"
         raise Forbidden(message, required=Permission.READ)
-    found = await session.execute(
-        select(DeploymentPlan).where(
-            DeploymentPlan.tenant_id == principal.tenant_id,
-            DeploymentPlan.id == plan_id,
-            ~DeploymentPlan.is_deleted,
-        )
-    )
-    plan = found.scalar_one_or_none()
-    if plan is None:
-        message = "there is no such plan"
-        raise NotFound(message, path=("planId",))
+    plan = await plan_of(session, principal.tenant_id, plan_id, "planId")
     deployment = await deployment_of(session, intention_of(plan, principal.tenant_slug, dependencies), dependencies)
     found_out = await asyncio.to_thread(forecast, deployment, plan.failure_strategy, plan.rollback_scope, fail_at)
     steps = {change.key: change for change in deployment.changes}
