@@ -105,7 +105,9 @@ def _rule(text: str) -> rrule:
             until = _later(_wall(value))
         elif part:
             rest.append(part)
-    rule: rrule = rrulestr(";".join(rest), dtstart=_later(start), cache=True)
+    rule = rrulestr(";".join(rest), dtstart=_later(start), cache=True)
+    if not isinstance(rule, rrule):
+        raise TypeError(text)
     return rule if until is None else rule.replace(until=until)
 
 
