@@ -18,6 +18,7 @@ import orjson
 import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnected as AlreadyClosed
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -81,7 +82,10 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         payload: Any = message.get("payload") or {}
-        if not self.connection_init_received and not self.connection_timed_out and isinstance(payload, dict):
+        if self.connection_init_received:
+            await self._close(4429, "Too many initialisation requests")
+            return
+        if not self.connection_timed_out and isinstance(payload, dict):
             # Before the wait for the database, so that the time limit is the client's alone.
             if self.connection_init_timeout_task:
                 self.connection_init_timeout_task.cancel()
@@ -111,6 +115,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return token
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        if not self.connection_acknowledged:
+            await self._close(4401, "Unauthorized")
+            return
         if message["id"] in self.operations:
             await self._close(4409, "Subscriber for this id already exists")
             return
@@ -132,7 +139,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                     await self._follow(operation, principal, request_id)
                 else:
                     await self._follow_together(operation, principal, request_id, key)
-        except (WebSocketDisconnected, WebSocketDisconnect):
+        except (WebSocketDisconnected, WebSocketDisconnect, AlreadyClosed):
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
             failure = GraphQLError("Internal error", original_error=error)
