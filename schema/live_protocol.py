@@ -43,6 +43,7 @@ PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
+_GONE = (WebSocketDisconnected, WebSocketDisconnect, AlreadyClosed)
 
 _logger = structlog.get_logger("windlass.live")
 
@@ -64,6 +65,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         except asyncio.CancelledError:
             await self._close(1012, "Service restart")
             raise
+        except _GONE:
+            # The client went while it was being answered.
+            self._closing = True
         except Exception:
             _logger.exception("a live connection failed")
             await self._close(1013, "Try again later")
@@ -139,7 +143,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                     await self._follow(operation, principal, request_id)
                 else:
                     await self._follow_together(operation, principal, request_id, key)
-        except (WebSocketDisconnected, WebSocketDisconnect, AlreadyClosed):
+        except _GONE:
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
             failure = GraphQLError("Internal error", original_error=error)
