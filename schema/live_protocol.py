@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Hashable, Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,6 @@ import orjson
 import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
-from starlette.websockets import WebSocketDisconnected as AlreadyClosed
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -43,7 +42,7 @@ PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
-_GONE = (WebSocketDisconnected, WebSocketDisconnect, AlreadyClosed)
+_GONE = (WebSocketDisconnected, WebSocketDisconnect)
 
 _logger = structlog.get_logger("windlass.live")
 
@@ -176,7 +175,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def _send_frame(self, head: str, payload: str) -> None:
         if not self._closing:
-            await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
+            with _sending():
+                await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
 
     async def _lead(
         self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
@@ -225,10 +225,15 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         if course is None or course.joined is None:
             await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
 
+    def forget_id(self, id: str) -> None:
+        # Closing has forgotten all of them.
+        self.operations.pop(id, None)
+
     async def send_message(self, message: Message) -> None:
         # An operation may have something to say at the moment the connection closes; nobody is there to hear it.
         if not self._closing:
-            await super().send_message(message)
+            with _sending():
+                await super().send_message(message)
 
     async def handle_invalid_message(self, error_message: str) -> None:
         # The reason of a close frame has 123 bytes.
@@ -269,6 +274,15 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
         # A document that does not parse is one operation's mistake, no reason to end the others.
         return None
+
+
+@contextlib.contextmanager
+def _sending() -> Iterator[None]:
+    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WebSocketDisconnected from error
 
 
 def _named_in(payload: dict[str, Any]) -> str | None:

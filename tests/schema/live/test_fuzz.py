@@ -255,7 +255,7 @@ async def test_whatever_is_sent_ends_in_an_answer_or_a_close_frame(
             counted["connections"] += 1
             await visit_once(live, number, Dice(chance, owned), sides[mine][0], other, counted)
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs([structlog.processors.format_exc_info]) as said:
         async with asyncio.TaskGroup() as visitors:
             for _ in range(AT_ONCE):
                 visitors.create_task(visitor())
