@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -406,6 +408,16 @@ def test_what_is_too_large_is_said_to_the_letter(text: str, message: str, positi
     assert (caught.value.message, caught.value.position) == (message, position)
 
 
+@pytest.fixture
+def twice_the_stack() -> Iterator[None]:
+    """Where mutants are tested, calls go through functions of the tool."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(2 * before + 500)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("twice_the_stack")
 def test_as_deep_and_as_long_as_is_said_is_fine() -> None:
     assert value("(" * 63 + "1" + ")" * 63) == 1
     assert value("1" + " " * 4095) == 1
