@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 UV = $$($(PYTHON) bin/bootstrap)
 RUN = $(UV) run --no-sync
 
-.PHONY: help python sync up test check format schema bench chaos chaos-live mutants clean
+.PHONY: help python sync up test check format schema bench chaos chaos-live mutants mutation clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -63,6 +63,11 @@ chaos-live: sync
 ## make mutants  plant every known bug, and see each of them caught; prints the table of docs/reliability.md
 mutants: sync
 	@$(RUN) python -m tests.engine.hunting $(ARGS)
+
+## make mutation mutants by mutmut of what decides who may do what; prints the score of each module
+mutation: sync
+	@$(UV) run --no-sync --with mutmut==3.8.1 mutmut run $(ARGS)
+	@$(RUN) python bin/mutation-score
 
 ## make clean    forget everything that was installed or built (.windlass stays)
 clean:
