@@ -234,6 +234,8 @@ async def visit_once(live: Live, number: int, dice: Dice, access: Access, canary
     counted[f"closed {code}"] += 1
 
 
+# graphql-core leaves resolvers that it has called and not yet begun, where an operation ends with its connection.
+@pytest.mark.filterwarnings("ignore:coroutine 'GraphQLCoreConverter:RuntimeWarning")
 async def test_whatever_is_sent_ends_in_an_answer_or_a_close_frame(
     live: Live, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
