@@ -63,8 +63,7 @@ _STATEMENTS = {
 async def run(rounds: int) -> str:
     """The table."""
     lines = [
-        f"\n### Row-level security, {TENANTS} tenants of {JOBS:,} jobs"
-        f" (medians of {rounds} rounds of {RUNS}, in turn)\n",
+        f"\n### Row-level security, {TENANTS} tenants, {JOBS:,} jobs each (medians of {rounds} × {RUNS}, in turn)\n",
         "| | without, ms | with, ms | ratio | rounds | goal ≤ 1.10 |",
         "|---|--:|--:|--:|--:|---|",
     ]
