@@ -5,7 +5,6 @@ FUZZ_EXAMPLES says how many operations; docs/reliability.md has what ten thousan
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 from collections import Counter
@@ -41,7 +40,9 @@ TEXTS = [
 LEFT_OUT = {"deleteUser", "updateUser", "revokeApiToken"}
 PRIVATE = {"isPublic": False}
 NUMBERS = [0, 1, -1, 2, 100, 101, 2**31 - 1, -(2**31), 7]
-DEEP = functools.reduce(lambda inside, _: {"a": [inside]}, range(150), "end")
+DEEP: Any = "end"
+for _ in range(150):
+    DEEP = {"a": [DEEP]}
 JSONS: list[Any] = [
     None, {}, [], "x", 1, 1.5e300, True, {"a": {"b": [1, None]}}, {"$sealed": "eA=="}, {"$sensitive": True},
     {"resources": {"a": {"type": "core.note", "properties": {"name": "a"}}}}, {"resources": {"a": {"type": "nothing"}}},

@@ -36,6 +36,8 @@ AT_ONCE = 4
 # Of the server's own accord; 4408 and 4499 take longer than anybody here is silent.
 DOCUMENTED = {1000, 1002, 1007, 1009, 4000, 4400, 4401, 4403, 4409, 4429}
 SUBPROTOCOL_KINDS = ["next", "error", "connection_ack", "start", "stop", "connection_terminate", "", "Subscribe"]
+# Queries, mutations, subscriptions.
+_SHARES = [3, 2, 5]
 _MASK = bytes(4)
 # Frames as no library sends them: what is said by RFC 6455 to end the connection.
 WIRE = [
@@ -109,7 +111,7 @@ class Visit:
 
     async def operate(self) -> None:
         """An operation that the schema admits, or nearly."""
-        kind = self.chance.choices(list(OperationType), {"query": 3, "mutation": 2, "subscription": 5}.values())[0]
+        kind = self.chance.choices(list(OperationType), _SHARES)[0]
         text, variables = self.dice.operation(kind)
         if self.chance.random() < 0.05:
             text = _spoilt(text, self.chance)
