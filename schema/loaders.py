@@ -32,6 +32,7 @@ from app.reads import (
     plans,
     policies,
     resources,
+    roles,
     steps,
     templates,
     tenants,
@@ -51,6 +52,7 @@ _MAX_BATCH = 1000
 _BY_TYPE = {
     "ApiToken": "token",
     "CloudResource": "resource",
+    "CustomRole": "role",
     "DeploymentPlan": "plan",
     "OrchestrationJob": "job",
     "Policy": "policy",
@@ -112,6 +114,10 @@ class Loaders:
     @property
     def policy(self) -> DataLoader[int, models.Policy | None]:
         return self._optional(policies.by_ids)
+
+    @property
+    def role(self) -> DataLoader[int, models.CustomRole | None]:
+        return self._optional(roles.by_ids)
 
     @property
     def webhook(self) -> DataLoader[int, models.WebhookEndpoint | None]:

@@ -21,6 +21,7 @@ from schema.types.plans import DeploymentPlan
 from schema.types.policies import Policy
 from schema.types.provider_connections import ProviderConnection
 from schema.types.resources import CloudResource
+from schema.types.roles import CustomRole
 from schema.types.templates import ResourceTemplate, TemplateRevision
 from schema.types.tenants import Tenant
 from schema.types.tokens import ApiToken
@@ -109,6 +110,11 @@ class PolicyPayload(Payload):
 
 
 @strawberry.type
+class RolePayload(Payload):
+    role: CustomRole | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -140,6 +146,7 @@ PAYLOAD_TYPES = (
     ApiTokenPayload,
     ConnectionPayload,
     PolicyPayload,
+    RolePayload,
     WebhookPayload,
     WebhookSecretPayload,
     DeletedPayload,
@@ -158,6 +165,7 @@ _OBJECTS = {
     "api_token": ("ApiToken", "token"),
     "connection": ("ProviderConnection", "connection"),
     "policy": ("Policy", "policy"),
+    "role": ("CustomRole", "role"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),
 }

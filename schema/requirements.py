@@ -38,13 +38,14 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
     Permission.ADMIN: (
         "createConnection updateConnection deleteConnection createUser updateUser deleteUser inviteUser updateTenant"
         " createWebhook updateWebhook rotateWebhookSecret deleteWebhook createPolicy updatePolicy deletePolicy"
+        " createRole updateRole deleteRole"
     ),
 }
 _QUERIES: Final[Mapping[Permission, str]] = {
     Permission.READ: (
         "viewer tenant node nodes workflow workflows resourceTemplate resourceTemplates deploymentPlan deploymentPlans"
-        " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies previewPlan"
-        " rollbackPreview resourceTypes"
+        " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies roles"
+        " previewPlan rollbackPreview resourceTypes"
     ),
     Permission.ADMIN: "auditLog",
 }

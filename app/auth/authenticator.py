@@ -16,16 +16,26 @@ from app.auth.tokens import ParsedToken, parse
 from app.db.statements import Row, Statement
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import Role, TokenKind
-from app.domain.permissions import ROLE_PERMISSIONS, effective
+from app.domain.permissions import effective, granted
 
 # A revoked token works for at most this long in a process that has just seen it.
 CACHE_SECONDS: Final = 1.0
 _CACHE_ENTRIES: Final = 10_000
 _TOUCH_AFTER: Final = timedelta(minutes=1)
 
+
+# What the custom role of a row allows: null where it has none, nothing where the role is no more.
+_ROLE: Final = (
+    " CASE WHEN {0}.custom_role_id IS NOT NULL THEN coalesce((SELECT r.permissions FROM custom_role r"
+    " WHERE r.tenant_id = {0}.tenant_id AND r.id = {0}.custom_role_id AND NOT r.is_deleted), '{{}}') END AS {1},"
+)
+_CUSTOM: Final = _ROLE.format("u", "custom")
 _COLUMNS: Final = (
     "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"
-    " u.id AS user_id, u.role, n.slug, u.is_deleted OR n.is_deleted AS gone"
+    " u.id AS user_id, u.role,"
+    + _CUSTOM
+    + _ROLE.format("t", "narrowed")
+    + " n.slug, u.is_deleted OR n.is_deleted AS gone"
     " FROM api_token t JOIN app_user u ON u.tenant_id = t.tenant_id AND u.id = t.user_id"
     " JOIN tenant n ON n.id = t.tenant_id"
 )
@@ -37,7 +47,8 @@ _BY_ADDRESS: Final = Statement(
     " WHERE n.slug = :slug AND u.email = :email AND NOT n.is_deleted AND NOT u.is_deleted"
 )
 _MEMBERS: Final = (
-    "SELECT u.tenant_id, u.id AS user_id, u.role, n.slug FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
+    "SELECT u.tenant_id, u.id AS user_id, u.role," + _CUSTOM + " n.slug"
+    " FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
     " WHERE NOT u.is_deleted AND NOT n.is_deleted"
 )
 _BY_CLAIMS: Final = Statement(f"{_MEMBERS} AND n.slug = :slug AND u.email = :email")
@@ -182,7 +193,7 @@ def _member(row: Row, expires_at: datetime) -> Principal:
         tenant_slug=row["slug"],
         user_id=row["user_id"],
         role=role,
-        permissions=ROLE_PERMISSIONS[role],
+        permissions=granted(role, row["custom"]),
         token_id=0,
         expires_at=expires_at,
     )
@@ -205,7 +216,7 @@ def _principal(row: Row) -> Principal:
         tenant_slug=row["slug"],
         user_id=row["user_id"],
         role=role,
-        permissions=effective(role, row["scopes"]),
+        permissions=effective(granted(role, row["custom"]), row["scopes"], row["narrowed"]),
         token_id=row["id"],
         expires_at=expires_at,
     )

@@ -21,6 +21,7 @@ _TYPES: Mapping[str, str] = {
     "workflow": "Workflow",
     "cloud_resource": "CloudResource",
     "tenant": "Tenant",
+    "role": "CustomRole",
     "user": "User",
     "api_token": "ApiToken",
     "connection": "ProviderConnection",

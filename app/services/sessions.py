@@ -24,7 +24,7 @@ from app.db.statements import Statement
 from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission, TokenKind
 from app.domain.errors import DomainError, Invalid, NotFound
-from app.services import auditing, tokens
+from app.services import auditing, roles, tokens
 from app.services.authorizing import authorize
 from app.services.tokens import IssuedToken
 
@@ -172,14 +172,18 @@ class Sessions:
 
 
 async def invite(transaction: Transaction, principal: Principal, user_id: int) -> IssuedToken:
-    """An invitation for somebody, to be handed to them; those that they had are of no use any more."""
+    """An invitation for somebody, to be handed to them; those that they had are of no use any more.
+
+    Raises Forbidden for somebody who may more than the principal: whoever has the invitation can become them.
+    """
     authorize(transaction, principal, Permission.ADMIN, f"user:{user_id}")
     found = await transaction.session.scalar(
-        select(User.id).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+        select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
     )
     if found is None:
         message = "there is no such user"
         raise NotFound(message, path=("userId",))
+    roles.within_own(principal, await roles.permissions_of(transaction, found), "userId")
     await transaction.session.execute(
         update(ApiToken)
         .where(

@@ -14,8 +14,9 @@ from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
 from app.domain.enums import Permission, TokenKind
-from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Required
-from app.domain.permissions import ROLE_PERMISSIONS
+from app.domain.errors import DomainError, Invalid, NotFound, Required
+from app.domain.permissions import named
+from app.services import roles
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, store
@@ -29,13 +30,15 @@ LONGEST_LIFETIME = timedelta(days=365)
 class IssueToken:
     """A token to be made, for oneself unless `user_id` names another.
 
-    `scopes` None means everything that both the maker and the user may do; `expires_at` None means in 90 days.
+    `scopes` None means everything that both the maker and the user may do; `expires_at` None means in 90 days. A custom
+    role narrows it further, to what the role says at the time it is used.
     """
 
     name: str
     user_id: int | None = None
     scopes: Collection[Permission] | None = None
     expires_at: datetime | None = None
+    custom_role_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,11 @@ async def issue(transaction: Transaction, principal: Principal, command: IssueTo
     if user is None:
         message = "there is no such user"
         raise NotFound(message, path=("userId",))
-    return await mint(transaction, user.id, command.name, _scopes(principal, user, command.scopes), expires_at)
+    if command.custom_role_id is not None:
+        allowed = named((await roles.held(transaction, command.custom_role_id)).permissions)
+        roles.within_own(principal, allowed, "customRoleId")
+    scopes = _scopes(principal, await roles.permissions_of(transaction, user), command.scopes)
+    return await mint(transaction, user.id, command.name, scopes, expires_at, custom_role_id=command.custom_role_id)
 
 
 async def mint(
@@ -80,6 +87,7 @@ async def mint(
     *,
     kind: TokenKind = TokenKind.API,
     session_since: datetime | None = None,
+    custom_role_id: int | None = None,
 ) -> IssuedToken:
     """A new token of a user. Whether they may have it was asked before."""
     minted = tokens.mint()
@@ -91,6 +99,7 @@ async def mint(
         public_id=minted.public_id,
         secret_hash=minted.secret_hash,
         scopes=[scope.value for scope in Permission if scope in scopes],
+        custom_role_id=custom_role_id,
         expires_at=expires_at,
         session_since=session_since,
         created_by=transaction.actor,
@@ -132,15 +141,15 @@ def _expiry_fault(expires_at: datetime) -> DomainError | None:
     return None
 
 
-def _scopes(principal: Principal, user: User, asked: Collection[Permission] | None) -> frozenset[Permission]:
-    within = ROLE_PERMISSIONS[user.role] & principal.permissions
+def _scopes(
+    principal: Principal, allowed: frozenset[Permission], asked: Collection[Permission] | None
+) -> frozenset[Permission]:
+    within = allowed & principal.permissions
     if asked is None:
         return within
+    roles.within_own(principal, asked, "scopes")
     for scope in Permission:
-        if scope in asked and scope not in principal.permissions:
-            message = f"nobody can pass on {scope} who does not have it"
-            raise Forbidden(message, required=scope.value, path=("scopes",))
         if scope in asked and scope not in within:
-            message = f"the role {user.role} does not include {scope}"
+            message = f"their role does not include {scope}"
             raise Invalid(message, path=("scopes",))
     return frozenset(asked)

@@ -12,6 +12,7 @@ from schema.mutations.jobs import JobMutations
 from schema.mutations.plans import PlanMutations
 from schema.mutations.policies import PolicyMutations
 from schema.mutations.resources import ResourceMutations
+from schema.mutations.roles import RoleMutations
 from schema.mutations.steps import StepMutations
 from schema.mutations.templates import TemplateMutations
 from schema.mutations.tenants import TenantMutations
@@ -34,5 +35,6 @@ class Mutation(
     TenantMutations,
     WebhookMutations,
     PolicyMutations,
+    RoleMutations,
 ):
     """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

@@ -11,6 +11,7 @@ from schema.queries.nodes import NodeQueries
 from schema.queries.plans import PlanQueries
 from schema.queries.policies import PolicyQueries
 from schema.queries.resources import ResourceQueries
+from schema.queries.roles import RoleQueries
 from schema.queries.templates import TemplateQueries
 from schema.queries.tenants import TenantQueries
 from schema.queries.webhooks import WebhookQueries
@@ -29,6 +30,7 @@ class Query(
     CatalogueQueries,
     WebhookQueries,
     PolicyQueries,
+    RoleQueries,
     AuditQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

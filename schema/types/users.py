@@ -19,7 +19,7 @@ from schema.nodes import load, view
 from schema.scalars import Cursor
 from schema.types.entities import Entity, SystemActor
 from schema.types.filters import PlanFilter, page, wanted_plans
-from schema.types.references import ApiTokenRef, PlanRef, TenantRef
+from schema.types.references import ApiTokenRef, CustomRoleRef, PlanRef, TenantRef
 
 
 @strawberry.type(description="A person of one tenant.")
@@ -34,9 +34,13 @@ class User(Entity):
     def display_name(self) -> str:
         return self.row.display_name
 
-    @strawberry.field
+    @described("VIEWER for whoever has a custom role instead.")
     def role(self) -> Role:
         return self.row.role
+
+    @described("In place of the built-in role.")
+    async def custom_role(self, info: Info) -> CustomRoleRef | None:
+        return await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
 
     @strawberry.field
     async def tenant(self, info: Info) -> TenantRef | None:

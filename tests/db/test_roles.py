@@ -19,7 +19,8 @@ FORBIDDEN = "42501"
 TICK_TABLES = {"worker", "step_attempt", "resource_lock", "job_log"}
 AUTH_COLUMNS = {
     "tenant": {"id", "slug", "is_deleted"},
-    "app_user": {"id", "tenant_id", "email", "role", "is_deleted"},
+    "app_user": {"id", "tenant_id", "email", "role", "custom_role_id", "is_deleted"},
+    "custom_role": {"tenant_id", "id", "permissions", "is_deleted"},
     "plan_hook": {"tenant_id", "plan_id", "token_hash"},
     "user_password": {"tenant_id", "user_id", "hash", "changed_at"},
 }

@@ -29,6 +29,7 @@ KIND_OF = {
     "userId": "User",
     "stepRunId": "StepRun",
     "deliveryId": "WebhookDelivery",
+    "customRoleId": "CustomRole",
 }
 
 
@@ -90,6 +91,7 @@ async def belongings(access: Access, word: str) -> Owned:
         f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told, selection=word, last_error=word
     )
     delivery = await rows.delivery(webhook, type=word, message_id=word, error=word, answer=word)
+    role = await rows.role(f"{word}-role", description=word)
     policy = await rows.policy(f"{word}-policy", description=word, message=word)
     async with rows.write() as transaction:
         session = transaction.session
@@ -116,6 +118,7 @@ async def belongings(access: Access, word: str) -> Owned:
             "CloudResource": resource.id,
             "ProviderConnection": connection.id,
             "Policy": policy.id,
+            "CustomRole": role.id,
             "Webhook": webhook.id,
             "WebhookDelivery": delivery.id,
         }

@@ -195,6 +195,11 @@ class Rows:
         values = {"level": PolicyLevel.ADVISORY, "subject": PolicySubject.PLAN, "requirement": "${true}", **columns}
         return await self.add(models.Policy(tenant_id=self.tenant_id, name=name, **values))
 
+    async def role(self, name: str = "readers", **columns: Any) -> models.CustomRole:
+        """One that reads."""
+        values = {"permissions": ["READ"], **columns}
+        return await self.add(models.CustomRole(tenant_id=self.tenant_id, name=name, **values))
+
     async def webhook(self, name: str = "hook", **columns: Any) -> models.WebhookEndpoint:
         """At the beginning of the feed, with nothing that it could be signed with."""
         place = {"feed": 0, "feed_stream": "", "feed_stream_id": 0, "feed_seq": 0}

@@ -36,7 +36,7 @@ ONE = {
     "policy": "Policy",
     "webhook": "Webhook",
 }
-LISTS = sorted(name for name, field in QUERIES.items() if "filter" in field.args and name != "auditLog")
+LISTS = sorted(name for name, field in QUERIES.items() if "after" in field.args and name != "auditLog")
 # Characters of a document: about half of what its limit on tokens leaves room for.
 ROOM = 10_000
 # Fields that have a test of their own below.
@@ -119,6 +119,8 @@ async def test_filters_by_ids_of_another_tenant_find_nothing(api: Api) -> None:
     theirs, ours = await both(api)
     tried = set()
     for name in LISTS:
+        if "filter" not in QUERIES[name].args:
+            continue
         kind = get_named_type(QUERIES[name].args["filter"].type)
         assert isinstance(kind, GraphQLInputObjectType)
         text = f"query($filter: {kind}) {{ {name}(filter: $filter) {{ nodes {{ id }} totalCount {{ value }} }} }}"

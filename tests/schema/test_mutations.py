@@ -224,7 +224,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.ADMIN: {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
         "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
-        "createPolicy", "updatePolicy", "deletePolicy", "inviteUser",
+        "createPolicy", "updatePolicy", "deletePolicy", "inviteUser", "createRole", "updateRole", "deleteRole",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.
@@ -237,6 +237,7 @@ _MADE: dict[str, dict[str, Any]] = {
     "updateTenant": {"expectedVersion": 1, "name": "x"},
     "createWebhook": {"name": "x", "url": "https://hooks.example/x"},
     "createPlan": {"name": "x", "type": "IMMEDIATE"},
+    "createRole": {"name": "x", "permissions": ["READ"]},
     "createPolicy": {"name": "x", "level": "ADVISORY", "subject": "PLAN", "require": "${true}"},
 }
 

@@ -44,10 +44,11 @@ OBJECTS = {
         drift {{ path expected actual sensitive }} driftIgnoreRules {{ path reason expiresAt expired }}
         observationError {{ code message }} ownerPlan {{ id }}""",
     "tenant": f"{_AUDIT} name slug",
-    "user": f"{_AUDIT} email displayName role",
-    "apiToken": "id name scopes revokedAt user { id }",
+    "user": f"{_AUDIT} email displayName role customRole {{ id }}",
+    "apiToken": "id name scopes revokedAt user { id } customRole { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
     "policy": f"{_AUDIT} name level subject when require message timeZone enabled description",
+    "role": f"{_AUDIT} name description permissions",
     "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",

@@ -57,6 +57,14 @@ class User(Audited, SoftDeleted, Base):
     __tablename__ = "app_user"
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
+        within_tenant("custom_role_id", "custom_role"),
+        CheckConstraint("custom_role_id IS NULL OR role = 'VIEWER'", name="custom"),
+        Index(
+            "idx_app_user_custom_role",
+            "tenant_id",
+            "custom_role_id",
+            postgresql_where=text("custom_role_id IS NOT NULL"),
+        ),
         Index(
             "uq_app_user_tenant_id_email", "tenant_id", "email", unique=True, postgresql_where=text("NOT is_deleted")
         ),
@@ -67,6 +75,8 @@ class User(Audited, SoftDeleted, Base):
     email: Mapped[str] = mapped_column(String(320))
     display_name: Mapped[str] = mapped_column(String(200))
     role: Mapped[Role] = one_of(Role, "role")
+    # In place of `role`, which then is the least of them.
+    custom_role_id: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
 
@@ -79,7 +89,14 @@ class ApiToken(Audited, Base):
         UniqueConstraint("public_id"),
         UniqueConstraint("tenant_id", "id"),
         within_tenant("user_id", "app_user"),
+        within_tenant("custom_role_id", "custom_role"),
         Index("idx_api_token_user", "tenant_id", "user_id"),
+        Index(
+            "idx_api_token_custom_role",
+            "tenant_id",
+            "custom_role_id",
+            postgresql_where=text("custom_role_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = identity()
@@ -90,6 +107,8 @@ class ApiToken(Audited, Base):
     public_id: Mapped[str] = mapped_column(String(16))
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(20)))
+    # Narrows it further, to what the role says at the time.
+    custom_role_id: Mapped[int | None] = mapped_column(BigInteger)
     expires_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
