@@ -1,12 +1,13 @@
 """Stand-ins for resource types and tasks that change nothing: what they make is made up from the types' schemas.
 
-They remember nothing: what exists is what they are told that exists, for one operation. Whoever tells them knows it
-from the journal.
+The registry's remember nothing: what exists is what they are told that exists, for one operation. Whoever tells them
+knows it from the journal. A rehearsal's (`SimulatedProvider`) remember what they made themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from app.domain.diffing import Difference
@@ -17,6 +18,7 @@ from app.providers.base import (
     ActionResult,
     Context,
     JsonObject,
+    Provider,
     ProviderError,
     ResourceState,
     ResourceType,
@@ -168,3 +170,30 @@ class SimulatedTask(TaskType):
 
 def _say(context: Context) -> None:
     context.log("only simulated: no provider is asked", stream="engine")
+
+
+class SimulatedProvider(Provider):
+    """A provider that reaches nothing, for as long as a rehearsal lasts: what there is is what its types have made."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+        for attribute in ("name", "title", "version", "config_schema"):
+            setattr(self, attribute, getattr(inner, attribute))
+        self._existing: dict[str, ResourceState] = {}
+        self._types = tuple(SimulatedType(kind, self._existing) for kind in inner.types())
+        # What reaches a task may come from a resource that was made up.
+        self._tasks = tuple(SimulatedTask(task, guessed=True) for task in inner.tasks())
+
+    def types(self) -> Sequence[ResourceType]:
+        return self._types
+
+    def tasks(self) -> Sequence[TaskType]:
+        return self._tasks
+
+    def check_config(self, config: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:
+        """Whatever it is: nobody will be asked with it."""
+        return dict(config), []
+
+    @asynccontextmanager
+    async def session(self, config: Mapping[str, Any]) -> AsyncIterator[None]:  # noqa: ARG002
+        yield None
