@@ -37,7 +37,7 @@ _FAILED = frozenset({StepStatus.FAILED, StepStatus.COMPENSATION_FAILED})
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be rehearsed. The plans of `after` come first and have to succeed; failures are injected afterwards."""
+    """What is to be rehearsed. The plans of `after` come first, and have to succeed as they are."""
 
     file: Path
     after: Sequence[Path] = ()
@@ -63,8 +63,9 @@ def run(wish: Wish, output: str) -> int:
     def say(text: str, style: str) -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
-    needed = documents.providers_of([*before, *found])
-    with thrown_away() as (folder, url), standing_in(settings, needed, url, wish.region) as cast:
+    everything = [*before, *found]
+    needed, asked = documents.providers_of(everything), documents.outputs_read(everything)
+    with thrown_away() as (folder, url), standing_in(settings, needed, asked, url, wish.region) as cast:
         findings = asyncio.run(rehearse(wish, cast, url, folder, say))
     if output == "json":
         told = orjson.dumps([finding.document() for finding in findings], option=orjson.OPT_INDENT_2).decode()

@@ -12,6 +12,8 @@ import yaml
 from app.cli.client import CommandFailed
 from app.cli.manifests import Manifest
 from app.domain.enums import FailureStrategy, GateKind, PlanType, PolicyLevel, PolicySubject, RollbackScope
+from app.domain.errors import DomainError
+from app.domain.expressions import embedded
 from app.domain.placeholders import placeholder
 from app.services.plans import CreatePlan
 from app.services.policies import CreatePolicy
@@ -45,6 +47,34 @@ def connections_of(manifests: Sequence[Manifest]) -> dict[str, set[str]]:
                 names = found.setdefault(type_name.split(".", 1)[0], set())
                 names.update(_texts(one, "connection"))
     return found
+
+
+def outputs_read(manifests: Sequence[Manifest]) -> dict[str, frozenset[str]]:
+    """The names of the outputs that expressions read, by the type or task that is to give them."""
+    given: dict[tuple[str, str], set[str]] = {}
+    for manifest in manifests:
+        resources = _mapping(manifest.spec.get("resources"))
+        given_by = [("resources", str(key), _mapping(one)) for key, one in resources.items()]
+        given_by += [("steps", str(step.get("key")), _mapping(step.get("configuration"))) for step in _steps(manifest)]
+        for root, key, one in given_by:
+            given.setdefault((root, key), set()).update(_texts(one, "type", "task"))
+    found: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for root, path in _references(manifest.spec):
+            if len(path) > 2 and path[1] == "outputs":
+                for type_name in given.get((root, path[0]), ()):
+                    found.setdefault(type_name, set()).add(path[2])
+    return {type_name: frozenset(names) for type_name, names in found.items()}
+
+
+def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    try:
+        for found in embedded.find(document):
+            for reference in found.expression.references:
+                yield reference.root, reference.path
+    except DomainError:
+        # Whoever reads the document for good says what is wrong with it.
+        return
 
 
 def without_people(manifest: Manifest) -> tuple[Manifest, list[str]]:

@@ -50,6 +50,11 @@ class Finding:
     simulated: Sequence[str] = field(default=())
 
     @property
+    def emulates(self) -> bool:
+        """Whether an emulator had any part in it."""
+        return Stand.EMULATED in self.stands.values()
+
+    @property
     def exit(self) -> Exit:
         if self.status in (None, JobStatus.SUCCEEDED):
             return Exit.WOULD_SUCCEED

@@ -132,10 +132,15 @@ class Stage:
 
     async def connect(self, wanted: Mapping[str, set[str]]) -> None:
         """Every connection that the plans ask for, each leading to what stands in for its provider."""
+        # Names are the tenant's, whatever the provider: whoever names one twice is told so by the planner.
+        taken: set[str] = set()
         for provider in sorted(wanted.keys() & self.cast.parts.keys()):
-            part = self.cast.parts[provider]
-            for name in ["rehearsal", *sorted(wanted[provider] - {"rehearsal"})]:
-                command = CreateConnection(name, provider, dict(part.config), is_default=name == "rehearsal")
+            own = f"{_SLUG}-{provider}"
+            for name in [own, *sorted(wanted[provider] - taken)]:
+                taken.add(name)
+                command = CreateConnection(
+                    name, provider, dict(self.cast.parts[provider].config), is_default=name == own
+                )
                 async with self._write() as transaction:
                     await connections.create(transaction, self.principal, command, self.dependencies)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ from app.settings import Settings
 
 LAXITIES = "docs/howto/aws.md"
 _NO_MOTO = "to rehearse what is on AWS, moto is needed: install windlass[rehearsal]"
+_RESET_SECONDS = 10
 # Nobody listens there; a workspace is refused where the installation keeps no states at all.
 _NO_STATES = "http://127.0.0.1:9"
 
@@ -72,8 +74,11 @@ class _Impatient(CoreProvider):
 
 
 @contextmanager
-def standing_in(settings: Settings, needed: frozenset[str], postgres_url: str, region: str) -> Iterator[Cast]:
-    """The stand-ins, as long as the block lasts. `needed` are the providers that the plans use.
+def standing_in(
+    settings: Settings, needed: frozenset[str], asked: Mapping[str, frozenset[str]], postgres_url: str, region: str
+) -> Iterator[Cast]:
+    """The stand-ins, as long as the block lasts. `needed` are the providers that the plans use, `asked` the outputs
+    that they read, by type.
 
     `postgres_url` is that of a server which can be thrown away. Raises CommandFailed where an emulator is missing.
     """
@@ -85,7 +90,9 @@ def standing_in(settings: Settings, needed: frozenset[str], postgres_url: str, r
         others = [provider for provider in _others(settings) if provider.name not in known]
         parts += [
             StandIn(
-                SimulatedProvider(provider), Stand.SIMULATED, "asked nothing; what it gives is made up from its schemas"
+                SimulatedProvider(provider, asked),
+                Stand.SIMULATED,
+                "asked nothing; what it gives is made up from its schemas",
             )
             for provider in others
         ]
@@ -131,7 +138,12 @@ def emulated_aws() -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        address = f"http://{host}:{port}"
+        # What it has is the process's, and not the server's: an earlier one may have left something.
+        reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")  # noqa: S310  our own server
+        with urllib.request.urlopen(reset, timeout=_RESET_SECONDS):  # noqa: S310
+            pass
+        yield address
     finally:
         server.stop()
 

@@ -1,4 +1,4 @@
-"""How a rehearsal is told, line by line: every one of them says, or stands under a line that says, that it is emulated."""
+"""How a rehearsal is told, line by line; the first and the last say that it is one."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ class Teller:
         if finding.failures:
             self.say(f"undone    {', '.join(finding.undone) or 'nothing: nothing had been done'}", "")
             self.say(f"remained  {'; '.join(finding.remained) or 'nothing, by the records'}", "")
-            there = "; ".join(f"{thing.type} {thing.id}" for thing in finding.strays)
-            self.say(f"          {there or 'nothing, as the emulators themselves say'}", "")
-        else:
+            if finding.emulates:
+                there = "; ".join(f"{thing.type} {thing.id}" for thing in finding.strays)
+                self.say(f"          {there or 'nothing, as the emulators themselves say'}", "")
+        elif finding.emulates:
             self.say(f"made      {finding.made} things in emulators", "")
         if finding.simulated:
             self.say(

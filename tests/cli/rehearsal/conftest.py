@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.rehearsal import documents
+from app.cli.rehearsal.command import Wish, rehearse
+from app.cli.rehearsal.findings import Finding
+from app.cli.rehearsal.standins import standing_in
+from app.embedded.postgres import EmbeddedPostgres
+from app.settings import Settings
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def example(name: str) -> Path:
+    return EXAMPLES / name / f"{name}.yaml"
+
+
+class Told(list[str]):
+    """The lines of a rehearsal."""
+
+    def __call__(self, text: str, style: str) -> None:
+        del style
+        self.append(text)
+
+
+Rehearse = Callable[..., Awaitable[list[Finding]]]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def held(database_url: str, postgres_server: EmbeddedPostgres, tmp_path: Path, told: Told) -> Rehearse:
+    """Holds a rehearsal in this process; the server of the tests is the one that is thrown away."""
+
+    async def hold(file: Path, **wishes: Any) -> list[Finding]:
+        wish = Wish(file, **wishes)
+        before, found = wish.read()
+        everything = [*before, *found]
+        needed, asked = documents.providers_of(everything), documents.outputs_read(everything)
+        with standing_in(Settings(), needed, asked, postgres_server.url, wish.region) as cast:
+            return await rehearse(wish, cast, database_url, tmp_path / "files", told)
+
+    return hold
