@@ -81,12 +81,12 @@ def without_people(manifest: Manifest) -> tuple[Manifest, list[str]]:
     """A workflow whose gates are steps that pass with the answer that a gate would be given; the keys of those."""
     steps, answered = [], []
     for step in _steps(manifest):
-        gate = _mapping(step.get("configuration")).get("gate")
+        gate = step.get("gate")
         if gate is None:
             steps.append(step)
             continue
         answered.append(str(step.get("key")))
-        kept = {name: value for name, value in step.items() if name not in ("configuration", "inputs")}
+        kept = {name: value for name, value in step.items() if name not in ("gate", "inputs")}
         steps.append({**kept, "configuration": {"task": "core.pass"}, "inputs": {"outputs": _answer(_mapping(gate))}})
     return replace(manifest, spec={**manifest.spec, "steps": steps}), answered
 

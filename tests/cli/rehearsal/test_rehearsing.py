@@ -115,7 +115,7 @@ async def test_nobody_is_waited_for(held: Rehearse, tmp_path: Path, told: Told) 
         - key: agree
           type: CUSTOM
           order: 2
-          configuration: {gate: {kind: APPROVAL, prompt: "really?", approvers: [boss@acme.example]}}
+          gate: {kind: APPROVAL, prompt: "really?", approvers: [boss@acme.example]}
         - {key: night, type: CUSTOM, order: 3, configuration: {task: core.wait}, inputs: {seconds: 80000}}
     """
     path = plan(tmp_path, NOTES, steps, "type: MANUAL\nconfiguration: {approvals: {required: 2}}")
@@ -136,7 +136,12 @@ async def test_a_plan_that_makes_no_sense_is_refused_with_its_path(held: Rehears
 
 async def test_policies_judge_it(held: Rehearse, tmp_path: Path) -> None:
     policies = tmp_path / "policies.yml"
-    rule = {"name": "no-notes", "level": "HARD_MANDATORY", "subject": "CHANGE", "require": "change.type != 'core.note'"}
+    rule = {
+        "name": "no-notes",
+        "level": "HARD_MANDATORY",
+        "subject": "CHANGE",
+        "require": "${change.type != 'core.note'}",
+    }
     policies.write_text(json.dumps([{**rule, "message": "notes are for paper"}]))
     with pytest.raises(CommandFailed, match=r"notes are for paper.*POLICY_DENIED"):
         await held(plan(tmp_path, NOTES), policies=policies)
