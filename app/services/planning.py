@@ -39,6 +39,7 @@ class Intention:
     template_revision_id: int | None
     parameters: Mapping[str, Value]
     verification: Verification | None = None
+    preflight: bool = True
     # Stored and opened; app.domain.planning.restoring gives its shape.
     target: Mapping[str, Any] | None = None
     # The content of a template that no revision has yet.
@@ -150,6 +151,7 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             parameters=intention.parameters,
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
+            preflight=intention.preflight,
             target=None if intention.target is None else Target.of(intention.target),
         ),
     )

@@ -119,4 +119,4 @@ def differences(before: Mapping[str, Left], after: Mapping[str, Left]) -> list[s
 
 def undone(statuses: Mapping[str, StepStatus]) -> list[str]:
     """The steps that were taken back, the last one first; `statuses` in the order of the steps."""
-    return [key for key, status in reversed(statuses.items()) if status is StepStatus.COMPENSATED]
+    return [key for key, status in reversed(list(statuses.items())) if status is StepStatus.COMPENSATED]

@@ -22,6 +22,7 @@ from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScop
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
 from app.domain.pausing import patience_of
+from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
@@ -169,6 +170,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
+        _preflight_fault(command.configuration),
     ]
     found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
@@ -278,6 +280,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
+        _preflight_fault(command.configuration),
     )
     faults.extend(fault for fault in later if fault is not None)
     faults.extend(configuration_faults(command.configuration))
@@ -305,6 +308,14 @@ def _pause_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
 def _verification_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
     try:
         verification_of(configuration)
+    except Invalid as fault:
+        return fault
+    return None
+
+
+def _preflight_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        wants_preflight(configuration)
     except Invalid as fault:
         return fault
     return None

@@ -16,6 +16,7 @@ from app.domain.enums import PlanType, RollbackScope, StatusReason
 from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDenied
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
+from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.verification import verification_of
 from app.services import launching, previews
@@ -44,6 +45,7 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
         template_revision_id=plan.template_revision_id,
         parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
         verification=verification_of(plan.configuration),
+        preflight=wants_preflight(plan.configuration),
         target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
         teardown=plan.teardown,
     )
