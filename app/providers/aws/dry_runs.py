@@ -22,6 +22,10 @@ class WouldSucceed(Exception):
     """Nobody refused the request, and nothing was done."""
 
 
+class CarriedOut(Exception):
+    """The request was carried out: AWS never does that, but a server that only speaks its language may."""
+
+
 class NotKnown(Exception):
     """The request depends on what there is not yet."""
 
@@ -44,7 +48,10 @@ class Known(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class DryRuns:
-    """An account whose first write is a dry run, and has no second: it raises WouldSucceed, or what EC2 refuses it by."""
+    """An account whose first write is a dry run, and has no second.
+
+    It raises WouldSucceed, CarriedOut, or what EC2 refuses it by.
+    """
 
     account: Account
 
@@ -58,11 +65,8 @@ class DryRuns:
             if error.code == _WOULD_SUCCEED:
                 raise WouldSucceed from error
             raise
-        # AWS never answers so. A server that only speaks its language may, and then it has done it.
-        message = (
-            f"{service}.{operation}: this server does not know dry runs, and has carried it out: look for it there"
-        )
-        raise ProviderError(ErrorKind.INVALID, message, code="DRY_RUN_IGNORED")
+        message = f"{service}.{operation}"
+        raise CarriedOut(message)
 
 
 @dataclass(frozen=True, slots=True)

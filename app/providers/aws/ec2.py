@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.errors import Diagnostic
-from app.providers.aws.dry_runs import DryContext, DryRuns, Known, NotKnown, WouldSucceed
+from app.providers.aws.dry_runs import CarriedOut, DryContext, DryRuns, Known, NotKnown, WouldSucceed
 from app.providers.aws.marks import OPERATION, Mark, as_list, from_list
 from app.providers.aws.resource import AwsType
 from app.providers.aws.things import Found
@@ -78,6 +78,14 @@ class Ec2Type(AwsType):
             await self.make(dry, properties, Mark.of(dry).tags(properties.get("Tags") or {}))
         except (WouldSucceed, NotKnown):
             return ()
+        except CarriedOut as made:
+            found = await self._search(context, [])
+            if found is not None:
+                await self.remove(context, found)
+            message = (
+                f"{made}: this server knows no dry runs, and made it; {'it is removed again' if found else 'look'}"
+            )
+            raise ProviderError(ErrorKind.ACCESS_DENIED, message, code="DRY_RUN_IGNORED") from made
         message = f"{self.title}: nothing was asked of EC2"
         raise ProviderError(ErrorKind.INTERNAL, message)
 
