@@ -23,7 +23,11 @@ class WouldSucceed(Exception):
 
 
 class CarriedOut(Exception):
-    """The request was carried out: AWS never does that, but a server that only speaks its language may."""
+    """The request was carried out by a server of which it was believed that it knows dry runs."""
+
+
+class NotAsked(Exception):
+    """A server that only speaks AWS's language may carry a dry run out: it is asked only where it is known not to."""
 
 
 class NotKnown(Exception):
@@ -50,7 +54,7 @@ class Known(dict[str, Any]):
 class DryRuns:
     """An account whose first write is a dry run, and has no second.
 
-    It raises WouldSucceed, CarriedOut, or what EC2 refuses it by.
+    It raises WouldSucceed, NotAsked, CarriedOut, or what EC2 refuses it by.
     """
 
     account: Account
@@ -59,6 +63,9 @@ class DryRuns:
         if service != "ec2":
             message = f"{service} has no dry runs"
             raise ProviderError(ErrorKind.INTERNAL, message)
+        if not self.account.runs_dry(operation):
+            message = f"{service}.{operation}"
+            raise NotAsked(message)
         try:
             await self.account.write(service, operation, **parameters, DryRun=True)
         except ProviderError as error:
