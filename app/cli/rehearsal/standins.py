@@ -29,6 +29,12 @@ from app.settings import Settings
 
 LAXITIES = "docs/howto/aws.md"
 _NO_MOTO = "to rehearse what is on AWS, moto is needed: install windlass[rehearsal]"
+# What moto refuses to carry out where it is asked not to; the other operations of EC2 it carries out all the same.
+MOTO_DRY_RUNS = frozenset(
+    {
+        "create_internet_gateway", "create_launch_template", "create_security_group", "create_volume", "run_instances",
+    }
+)  # fmt: skip
 _RESET_SECONDS = 10
 # Nobody listens there; a workspace is refused where the installation keeps no states at all.
 _NO_STATES = "http://127.0.0.1:9"
@@ -114,7 +120,9 @@ def _aws(endpoint: str, region: str) -> StandIn:
     keys = {"accessKeyId": f"EMULATED{secrets.token_hex(6).upper()}", "secretAccessKey": secrets.token_hex(20)}
     by = f"by moto {_moto_version()}, which is laxer than AWS; where: {LAXITIES}"
     config = {"region": region, **keys, "endpointUrl": endpoint}
-    return StandIn(AwsProvider(endpoints=[host], patience=0, pause=0.01), Stand.EMULATED, by, config)
+    return StandIn(
+        AwsProvider(endpoints=[host], patience=0, pause=0.01, dry_runs=MOTO_DRY_RUNS), Stand.EMULATED, by, config
+    )
 
 
 def _others(settings: Settings) -> Sequence[Provider]:

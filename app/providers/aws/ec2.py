@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from app.domain.errors import Diagnostic
-from app.providers.aws.dry_runs import CarriedOut, DryContext, DryRuns, Known, NotKnown, WouldSucceed
+from app.domain.errors import Diagnostic, Severity
+from app.providers.aws.dry_runs import CarriedOut, DryContext, DryRuns, Known, NotAsked, NotKnown, WouldSucceed
 from app.providers.aws.marks import OPERATION, Mark, as_list, from_list
 from app.providers.aws.resource import AwsType
 from app.providers.aws.things import Found
@@ -78,13 +78,15 @@ class Ec2Type(AwsType):
             await self.make(dry, properties, Mark.of(dry).tags(properties.get("Tags") or {}))
         except (WouldSucceed, NotKnown):
             return ()
+        except NotAsked as call:
+            message = f"{call}: whether this server, which is not AWS's, knows dry runs is not known; it was not asked"
+            return [Diagnostic(Severity.INFO, "NOT_ASKED", message)]
         except CarriedOut as made:
             found = await self._search(context, [])
             if found is not None:
                 await self.remove(context, found)
-            message = (
-                f"{made}: this server knows no dry runs, and made it; {'it is removed again' if found else 'look'}"
-            )
+            then = "it is removed again" if found is not None else "look for it"
+            message = f"{made}: this server knows no dry runs, and made it; {then}"
             raise ProviderError(ErrorKind.ACCESS_DENIED, message, code="DRY_RUN_IGNORED") from made
         message = f"{self.title}: nothing was asked of EC2"
         raise ProviderError(ErrorKind.INTERNAL, message)
