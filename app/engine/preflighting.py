@@ -78,8 +78,7 @@ async def _asked(registry: Registry, subject: dict[str, Any], context: StepConte
     except ProviderError as error:
         if error.kind in _NO_ANSWER:
             return [_unasked(error.message)]
-        path = ("properties", *error.path) if error.path else ()
-        return [Diagnostic(Severity.ERROR, error.code, error.message, path)]
+        return [Diagnostic(Severity.ERROR, error.code, error.message, error.path)]
     except Exception:
         # A bug in what only looks ahead is no reason not to begin.
         _logger.exception("a preflight raised something that is not a ProviderError", type=subject["type"])
@@ -93,4 +92,5 @@ def _unasked(why: str) -> Diagnostic:
 def _placed(subject: dict[str, Any], found: Diagnostic) -> Diagnostic:
     """The finding as one of the template."""
     severity = Severity.WARN if found.severity is Severity.ERROR and not subject["certain"] else found.severity
-    return replace(found, severity=severity, path=("resources", subject["resourceKey"], *found.path))
+    place = ("properties", *found.path) if found.path else ()
+    return replace(found, severity=severity, path=("resources", subject["resourceKey"], *place))
