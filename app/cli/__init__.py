@@ -115,6 +115,18 @@ def rehearse(
         Path | None, Parameter(help="A YAML file with a list of policies to judge the plan by.")
     ] = None,
     region: Annotated[str, Parameter(help="The region of AWS that is emulated.")] = "eu-central-1",
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", help="NAME=VALUE: another value of a parameter; several times.")
+    ] = None,
+    docker: Annotated[
+        str | None, Parameter(help="Really use this engine (unix:///… or tcp://…), and tidy up afterwards.")
+    ] = None,
+    modules: Annotated[
+        bool, Parameter(help="Really run modules of OpenTofu on this machine, without credentials.")
+    ] = False,
+    source: Annotated[
+        list[Path] | None, Parameter(help="A folder that archives and modules may be in; several times.")
+    ] = None,
     timeout: Annotated[float, Parameter(help="Seconds after which it is given up.")] = 600.0,
     output: remote.Output = "table",
 ) -> int:
@@ -126,7 +138,10 @@ def rehearse(
     from app.cli import commands
     from app.cli.rehearsal.command import Wish, run
 
-    wish = Wish(file, after or (), fail_at or (), policies, region, timeout)
+    values = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in set_ or ())
+    wish = Wish(
+        file, after or (), fail_at or (), policies, region, timeout, docker, modules, source or (), parameters=values
+    )
     return _guarded(lambda: commands.failing(lambda: run(wish, output)))
 
 

@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from app.cli.rehearsal import documents, inventory
 from app.cli.rehearsal.findings import Exit, Failure, Finding, differences, undone
 from app.cli.rehearsal.injecting import INJECTED
 from app.cli.rehearsal.stage import Stage
-from app.cli.rehearsal.standins import Cast, Stand, standing_in
+from app.cli.rehearsal.standins import Cast, Given, Stand, standing_in
 from app.cli.rehearsal.telling import Say, Teller
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.domain.errors import DomainError
@@ -45,27 +45,45 @@ class Wish:
     policies: Path | None = None
     region: str = "eu-central-1"
     seconds: float = 600.0
+    docker: str | None = None
+    modules: bool = False
+    sources: Sequence[Path] = ()
+    # Values of parameters in the place of those in the file, as texts of YAML.
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def read(self) -> tuple[list[Manifest], list[Manifest]]:
         """The documents of `after`, and those of `file`. Raises CommandFailed with every fault."""
         before = [manifest for path in self.after for manifest in manifests.read(path)]
         found = manifests.read(self.file)
         submittable(self.file, found)
-        return before, found
+        values = documents.parameters_of(self.parameters)
+        return [documents.with_parameters(one, values) for one in before], [
+            documents.with_parameters(one, values) for one in found
+        ]
+
+    def given(self) -> Given:
+        """What the plans use, and what of this machine they may. Raises CommandFailed."""
+        everything = [manifest for part in self.read() for manifest in part]
+        return Given(
+            documents.providers_of(everything),
+            documents.outputs_read(everything),
+            self.region,
+            self.docker,
+            self.modules,
+            self.sources,
+        )
 
 
 def run(wish: Wish, output: str) -> int:
     """Rehearse and tell of it. Raises CommandFailed where that is not possible."""
-    before, found = wish.read()
+    given = wish.given()
     settings = Settings.from_environment(os.environ)
     console = Console(stderr=output == "json")
 
     def say(text: str, style: str) -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
-    everything = [*before, *found]
-    needed, asked = documents.providers_of(everything), documents.outputs_read(everything)
-    with thrown_away() as (folder, url), standing_in(settings, needed, asked, url, wish.region) as cast:
+    with thrown_away() as (folder, url), standing_in(settings, given, url) as cast:
         findings = asyncio.run(rehearse(wish, cast, url, folder, say))
     if output == "json":
         told = orjson.dumps([finding.document() for finding in findings], option=orjson.OPT_INDENT_2).decode()
@@ -79,7 +97,8 @@ async def rehearse(wish: Wish, cast: Cast, database_url: str, folder: Path, say:
     teller = Teller(say)
     teller.begin(str(wish.file), cast, documents.providers_of([*before, *found]))
     try:
-        async with asyncio.timeout(wish.seconds), Stage.open(database_url, cast, folder) as stage:
+        serving = nullcontext() if cast.desk is None else cast.desk.serving(database_url)
+        async with asyncio.timeout(wish.seconds), serving, Stage.open(database_url, cast, folder) as stage:
             return await _Rehearsal(wish, stage, teller).run(before, found)
     except TimeoutError as error:
         message = f"not over after {wish.seconds:g} s; --timeout gives it more"
@@ -92,8 +111,23 @@ class _Rehearsal:
     stage: Stage
     teller: Teller
     types: set[str] = field(default_factory=set)
+    stacks: dict[str, None] = field(default_factory=dict)
 
     async def run(self, before: list[Manifest], found: list[Manifest]) -> list[Finding]:
+        """What came of the plans in `found`. What was made for real is gone afterwards, or named."""
+        try:
+            return await self._run(before, found)
+        finally:
+            if self.stage.cast.real:
+                await self._tidy_up()
+
+    async def _tidy_up(self) -> None:
+        for stack in reversed(self.stacks):
+            left = await self.stage.removed(stack)
+            told = "; ".join(f"{key} ({one.type} {one.external_id})" for key, one in left.items())
+            self.teller.say(f"tidied up {stack}: {f'STILL THERE: {told}' if left else 'nothing is left'}", "")
+
+    async def _run(self, before: list[Manifest], found: list[Manifest]) -> list[Finding]:
         await self.stage.connect(documents.connections_of([*before, *found]))
         for finding in await self._plans(before, self._no_failures):
             if finding.exit is not Exit.WOULD_SUCCEED:
@@ -124,6 +158,7 @@ class _Rehearsal:
     async def _plan(self, manifest: Manifest, failures: Callable[[list[str]], list[str]]) -> Finding:
         stage = self.stage
         plan = await stage.submit(manifest)
+        self.stacks[plan.stack] = None
         stands = {
             change["key"]: stage.cast.of(change["type"])
             for change in (plan.preview or {}).get("changes", ())

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from app.cli.client import CommandFailed
-from app.cli.manifests import Manifest
+from app.cli.manifests import Kind, Manifest
 from app.domain.enums import FailureStrategy, GateKind, PlanType, PolicyLevel, PolicySubject, RollbackScope
 from app.domain.errors import DomainError
 from app.domain.expressions import embedded
@@ -75,6 +75,24 @@ def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, .
     except DomainError:
         # Whoever reads the document for good says what is wrong with it.
         return
+
+
+def parameters_of(given: Mapping[str, str]) -> dict[str, Any]:
+    """Values that were given as texts, each read as YAML. Raises CommandFailed."""
+    try:
+        return {name: yaml.safe_load(text) for name, text in given.items()}
+    except yaml.YAMLError as error:
+        message = f"--set: {' '.join(str(error).split())}"
+        raise CommandFailed(message) from error
+
+
+def with_parameters(manifest: Manifest, values: Mapping[str, Any]) -> Manifest:
+    """The plan with other values of the parameters that it gives; any other document as it is."""
+    own = _mapping(manifest.spec.get("parameters"))
+    changed = {name: values[name] for name in own.keys() & values.keys()}
+    if manifest.kind is not Kind.PLAN or not changed:
+        return manifest
+    return replace(manifest, spec={**manifest.spec, "parameters": {**own, **changed}})
 
 
 def without_people(manifest: Manifest) -> tuple[Manifest, list[str]]:

@@ -191,6 +191,17 @@ class Stage:
         await journal.look()
         return job
 
+    async def removed(self, stack: str) -> dict[str, Left]:
+        """Remove all that is recorded of the stack, by a plan that wants nothing; what is left in spite of it."""
+        if await self.recorded(stack):
+            nothing = f"nothing of {stack}"
+            await self._template(_of_ours(Kind.TEMPLATE, nothing, {"resources": {}}))
+            spec = {"template": nothing, "stack": stack}
+            plan = await self.submit(_of_ours(Kind.PLAN, f"remove {stack}", spec))
+            if plan.last_job_id is not None:
+                await self.carry_out(plan.last_job_id, lambda _event: None)
+        return await self.recorded(stack)
+
     async def job(self, job_id: int) -> OrchestrationJob:
         async with self.database.read(self.principal.tenant_id) as session:
             return await session.get_one(OrchestrationJob, job_id)
@@ -317,6 +328,11 @@ async def _worker(database: Database) -> AsyncIterator[Worker]:
         yield worker
     finally:
         await alive.close()
+
+
+def _of_ours(kind: Kind, name: str, spec: dict[str, Any]) -> Manifest:
+    """A document that nobody wrote."""
+    return Manifest(kind, name, None, None, spec, "the rehearsal")
 
 
 def _named(known: Mapping[str, int], name: Any, what: str) -> int | None:

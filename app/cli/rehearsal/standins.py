@@ -11,23 +11,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from app.cli.client import CommandFailed
+from app.cli.rehearsal.states import Desk, desk
 from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider, TaskType
 from app.providers.command.task import Allowance
 from app.providers.core.provider import CoreProvider
 from app.providers.core.tasks import WaitTask
+from app.providers.docker.provider import DockerProvider
 from app.providers.postgres.provider import PostgresProvider
 from app.providers.reach import Reach
 from app.providers.registry import Registry, installed
 from app.providers.simulated import SimulatedProvider, SimulatedTask
+from app.providers.sources import Sources
 from app.providers.tofu.backend import Backend
+from app.providers.tofu.provider import TofuProvider
 from app.providers.tofu.runs import Installation
 from app.settings import Settings
 
 LAXITIES = "docs/howto/aws.md"
+_MADE_UP = "asked nothing; what it gives is made up from its schemas"
 _NO_MOTO = "to rehearse what is on AWS, moto is needed: install windlass[rehearsal]"
 # What moto refuses to carry out where it is asked not to; the other operations of EC2 it carries out all the same.
 MOTO_DRY_RUNS = frozenset(
@@ -45,6 +51,24 @@ class Stand(StrEnum):
 
     EMULATED = "emulated"
     SIMULATED = "simulated"
+    # Somebody gave it to the rehearsal, to be used and tidied up.
+    REAL = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the plans use, and what of this machine they may really use.
+
+    `needed` are the names of providers, `asked` the outputs that expressions read, by type. `docker` is the address of
+    an engine, `modules` whether OpenTofu runs, `sources` the folders that archives and modules may be in.
+    """
+
+    needed: frozenset[str]
+    asked: Mapping[str, frozenset[str]]
+    region: str = "eu-central-1"
+    docker: str | None = None
+    modules: bool = False
+    sources: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +86,13 @@ class Cast:
     """Everything that stands in, by the name of the provider."""
 
     parts: Mapping[str, StandIn]
+    # Where OpenTofu keeps its states, if it really runs.
+    desk: Desk | None = None
+
+    @property
+    def real(self) -> list[str]:
+        """The names of the providers that are themselves."""
+        return [name for name, part in self.parts.items() if part.stand is Stand.REAL]
 
     @property
     def registry(self) -> Registry:
@@ -80,29 +111,28 @@ class _Impatient(CoreProvider):
 
 
 @contextmanager
-def standing_in(
-    settings: Settings, needed: frozenset[str], asked: Mapping[str, frozenset[str]], postgres_url: str, region: str
-) -> Iterator[Cast]:
-    """The stand-ins, as long as the block lasts. `needed` are the providers that the plans use, `asked` the outputs
-    that they read, by type.
+def standing_in(settings: Settings, given: Given, postgres_url: str) -> Iterator[Cast]:
+    """The stand-ins, as long as the block lasts. `postgres_url` is that of a server which can be thrown away.
 
-    `postgres_url` is that of a server which can be thrown away. Raises CommandFailed where an emulator is missing.
+    Raises CommandFailed where an emulator is missing.
     """
     with ExitStack() as stack:
-        parts = [_core(), _postgres(postgres_url)]
-        if "aws" in needed:
-            parts.append(_aws(stack.enter_context(emulated_aws()), region))
+        parts, place = [_core(), _postgres(postgres_url)], None
+        if "aws" in given.needed:
+            parts.append(_aws(stack.enter_context(emulated_aws()), given.region))
+        sources = Sources([*given.sources, *(Path(folder) for folder in settings.source_directories)])
+        if given.docker is not None and "docker" in given.needed:
+            parts.append(_docker(given.docker, sources))
+        if given.modules and "tofu" in given.needed:
+            place = stack.enter_context(desk())
+            parts.append(_tofu(Installation(settings.tofu_binary, place.backend, sources, inline=True)))
         known = {part.provider.name for part in parts}
-        others = [provider for provider in _others(settings) if provider.name not in known]
         parts += [
-            StandIn(
-                SimulatedProvider(provider, asked),
-                Stand.SIMULATED,
-                "asked nothing; what it gives is made up from its schemas",
-            )
-            for provider in others
+            StandIn(SimulatedProvider(provider, given.asked), Stand.SIMULATED, _MADE_UP)
+            for provider in _others(settings)
+            if provider.name not in known
         ]
-        yield Cast({part.provider.name: part for part in parts})
+        yield Cast({part.provider.name: part for part in parts}, place)
 
 
 def _core() -> StandIn:
@@ -123,6 +153,16 @@ def _aws(endpoint: str, region: str) -> StandIn:
     return StandIn(
         AwsProvider(endpoints=[host], patience=0, pause=0.01, dry_runs=MOTO_DRY_RUNS), Stand.EMULATED, by, config
     )
+
+
+def _docker(host: str, sources: Sources) -> StandIn:
+    by = f"on the engine {host}, which you named; what is made there is removed at the end"
+    return StandIn(DockerProvider([host], sources), Stand.REAL, by, {"host": host})
+
+
+def _tofu(installation: Installation) -> StandIn:
+    by = f"{installation.binary} runs the modules on this machine, without any credentials; what they make is destroyed"
+    return StandIn(TofuProvider(installation), Stand.REAL, by)
 
 
 def _others(settings: Settings) -> Sequence[Provider]:

@@ -40,7 +40,11 @@ class Teller:
 
     def begin(self, name: str, cast: Cast, used: frozenset[str]) -> None:
         """What is rehearsed, and on what."""
-        self.say(f"REHEARSAL of {name}: emulated; nothing outside of this machine is touched", "bold")
+        real = [each for each in cast.real if each in used]
+        but = (
+            f", but for {' and '.join(real)}, as you asked" if real else "; nothing outside of this machine is touched"
+        )
+        self.say(f"REHEARSAL of {name}: emulated{but}", "bold")
         for provider in sorted(used & cast.parts.keys()):
             part = cast.parts[provider]
             self.say(f"  {provider:<10} {part.stand.value}: {part.by}", _style(part.stand))

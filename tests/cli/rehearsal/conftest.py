@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.cli.rehearsal import documents
 from app.cli.rehearsal.command import Wish, rehearse
 from app.cli.rehearsal.findings import Finding
 from app.cli.rehearsal.standins import standing_in
 from app.embedded.postgres import EmbeddedPostgres
 from app.settings import Settings
+from tests.providers.tofu import program
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -42,10 +42,8 @@ def held(database_url: str, postgres_server: EmbeddedPostgres, tmp_path: Path, t
 
     async def hold(file: Path, **wishes: Any) -> list[Finding]:
         wish = Wish(file, **wishes)
-        before, found = wish.read()
-        everything = [*before, *found]
-        needed, asked = documents.providers_of(everything), documents.outputs_read(everything)
-        with standing_in(Settings(), needed, asked, postgres_server.url, wish.region) as cast:
+        settings = Settings(tofu_binary=program() or "tofu")
+        with standing_in(settings, wish.given(), postgres_server.url) as cast:
             return await rehearse(wish, cast, database_url, tmp_path / "files", told)
 
     return hold
