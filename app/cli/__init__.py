@@ -138,7 +138,7 @@ def rehearse(
     from app.cli import commands
     from app.cli.rehearsal.command import Wish, run
 
-    values = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in set_ or ())
+    values = {name: value for name, _, value in (pair.partition("=") for pair in set_ or ())}
     wish = Wish(
         file, after or (), fail_at or (), policies, region, timeout, docker, modules, source or (), parameters=values
     )

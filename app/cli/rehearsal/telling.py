@@ -41,9 +41,7 @@ class Teller:
     def begin(self, name: str, cast: Cast, used: frozenset[str]) -> None:
         """What is rehearsed, and on what."""
         real = [each for each in cast.real if each in used]
-        but = (
-            f", but for {' and '.join(real)}, as you asked" if real else "; nothing outside of this machine is touched"
-        )
+        but = f", but for {' and '.join(real)}, as you asked" if real else "; nothing outside this machine is touched"
         self.say(f"REHEARSAL of {name}: emulated{but}", "bold")
         for provider in sorted(used & cast.parts.keys()):
             part = cast.parts[provider]

@@ -16,6 +16,7 @@ from app.cli.rehearsal.findings import Exit
 from app.cli.rehearsal.standins import Stand, emulated_aws
 from app.domain.statuses import JobStatus
 from tests.cli.rehearsal.conftest import EXAMPLES, Rehearse, Told, example
+from tests.providers.tofu import program
 
 # Each broken example: the step that fails, and what its message says; None where a simulation cannot know.
 BROKEN = {
@@ -64,7 +65,7 @@ async def test_the_failure_of_a_broken_example_is_found(held: Rehearse, told: To
     assert (finding.status, finding.exit) == (JobStatus.ROLLED_BACK, Exit.WOULD_FAIL_CLEANLY)
     assert (finding.remained, finding.strays) == ([], [])
     assert len(finding.undone) >= 3
-    assert any("nothing outside of this machine is touched" in line for line in told)
+    assert any("nothing outside this machine is touched" in line for line in told)
 
 
 @pytest.mark.parametrize("name", [name for name, expected in BROKEN.items() if not expected])
@@ -90,6 +91,19 @@ async def test_a_failure_is_injected_after_another_file_was_carried_out(held: Re
     assert (failure.step, failure.code, failure.injected) == ("site", "INJECTED", True)
     assert finding.exit is Exit.WOULD_FAIL_CLEANLY
     assert any(line.startswith("failed    site: ") and line.endswith("(INJECTED, injected)") for line in told)
+
+
+@pytest.mark.skipif(program() is None, reason="there is neither tofu nor terraform on the PATH")
+async def test_a_module_that_is_really_run_shows_its_failure_and_leaves_nothing(held: Rehearse, told: Told) -> None:
+    modules = EXAMPLES / "tofu" / "modules"
+    really = {"modules": True, "sources": [modules], "parameters": {"modules": str(modules)}}
+    (finding,) = await held(example("tofu-broken"), after=[example("tofu")], **really)
+    (failure,) = finding.failures
+    assert (failure.step, failure.stand) == ("application", Stand.REAL)
+    assert "quota of load balancers exceeded" in failure.message
+    assert (finding.exit, finding.remained, finding.simulated) == (Exit.WOULD_FAIL_CLEANLY, [], [])
+    assert "but for tofu, as you asked" in told[0]
+    assert told[-2:] == ["tidied up modules-broken: nothing is left", "tidied up modules: nothing is left"]
 
 
 async def test_what_cannot_be_taken_back_is_named_by_records_and_by_the_emulator(
