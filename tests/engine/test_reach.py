@@ -203,6 +203,26 @@ def host() -> Iterator[str]:
 
 @pytest.mark.xdist_group("docker")
 @pytest.mark.skipif(engines.missing() is not None, reason=engines.missing() or "")
+async def test_a_rehearsal_on_a_real_engine_finds_the_failure_and_tidies_up(
+    held: Rehearse,  # noqa: F811
+    told: Told,  # noqa: F811
+    host: str,
+    tmp_path: Path,
+) -> None:
+    really = {"docker": host, "sources": [tmp_path], "parameters": {"archive": site(tmp_path)}}
+    (finding,) = await held(example("containers-broken"), after=[example("containers")], **really)
+    (failure,) = finding.failures
+    assert (failure.step, failure.stand, finding.exit) == ("site", Stand.REAL, Exit.WOULD_FAIL_CLEANLY)
+    assert "nobody there" in failure.message
+    assert (finding.undone, finding.remained) == (["site"], [])
+    assert told[-1] == "tidied up site: nothing is left"
+    async with DockerProvider([host]).session({"host": host}) as engine:
+        assert (await engine.replicas("site"), await engine.networks(name="site")) == ([], [])
+        assert await engine.image("windlass-examples/site:1") is None
+
+
+@pytest.mark.xdist_group("docker")
+@pytest.mark.skipif(engines.missing() is not None, reason=engines.missing() or "")
 async def test_the_container_examples(workshop: Workshop, host: str, tmp_path: Path) -> None:
     """Three replicas; a version that cannot work; the three replicas again."""
     archive = site(tmp_path)
@@ -220,26 +240,6 @@ async def test_the_container_examples(workshop: Workshop, host: str, tmp_path: P
     commands = [each["Config"]["Cmd"][0] for each in before]
     assert len(commands) == 3
     assert [each["Config"]["Cmd"][0] for each in after if each["State"]["Running"]] == commands
-
-
-@pytest.mark.xdist_group("docker")
-@pytest.mark.skipif(engines.missing() is not None, reason=engines.missing() or "")
-async def test_a_rehearsal_on_a_real_engine_finds_the_failure_and_tidies_up(
-    held: Rehearse,  # noqa: F811
-    told: Told,  # noqa: F811
-    host: str,
-    tmp_path: Path,
-) -> None:
-    really = {"docker": host, "sources": [tmp_path], "parameters": {"archive": site(tmp_path)}}
-    (finding,) = await held(example("containers-broken"), after=[example("containers")], **really)
-    (failure,) = finding.failures
-    assert (failure.step, failure.stand, finding.exit) == ("site", Stand.REAL, Exit.WOULD_FAIL_CLEANLY)
-    assert "nobody there" in failure.message
-    assert (finding.undone, finding.remained) == (["site"], [])
-    assert told[-1] == "tidied up site: nothing is left"
-    async with DockerProvider([host]).session({"host": host}) as engine:
-        assert (await engine.replicas("site"), await engine.networks(name="site")) == ([], [])
-        assert await engine.image("windlass-examples/site:1") is None
 
 
 @pytest.fixture
