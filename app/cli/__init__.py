@@ -132,8 +132,8 @@ def rehearse(
 ) -> int:
     """Carry a plan out on emulators in this process; no installation is needed, and nothing outside is touched.
 
-    Exit code: 0 it would succeed, 2 it would fail and be rolled back, 4 it would leave something behind, 1 it was
-    refused before.
+    Exit code: 0 it would succeed, 3 it would fail and be rolled back, 4 it would fail and leave something behind; 1 it
+    was refused before, 2 it was not understood.
     """
     from app.cli import commands
     from app.cli.rehearsal.command import Wish, run

@@ -115,17 +115,24 @@ class _Rehearsal:
 
     async def run(self, before: list[Manifest], found: list[Manifest]) -> list[Finding]:
         """What came of the plans in `found`. What was made for real is gone afterwards, or named."""
+        left: list[str] = []
         try:
-            return await self._run(before, found)
+            findings = await self._run(before, found)
         finally:
             if self.stage.cast.real:
-                await self._tidy_up()
+                left = await self._tidy_up()
+        if left:
+            raise CommandFailed(*(f"could not be tidied up: {one}" for one in left))
+        return findings
 
-    async def _tidy_up(self) -> None:
+    async def _tidy_up(self) -> list[str]:
+        """Take away what the plans have left of their stacks; what is there in spite of it."""
+        found: list[str] = []
         for stack in reversed(self.stacks):
-            left = await self.stage.removed(stack)
-            told = "; ".join(f"{key} ({one.type} {one.external_id})" for key, one in left.items())
-            self.teller.say(f"tidied up {stack}: {f'STILL THERE: {told}' if left else 'nothing is left'}", "")
+            left = [f"{key} ({one.type} {one.external_id})" for key, one in (await self.stage.removed(stack)).items()]
+            self.teller.say(f"tidied up {stack}: {'; '.join(left) or 'nothing'} is left", "red" if left else "")
+            found += left
+        return found
 
     async def _run(self, before: list[Manifest], found: list[Manifest]) -> list[Finding]:
         await self.stage.connect(documents.connections_of([*before, *found]))

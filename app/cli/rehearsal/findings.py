@@ -14,11 +14,10 @@ from app.domain.statuses import JobStatus, StepStatus
 
 
 class Exit(IntEnum):
-    """What `windlass rehearse` ends with. 1 is also what every command ends with that is refused."""
+    """What `windlass rehearse` ends with. 1 and 2 are what every command ends with that is refused or not understood."""
 
     WOULD_SUCCEED = 0
-    REFUSED = 1
-    WOULD_FAIL_CLEANLY = 2
+    WOULD_FAIL_CLEANLY = 3
     WOULD_LEAVE_SOMETHING = 4
 
 

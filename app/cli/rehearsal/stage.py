@@ -185,6 +185,9 @@ class Stage:
                     break
                 await self._skip_time()
                 await tick(self.database, ring_again_seconds=0)
+                if not self.rung:
+                    # Somebody outside is waited for.
+                    await asyncio.sleep(_LOOK_SECONDS)
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)

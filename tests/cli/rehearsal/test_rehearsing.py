@@ -178,7 +178,7 @@ def test_the_command_needs_no_installation(tmp_path: Path) -> None:
     )
     assert ended.returncode == Exit.WOULD_FAIL_CLEANLY, ended.stderr
     (document,) = json.loads(ended.stdout)
-    assert (document["emulated"], document["status"], document["exit"]) == (True, "ROLLED_BACK", 2)
+    assert (document["emulated"], document["status"], document["exit"]) == (True, "ROLLED_BACK", 3)
     assert [failure["step"] for failure in document["failures"]] == ["connect"]
     assert document["undone"] == ["connect", "database", "owner"]
     assert {change["by"] for change in document["changes"]} == {"emulated"}
