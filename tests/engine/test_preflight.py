@@ -170,6 +170,10 @@ async def test_the_preview_shows_it_and_the_switch_is_a_boolean(workshop: Worksh
         (KEY, "RUN", 0),
         ("a", "CREATE", 1),
     ]
+    without = await _plan(
+        workshop, {"a": note("a")}, name="without", type=PlanType.MANUAL, configuration={"preflight": False}
+    )
+    assert without.preview_hash == plan.preview_hash
     with pytest.raises(TypeMismatch) as refused:
         await _plan(workshop, {"b": note("b")}, configuration={"preflight": "no"})
     assert refused.value.path == ("configuration", "preflight")

@@ -57,9 +57,8 @@ class Wish:
         found = manifests.read(self.file)
         submittable(self.file, found)
         values = documents.parameters_of(self.parameters)
-        return [documents.with_parameters(one, values) for one in before], [
-            documents.with_parameters(one, values) for one in found
-        ]
+        changed = [[documents.with_parameters(one, values) for one in part] for part in (before, found)]
+        return changed[0], changed[1]
 
     def given(self) -> Given:
         """What the plans use, and what of this machine they may. Raises CommandFailed."""

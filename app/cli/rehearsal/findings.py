@@ -14,7 +14,7 @@ from app.domain.statuses import JobStatus, StepStatus
 
 
 class Exit(IntEnum):
-    """What `windlass rehearse` ends with. 1 and 2 are what every command ends with that is refused or not understood."""
+    """What `windlass rehearse` ends with; 1 and 2 are for what is refused or not understood, as with every command."""
 
     WOULD_SUCCEED = 0
     WOULD_FAIL_CLEANLY = 3
