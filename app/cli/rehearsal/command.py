@@ -27,7 +27,8 @@ from app.cli.rehearsal.stage import Stage
 from app.cli.rehearsal.standins import Cast, Given, Stand, standing_in
 from app.cli.rehearsal.telling import Say, Teller
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
-from app.domain.errors import DomainError
+from app.domain.errors import DomainError, Severity
+from app.domain.operations import OperationKind
 from app.domain.statuses import JobStatus, PlanStatus, StepStatus
 from app.services.previews import diagnostics_of
 from app.settings import Settings
@@ -178,7 +179,9 @@ class _Rehearsal:
         recorded, there = await stage.recorded(plan.stack), await inventory.things(stage, self.types)
         job = await stage.carry_out(plan.last_job_id, self.teller.event)
         now = await inventory.things(stage, self.types)
-        finding = self._finding(plan, stands, job, await stage.steps(job.id))
+        steps = await stage.steps(job.id)
+        self._tell_warnings(steps)
+        finding = self._finding(plan, stands, job, steps)
         if finding.failures or job.status is not JobStatus.SUCCEEDED:
             left = differences(recorded, await stage.recorded(plan.stack))
             finding = replace(finding, remained=left, strays=sorted(there ^ now))
@@ -186,6 +189,13 @@ class _Rehearsal:
             finding = replace(finding, made=len(now - there))
         self.teller.finding(finding)
         return finding
+
+    def _tell_warnings(self, steps: list[StepRun]) -> None:
+        """What was found beforehand and stopped nobody."""
+        asking = (step for step in steps if step.operation is OperationKind.PREFLIGHT)
+        for found in (found for step in asking for found in (step.outputs or {}).get("findings", ())):
+            if found["severity"] == Severity.WARN:
+                self.teller.say(f"warned    {'.'.join(found['path'])}: {found['message']} ({found['code']})", "yellow")
 
     def _idle(self, plan: DeploymentPlan, stands: dict[str, Stand]) -> Finding:
         if plan.status is not PlanStatus.SUCCEEDED:

@@ -14,7 +14,9 @@ import pytest
 from app.cli.client import CommandFailed
 from app.cli.rehearsal.findings import Exit
 from app.cli.rehearsal.standins import Stand, emulated_aws
+from app.domain.errors import Diagnostic, Severity
 from app.domain.statuses import JobStatus
+from app.providers.core.note import NoteType
 from tests.cli.rehearsal.conftest import EXAMPLES, Rehearse, Told, example
 from tests.providers.tofu import program
 
@@ -136,6 +138,25 @@ async def test_nobody_is_waited_for(held: Rehearse, tmp_path: Path, told: Told) 
     (finding,) = await held(path, seconds=60)
     assert (finding.status, finding.made) == (JobStatus.SUCCEEDED, 2)
     assert any("gate agree is answered" in line for line in told)
+
+
+@pytest.mark.parametrize("severity", [Severity.WARN, Severity.ERROR])
+async def test_what_is_found_beforehand_is_told(
+    held: Rehearse, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch, severity: Severity
+) -> None:
+    async def short_of_paper(*_: object) -> list[Diagnostic]:
+        return [Diagnostic(severity, "NO_PAPER", "there is hardly any paper", ("text",))]
+
+    monkeypatch.setattr(NoteType, "preflight", short_of_paper)
+    (finding,) = await held(plan(tmp_path, "one: {type: core.note, properties: {name: one}}"))
+    place = "resources.one.properties.text: there is hardly any paper"
+    if severity is Severity.WARN:
+        assert (finding.exit, finding.made) == (Exit.WOULD_SUCCEED, 1)
+        assert f"warned    {place} (NO_PAPER)" in told
+    else:
+        assert (finding.status, finding.exit) == (JobStatus.FAILED, Exit.WOULD_FAIL_CLEANLY)
+        assert [(one.step, one.message) for one in finding.failures] == [("preflight:core", place)]
+        assert (finding.undone, finding.strays) == ([], [])
 
 
 async def test_a_step_that_there_is_not_is_told(held: Rehearse, tmp_path: Path) -> None:
