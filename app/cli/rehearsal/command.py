@@ -135,7 +135,8 @@ class _Rehearsal:
         return found
 
     async def _run(self, before: list[Manifest], found: list[Manifest]) -> list[Finding]:
-        await self.stage.connect(documents.connections_of([*before, *found]))
+        with _blaming(str(self.wish.file)):
+            await self.stage.connect(documents.connections_of([*before, *found]))
         for finding in await self._plans(before, self._no_failures):
             if finding.exit is not Exit.WOULD_SUCCEED:
                 message = f"plan {finding.plan} has to succeed before {self.wish.file} is rehearsed, and does not"

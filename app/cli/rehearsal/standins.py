@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from app.settings import Settings
 
 LAXITIES = "docs/howto/aws.md"
 _MADE_UP = "asked nothing; what it gives is made up from its schemas"
-_NO_MOTO = "to rehearse what is on AWS, moto is needed: install windlass[rehearsal]"
+_NO_MOTO = "to rehearse what is on AWS, moto and the SDK are needed: install windlass[rehearsal]"
 # What moto refuses to carry out where it is asked not to; the other operations of EC2 it carries out all the same.
 MOTO_DRY_RUNS = frozenset(
     {
@@ -145,6 +146,9 @@ def _postgres(url: str) -> StandIn:
 
 
 def _aws(endpoint: str, region: str) -> StandIn:
+    if find_spec("aiobotocore") is None:
+        # The provider says so, too, but it would look like a failure of the plan.
+        raise CommandFailed(_NO_MOTO)
     host = endpoint.partition("://")[2]
     # Made up, and new each time: the keys of a tenant have no business here, and would open nothing.
     keys = {"accessKeyId": f"EMULATED{secrets.token_hex(6).upper()}", "secretAccessKey": secrets.token_hex(20)}

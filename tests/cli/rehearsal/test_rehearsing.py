@@ -169,6 +169,17 @@ async def test_a_plan_that_makes_no_sense_is_refused_with_its_path(held: Rehears
         await held(plan(tmp_path, "one: {type: core.note, properties: {name: one, colour: red}}"))
 
 
+async def test_a_connection_that_cannot_be_is_refused(held: Rehearse, tmp_path: Path) -> None:
+    file = plan(tmp_path, "one: {type: aws.ec2.vpc, properties: {CidrBlock: 10.0.0.0/16}}")
+    with pytest.raises(CommandFailed, match=r"subject\.yaml: config\.region"):
+        await held(file, region="somewhere")
+
+
+async def test_it_is_given_up_when_its_time_is_over(held: Rehearse, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"not over after 0\.01 s"):
+        await held(plan(tmp_path, NOTES), seconds=0.01)
+
+
 async def test_policies_judge_it(held: Rehearse, tmp_path: Path) -> None:
     policies = tmp_path / "policies.yml"
     rule = {
