@@ -171,7 +171,7 @@ async def test_a_plan_that_makes_no_sense_is_refused_with_its_path(held: Rehears
 
 async def test_a_connection_that_cannot_be_is_refused(held: Rehearse, tmp_path: Path) -> None:
     file = plan(tmp_path, "one: {type: aws.ec2.vpc, properties: {CidrBlock: 10.0.0.0/16}}")
-    with pytest.raises(CommandFailed, match=r"subject\.yaml: config\.region"):
+    with pytest.raises(CommandFailed, match=r"subject\.yaml: region: the value does not match"):
         await held(file, region="somewhere")
 
 
