@@ -29,7 +29,7 @@ from app.cli.rehearsal.telling import Say, Teller
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.domain.errors import DomainError, Severity
 from app.domain.operations import OperationKind
-from app.domain.statuses import JobStatus, PlanStatus, StepStatus
+from app.domain.statuses import PlanStatus, StepStatus
 from app.services.previews import diagnostics_of
 from app.settings import Settings
 
@@ -183,7 +183,7 @@ class _Rehearsal:
         steps = await stage.steps(job.id)
         self._tell_warnings(steps)
         finding = self._finding(plan, stands, job, steps)
-        if finding.failures or job.status is not JobStatus.SUCCEEDED:
+        if finding.failed:
             left = differences(recorded, await stage.recorded(plan.stack))
             finding = replace(finding, remained=left, strays=sorted(there ^ now))
         else:

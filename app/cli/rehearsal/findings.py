@@ -49,13 +49,18 @@ class Finding:
     simulated: Sequence[str] = field(default=())
 
     @property
+    def failed(self) -> bool:
+        """Whether the plan would not succeed; steps whose failure is ignored may have failed all the same."""
+        return self.status not in (None, JobStatus.SUCCEEDED)
+
+    @property
     def emulates(self) -> bool:
         """Whether an emulator had any part in it."""
         return Stand.EMULATED in self.stands.values()
 
     @property
     def exit(self) -> Exit:
-        if self.status in (None, JobStatus.SUCCEEDED):
+        if not self.failed:
             return Exit.WOULD_SUCCEED
         left = bool(self.remained or self.strays) or self.status in (JobStatus.ROLLBACK_FAILED, JobStatus.PAUSED)
         return Exit.WOULD_LEAVE_SOMETHING if left else Exit.WOULD_FAIL_CLEANLY

@@ -76,7 +76,7 @@ class Teller:
         for failure in finding.failures:
             stand = "injected" if failure.injected else failure.stand.value if failure.stand else "by itself"
             self.say(f"failed    {failure.step}: {failure.message} ({failure.code}, {stand})", "red")
-        if finding.failures:
+        if finding.failed:
             self.say(f"undone    {', '.join(finding.undone) or 'nothing: nothing had been done'}", "")
             self.say(f"remained  {'; '.join(finding.remained) or 'nothing, by the records'}", "")
             if finding.emulates:

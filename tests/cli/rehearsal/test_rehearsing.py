@@ -125,6 +125,25 @@ async def test_a_strategy_that_keeps_what_was_made_leaves_something(held: Rehear
     assert [thing.id for thing in finding.strays] == ["one"]
 
 
+async def test_a_failure_that_is_ignored_is_told_and_leaves_what_was_wanted(
+    held: Rehearse, tmp_path: Path, told: Told
+) -> None:
+    steps = """
+        - {key: notes, type: RESOURCE_CREATE, order: 1, configuration: {resource: "*"}}
+        - key: extra
+          type: CUSTOM
+          order: 2
+          configuration: {task: core.assert}
+          inputs: {that: false, message: not today}
+          errorHandling: {ignore: true}
+    """
+    (finding,) = await held(plan(tmp_path, NOTES, steps))
+    assert (finding.status, finding.exit, finding.made) == (JobStatus.SUCCEEDED, Exit.WOULD_SUCCEED, 2)
+    assert [failure.step for failure in finding.failures] == ["extra"]
+    assert any(line.startswith("failed    extra: not today") for line in told)
+    assert not any(line.startswith("remained") for line in told)
+
+
 async def test_nobody_is_waited_for(held: Rehearse, tmp_path: Path, told: Told) -> None:
     steps = """
         - {key: notes, type: RESOURCE_CREATE, order: 1, configuration: {resource: "*"}}
