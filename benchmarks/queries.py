@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -26,17 +28,21 @@ import httpx
 import psutil
 
 from app.auth.principal import Principal
+from app.db.uow import APP_ROLE
 from app.domain.enums import Permission, Role
 from app.embedded.processes import free_port
+from app.settings import Settings
+from benchmarks.dashboard import fill
 from benchmarks.surroundings import Surroundings, surroundings
 from schema.compiling.queries import CompiledQueries
 from schema.context import Context
-from schema.nodes import encode_id
+from schema.nodes import encode_id, number_in
 from schema.root import build_schema
 
-TENANTS, WORKFLOWS, STEPS, PLANS, JOBS = 50, 1000, 10, 20_000, 60_000
 CONCURRENCY = (1, 16, 64)
 _SECONDS = 1.5
+# The default of ours.
+_POOL_SIZE = Settings().pool_size
 _SLOW = "ours, field by field"
 OBJECT = """query($id: ID!) { deploymentPlan(id: $id) { id name status createdAt
   workflow { id name type } resourceTemplate { id name } tenant { id slug } } }"""
@@ -46,6 +52,28 @@ PAGE = """{ deploymentPlans(first: 50) { nodes { id name status type stack creat
 LIST = """{ orchestrationJobs(first: 100, filter: {status: [SUCCEEDED]}) { nodes { id name type status direction stack
   statusReason createdAt startedAt completedAt durationSeconds retryCount } pageInfo { hasNextPage endCursor } } }"""
 NOTHING = "{ __typename }"
+# The same of PostGraphile, as it names things.
+_PEER = "PostGraphile"
+_PEER_FOLDER = Path(__file__).parent / "peers" / "postgraphile"
+# `npm ci` in that folder brings it, and the Node that it needs.
+_PEER_NODE = _PEER_FOLDER / "node_modules" / "node" / "bin" / "node"
+_PEER_WORKFLOW, _PEER_TEMPLATE = "workflowByTenantIdAndWorkflowId", "resourceTemplateByTemplateTenantIdAndTemplateId"
+PEER_OBJECT = f"""query($tenant: BigInt!, $id: BigInt!) {{
+  deploymentPlanByTenantIdAndRowId(tenantId: $tenant, rowId: $id) {{ id planName status createdAt
+  {_PEER_WORKFLOW} {{ id workflowName workflowType }}
+  {_PEER_TEMPLATE} {{ id templateName }} tenantByTenantId {{ id slug }} }} }}"""
+PEER_PAGE = f"""query($tenant: BigInt!) {{ allDeploymentPlans(first: 50, orderBy: [CREATED_AT_DESC, ROW_ID_DESC],
+  condition: {{tenantId: $tenant, isDeleted: false}}) {{ nodes {{ id planName status planType stack createdAt
+    {_PEER_WORKFLOW} {{ id workflowName workflowStepsByTenantIdAndWorkflowId(orderBy: [STEP_ORDER_ASC, ROW_ID_ASC],
+      condition: {{isDeleted: false}}) {{ nodes {{ id stepKey stepName stepType stepOrder }} }} }}
+    {_PEER_TEMPLATE} {{ id templateName templateType }}
+    orchestrationJobsByTenantIdAndPlanId(first: 3, orderBy: [CREATED_AT_DESC, ROW_ID_DESC],
+      condition: {{isDeleted: false}}) {{ nodes {{ id jobName status direction createdAt }} }} }}
+  pageInfo {{ hasNextPage endCursor }} }} }}"""
+PEER_LIST = """query($tenant: BigInt!) { allOrchestrationJobs(first: 100, orderBy: [CREATED_AT_DESC, ROW_ID_DESC],
+  condition: {tenantId: $tenant, status: "SUCCEEDED", isDeleted: false}) { nodes { id jobName jobType status direction
+  stack statusReason createdAt startedAt completedAt durationSeconds retryCount }
+  pageInfo { hasNextPage endCursor } } }"""
 
 
 @dataclass
@@ -62,12 +90,18 @@ class Side:
     name: str
     port: int
     process: psutil.Process
+    # What it is asked in its own words.
+    words: dict[str, dict[str, Any]] | None = None
+
+    def asked(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What it is asked where ours is asked `body`."""
+        return body if self.words is None else self.words[name]
 
 
 async def run(rounds: int) -> str:
     """The table."""
     async with surroundings() as where:
-        await _fill(where)
+        await fill(where)
         questions = await _questions(where)
         with contextlib.ExitStack() as stack:
             sides = [stack.enter_context(side) for side in _sides(where, questions)]
@@ -75,7 +109,12 @@ async def run(rounds: int) -> str:
             for side in sides:
                 await _ready(side)
             found: dict[tuple[str, int, str], Measured] = defaultdict(Measured)
-            expected = {name: await _once(sides[0], where, name, body) for name, body in questions.items()}
+            expected = {
+                (side.name, name): await _once(side, where, name, side.asked(name, body))
+                for side in sides
+                for name, body in questions.items()
+            }
+            _compare(expected)
             for _ in range(rounds):
                 for name, body in questions.items():
                     for concurrency in CONCURRENCY:
@@ -83,9 +122,24 @@ async def run(rounds: int) -> str:
                             if concurrency > 16 and side.name == _SLOW:
                                 # Its batches wait for each other's connections until they give up.
                                 continue
-                            requests = _request(side, where, name, body), expected[name]
+                            requests = (
+                                _request(side, where, name, side.asked(name, body)),
+                                expected[side.name, name],
+                            )
                             await _measure(side, *requests, concurrency, found[name, concurrency, side.name])
-    return _table(found, [side.name for side in sides], expected, rounds)
+    own = {name: expected[sides[0].name, name] for name in questions}
+    return _table(found, [side.name for side in sides], own, rounds)
+
+
+def _compare(expected: dict[tuple[str, str], bytes]) -> None:
+    """That all sides show the same plans, steps and jobs: by their names, which all of them tell."""
+    names = re.compile(rb'"(?:\w*[nN]ame)":"((?:plan|step|job|workflow) [^"]*)"')
+    told = {key: names.findall(body.lower()) for key, body in expected.items()}
+    for (side, name), found in told.items():
+        wanted = next(other for (_, one), other in told.items() if one == name)
+        if sorted(found) != sorted(wanted):
+            message = f"{side} answers {name} with other things than ours: {len(found)} names, and not {len(wanted)}"
+            raise RuntimeError(message)
 
 
 # ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,6 +182,7 @@ def _sides(where: Surroundings, questions: dict[str, dict[str, Any]]) -> list[co
     return [
         _ours(where, "ours", "true"),
         _ours(where, _SLOW, "false"),
+        *([_peer(where, questions["a"]["variables"]["id"])] if _PEER_NODE.exists() else []),
         _bare(where, _plans(where, questions)),
     ]
 
@@ -137,6 +192,27 @@ def _ours(where: Surroundings, name: str, compiled: str) -> Iterator[Side]:
     port = free_port()
     with where.processes(["api"], WINDLASS_PORT=str(port), WINDLASS_COMPILED_QUERIES=compiled) as (process,):
         yield Side(name, port, psutil.Process(process.pid))
+
+
+@contextlib.contextmanager
+def _peer(where: Surroundings, plan: str) -> Iterator[Side]:
+    """PostGraphile with as many connections as ours may have, under the role and the tenant that ours are under."""
+    port, tenant = free_port(), str(where.tenant_id)
+    words: dict[str, dict[str, Any]] = {
+        "a": {"query": PEER_OBJECT, "variables": {"tenant": tenant, "id": str(number_in(plan, "DeploymentPlan"))}},
+        "b": {"query": PEER_PAGE, "variables": {"tenant": tenant}},
+        "c": {"query": PEER_LIST, "variables": {"tenant": tenant}},
+        "d": {"query": NOTHING},
+    }
+    command = [_PEER_NODE, _PEER_FOLDER / "server.mjs", where.database_url, APP_ROLE, tenant, port, _POOL_SIZE]
+    process = subprocess.Popen(
+        [str(word) for word in command], env={**os.environ, "NODE_ENV": "production", "GRAPHILE_ENV": "production"}
+    )
+    try:
+        yield Side(_PEER, port, psutil.Process(process.pid), words)
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 @contextlib.contextmanager
@@ -172,7 +248,7 @@ def _pin(sides: list[Side]) -> None:
 
 def _request(side: Side, where: Surroundings, name: str, body: dict[str, Any]) -> bytes:
     content = json.dumps(body).encode()
-    path = "/graphql" if side.name.startswith("ours") else f"/{name}"
+    path = f"/{name}" if side.name.startswith("bound") else "/graphql"
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
         f"Authorization: Bearer {where.token}\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -261,75 +337,3 @@ def _table(
                     f" | {p99:.2f} | {statistics.median(one.cpu) * 1e3:.3f} |"
                 )
     return "\n".join(lines)
-
-
-# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _fill(where: Surroundings) -> None:
-    connection = await asyncpg.connect(where.database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                "INSERT INTO tenant (name, slug) SELECT 'Tenant ' || n, 't' || n FROM generate_series(2, $1::int) n",
-                TENANTS,
-            )
-            for statement, number in _ROWS:
-                await connection.execute(statement, number)
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
-
-
-_TENANT = "(SELECT array_agg(id ORDER BY id) FROM tenant)"
-_OWNER = f"({_TENANT})[1 + n % {TENANTS}]"
-_ROWS = (
-    (
-        (
-            "INSERT INTO workflow (tenant_id, workflow_name, workflow_type, definition, status)"
-            f" SELECT {_OWNER}, 'workflow ' || n, 'DEPLOYMENT', '{{\"steps\": []}}', 'PUBLISHED'"
-            " FROM generate_series(1, $1::int) n"
-        ),
-        WORKFLOWS,
-    ),
-    (
-        (
-            "INSERT INTO workflow_step (tenant_id, workflow_id, step_key, step_name, step_order, step_type, status)"
-            " SELECT tenant_id, id, 'step-' || n, 'Step ' || n, n, 'CUSTOM', 'PUBLISHED'"
-            " FROM workflow, generate_series(1, $1::int) n"
-        ),
-        STEPS,
-    ),
-    (
-        (
-            "INSERT INTO resource_template (tenant_id, template_name, template_type, template_content, status)"
-            " SELECT id, 'template ' || n, 'CUSTOM', '{\"resources\": {}}', 'PUBLISHED'"
-            " FROM tenant, generate_series(1, $1::int) n"
-        ),
-        10,
-    ),
-    (
-        (
-            "INSERT INTO deployment_plan (tenant_id, plan_name, plan_type, status, stack, workflow_id,"
-            " template_tenant_id, template_id, created_at)"
-            " SELECT w.tenant_id, 'plan ' || n, 'IMMEDIATE', 'SUCCEEDED', 'stack ' || n, w.id, t.tenant_id, t.id,"
-            " now() - n * interval '1 minute'"
-            f" FROM (SELECT n, 1 + n % {WORKFLOWS} AS w FROM generate_series(1, $1::int) n) p"
-            " JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place FROM workflow) w ON w.place = p.w"
-            " JOIN LATERAL (SELECT * FROM resource_template t WHERE t.tenant_id = w.tenant_id ORDER BY t.id LIMIT 1) t"
-            " ON true"
-        ),
-        PLANS,
-    ),
-    (
-        (
-            "INSERT INTO orchestration_job (tenant_id, plan_id, job_name, job_type, stack, status, created_at,"
-            " started_at, completed_at, duration_seconds)"
-            " SELECT p.tenant_id, p.id, 'job ' || n, 'DEPLOY', p.stack,"
-            " CASE WHEN n % 3 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END, p.created_at + n * interval '1 second',"
-            " p.created_at, p.created_at, 5"
-            " FROM deployment_plan p, generate_series(1, $1::int) n"
-        ),
-        JOBS // PLANS,
-    ),
-)

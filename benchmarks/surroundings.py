@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.db.migrating import migrate
+from app.db.models import TenantLimit
 from app.db.uow import Database
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
@@ -87,6 +88,10 @@ async def surroundings() -> AsyncIterator[Surroundings]:
         await asyncio.to_thread(migrate, database_url)
         database = Database.connect(database_url, name="benchmark", pool_size=2)
         tenant_id, token = await create_tenant(database, "Bench", "bench", "bench@bench.example")
+        async with database.write(tenant_id, actor="benchmark", correlation_id="benchmark") as transaction:
+            transaction.authorize("benchmark")
+            # What a tenant may have under way is not what is measured.
+            transaction.session.add(TenantLimit(tenant_id=tenant_id, max_running_jobs=10_000, max_queued_jobs=100_000))
         await database.close()
         key = base64.b64encode(secrets.token_bytes(32)).decode()
         yield Surroundings(folder, database_url, redis_url, key, tenant_id, token)

@@ -18,8 +18,9 @@ from app.auth.principal import Principal
 from app.bus.bus import Bus
 from app.db.models import User, Workflow
 from app.db.sealing import Sealer
-from app.db.uow import Database, Rings
+from app.db.uow import Database, Rings, SystemRole
 from app.domain.enums import DefinitionStatus, Permission, PlanType, Role, WorkflowType
+from app.engine import admission
 from app.providers.registry import Registry
 from app.services import plans
 from app.services.dependencies import Dependencies
@@ -133,6 +134,11 @@ async def lying_there(where: Surroundings, jobs: int, connection: asyncpg.Connec
     """Hand in jobs whose first step is not due until `release`."""
     async with Client.open(where, NOTHING) as client:
         await client.submit_many(jobs)
+        # Those that found another one beginning wait for the tick, which is not running yet.
+        waiting = True
+        while waiting:
+            async with client.database.system(SystemRole.TICK) as transaction:
+                waiting = await admission.admit(transaction)
     # As autovacuum leaves it once a minute: a server that was made a moment ago knows nothing about its tables.
     await connection.execute("ANALYZE")
     await connection.execute("UPDATE step_run SET due_at = 'infinity' WHERE due_at IS NOT NULL")

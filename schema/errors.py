@@ -8,8 +8,14 @@ from typing import Any
 
 import strawberry
 
+from app.db import models
 from app.domain import errors
+from app.domain.enums import StatusReason
+from schema.context import Info
 from schema.enums import Permission
+from schema.fields import described
+from schema.nodes import MalformedId, Node, decode_id, load
+from schema.types.actions import AvailableAction, Blocker, actions_of
 from schema.types.diagnostics import Diagnostic
 from schema.types.graphs import GraphEdge
 from schema.types.previews import Preview
@@ -62,6 +68,11 @@ class CycleError(UserError):
 @strawberry.type(description="It collides with what is there.")
 class ConflictError(UserError):
     current_version: int | None
+    about: strawberry.Private[str | None] = None
+
+    @described("What was to be changed, as it is now. Null where something was to be made.")
+    async def node(self, info: Info) -> Node | None:
+        return await _named(info, self.about)
 
 
 @strawberry.type(description="What would happen is no longer what was reviewed.")
@@ -72,11 +83,25 @@ class StalePreviewError(UserError):
 @strawberry.type(description="The object's status does not permit it.")
 class IllegalStateError(UserError):
     status: str
+    about: strawberry.Private[str | None] = None
+
+    @described("What can be done now, where a plan or a job was to be changed.")
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        found: Any = await _named(info, self.about)
+        return [] if found is None or found.row.__class__ not in _WITH_ACTIONS else await actions_of(info, found.row)
 
 
 @strawberry.type(description="A job is working on the same resources.")
 class LockedError(UserError):
-    pass
+    job_id: strawberry.Private[int]
+
+    @described("The job, and when it may be over.")
+    async def blockers(self, info: Info) -> list[Blocker]:
+        job = await info.context.loaders.job.load(self.job_id)
+        if job is None:
+            return []
+        since = job.started_at or job.created_at
+        return [Blocker(reason=StatusReason.LOCK_HELD, message=self.message, since=since, holder_id=self.job_id)]
 
 
 @strawberry.type(description="The token, or the person behind it, may not do this.")
@@ -89,6 +114,7 @@ class QuotaError(UserError):
     quota: Quota
 
 
+_WITH_ACTIONS = (models.DeploymentPlan, models.OrchestrationJob)
 ERROR_TYPES = (
     SimpleUserError,
     ValidationError,
@@ -102,14 +128,29 @@ ERROR_TYPES = (
 )
 
 
-def user_errors(error: errors.DomainError) -> list[UserError]:
-    """The GraphQL objects of a refusal; several where it holds several."""
+def user_errors(error: errors.DomainError, about: str | None = None) -> list[UserError]:
+    """The GraphQL objects of a refusal; several where it holds several. `about`: the id of what was to be changed."""
     if isinstance(error, errors.Several):
-        return [one for inner in error.errors for one in user_errors(inner)]
+        return [one for inner in error.errors for one in user_errors(inner, about)]
     for kind, build in _BUILDERS:
         if isinstance(error, kind):
-            return [build(error, _common(error))]
+            found = build(error, _common(error))
+            if isinstance(found, ConflictError | IllegalStateError):
+                found.about = about
+            return [found]
     return [SimpleUserError(**_common(error))]
+
+
+async def _named(info: Info, about: str | None) -> Node | None:
+    """The object of a global id; None for what is none, or not to be seen."""
+    try:
+        kind, number = ("", 0) if about is None else decode_id(about)
+    except MalformedId:
+        return None
+    # Tokens are seen by those they belong to.
+    loader = None if kind == "ApiToken" else info.context.loaders.of_type(kind)
+    found: Node | None = None if loader is None else await load(loader, number, kind)
+    return found
 
 
 def _common(error: errors.DomainError) -> dict[str, Any]:
@@ -146,7 +187,7 @@ _BUILDERS: tuple[tuple[type[errors.DomainError], Builder], ...] = (
         lambda error, common: StalePreviewError(**common, current=Preview.of_json(error.current)),
     ),
     (errors.StaleVersion, lambda error, common: ConflictError(**common, current_version=error.current)),
-    (errors.Locked, lambda _error, common: LockedError(**common)),
+    (errors.Locked, lambda error, common: LockedError(**common, job_id=error.job_id)),
     (errors.Conflict, lambda _error, common: ConflictError(**common, current_version=None)),
     (errors.IllegalState, lambda error, common: IllegalStateError(**common, status=str(error.status))),
     (errors.Forbidden, lambda error, common: PermissionError(**common, required=Permission(error.required))),

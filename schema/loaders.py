@@ -20,11 +20,13 @@ from app.db.pages import Count, Page, Window
 from app.db.uow import Database
 from app.domain.definitions.workflow import WorkflowDefinition, parse_workflow
 from app.domain.errors import DomainError
+from app.domain.estimating import Usual
 from app.domain.limits import Usage
 from app.domain.statuses import StepStatus
 from app.reads import (
     approvals,
     audit,
+    estimates,
     jobs,
     limits,
     plans,
@@ -208,9 +210,19 @@ class Loaders:
         return self._optional(steps.gates_of)
 
     @property
-    def queue_place(self) -> DataLoader[int, int | None]:
-        """By queued job: its place, from 1, among those that wait for its stack. None: nothing stands in its way."""
+    def queue_place(self) -> DataLoader[int, jobs.Place | None]:
+        """By queued job: its place among those that wait for its stack. None: nothing stands in its way."""
         return self._optional(jobs.queue_places)
+
+    @property
+    def completion(self) -> DataLoader[int, datetime | None]:
+        """By job under way: when it will be over, where that can be told."""
+        return self._optional(estimates.completions)
+
+    @property
+    def usual_seconds(self) -> DataLoader[int, Usual | None]:
+        """By tenant: how long its steps take."""
+        return self._optional(estimates.usual_of_tenants)
 
     @property
     def quotas(self) -> DataLoader[int, list[Usage] | None]:

@@ -186,9 +186,14 @@ async def mutate(info: Info, payload: type[Answer], operation: str, given: Any, 
     except DomainError as error:
         if isinstance(error, Forbidden):
             await _write_down(info, operation, error)
-        return payload(user_errors=user_errors(error), replayed=False, request_id=context.request_id)
+        return payload(user_errors=user_errors(error, _subject(given)), replayed=False, request_id=context.request_id)
     objects = {name: await _object(info, name, number) for name, number in outcome.items()}
     return payload(user_errors=[], replayed=replayed, request_id=context.request_id, **objects, **beside)
+
+
+def _subject(given: Any) -> str | None:
+    """The id of what an input is about, where it has one of the names that mutations call it."""
+    return next((found for name in ("id", "plan_id", "job_id") if (found := getattr(given, name, None))), None)
 
 
 async def _write_down(info: Info, operation: str, error: Forbidden) -> None:

@@ -27,7 +27,8 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
     ),
     Permission.APPROVE: "reviewPlan answerGate",
     Permission.EXECUTE: (
-        "executePlan retryPlan pausePlan resumePlan signalPlan stepAction rotatePlanHook revokePlanHook refreshResource"
+        "executePlan retryPlan pausePlan resumePlan signalPlan signalJob stepAction rotatePlanHook revokePlanHook"
+        " refreshResource"
     ),
     Permission.CANCEL: "cancelPlan cancelJob",
     Permission.ROLLBACK: "rollbackPlan createRollbackPlan continueRollback acceptCurrentState",

@@ -149,7 +149,7 @@ class Applier:
             # In a dry run the template it names may be one that would have been made just before.
             self._said(manifest, f"cannot be previewed yet: {failure.lines[0]}")
             return
-        known = ("workflowId", "templateRevisionId", "parameters")
+        known = ("workflowId", "templateRevisionId", "parameters", "constraints")
         given = {"stack": plan.get("stack", manifest.name), **{key: plan[key] for key in known if key in plan}}
         result = (await self._client.ask(_PREVIEW, {"input": given}))["previewPlan"]
         if result["preview"] is None:
@@ -171,6 +171,7 @@ class Applier:
             "schedule": _as_json(spec.get("schedule")),
             "condition": spec.get("condition"),
             "validUntil": _as_json(spec.get("validUntil")),
+            "constraints": spec.get("constraints"),
             "failureStrategy": spec.get("failureStrategy"),
             "rollbackScope": spec.get("rollbackScope"),
             "metadata": None if manifest.tags is None else {"tags": manifest.tags},

@@ -52,6 +52,7 @@ _SPEC: dict[Kind, frozenset[str]] = {
             "schedule",
             "condition",
             "validUntil",
+            "constraints",
         }
     ),
 }

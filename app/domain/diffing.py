@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.domain.enums import ChangeAction
 from app.domain.errors import Path
-from app.domain.values import UNKNOWN, Secret, Value, is_known, leaves, reveal
+from app.domain.values import UNKNOWN, Secret, Value, is_known, reveal, secrets_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _covered(path: Path, pointers: tuple[Path, ...]) -> bool:
 
 
 def _holds_secret(value: Value) -> bool:
-    return any(isinstance(leaf, Secret) for _, leaf in leaves(value))
+    return next(secrets_in(value), None) is not None
 
 
 def _hidden(value: Value) -> Value:

@@ -12,7 +12,7 @@
     ├── Conflict                    CONFLICT
     │   ├── StaleVersion            STALE_VERSION      carries the current version
     │   ├── StalePreview            STALE_PREVIEW      carries the current preview
-    │   ├── Locked                  LOCKED
+    │   ├── Locked                  LOCKED             carries the job
     │   └── IdempotencyMismatch     IDEMPOTENCY_MISMATCH
     ├── IllegalState                ILLEGAL_STATE      carries the status it is in
     ├── PolicyDenied                POLICY_DENIED
@@ -160,6 +160,10 @@ class Locked(Conflict):
     """Another job is working on the same resources."""
 
     code = "LOCKED"
+
+    def __init__(self, message: str, *, job_id: int, path: Sequence[str] = ()) -> None:
+        super().__init__(message, path=path)
+        self.job_id = job_id
 
 
 class IdempotencyMismatch(Conflict):

@@ -1,6 +1,6 @@
 """When a plan runs by itself: date arithmetic only, everything else asks here.
 
-A schedule names one instant, or times of day on a wall clock by a cron expression of five fields. Wall clocks are put
+A schedule names one instant, or times on a wall clock that come again (app.domain.recurring). Wall clocks are put
 forward and back: a time that does not exist runs at the next instant that does, a time that there is twice runs the
 first time. Several times that fall on one instant are one.
 """
@@ -8,22 +8,18 @@ first time. Several times that fall on one instant are one.
 from __future__ import annotations
 
 import hashlib
-import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cronsim import CronSim, CronSimError
-
+from app.domain import recurring
 from app.domain.enums import MissedPolicy, OverlapPolicy
 from app.domain.errors import DomainError, Invalid, Required
 from app.domain.time_zones import NO_ZONE, is_time_zone
 
 _PATH = ("schedule",)
-_LONGEST_RECURRENCE = 100
-_FIELDS = 5
 _LONGEST_JITTER = timedelta(days=1)
 _LONGEST_WINDOW = timedelta(days=31)
 _FURTHEST = timedelta(days=3660)
@@ -31,7 +27,6 @@ _FURTHEST = timedelta(days=3660)
 PROMPT = timedelta(minutes=1)
 # How many times may wait for an earlier run to end.
 MOST_QUEUED = 100
-_WORDS = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ class Schedule:
         if self.at is not None and not now < self.at <= now + _FURTHEST:
             message = "it lies in the past" if self.at <= now else "it lies more than ten years ahead"
             faults.append(Invalid(message, path=(*_PATH, "at")))
-        if self.recurrence is not None and (fault := _recurrence_fault(self.recurrence, now)):
+        if self.recurrence is not None and (fault := recurring.fault_of(self.recurrence, now.replace(tzinfo=None))):
             faults.append(Invalid(fault, path=(*_PATH, "recurrence")))
         for name, length, longest in (
             ("window", self.window, _LONGEST_WINDOW),
@@ -165,7 +160,7 @@ class Schedule:
 
     def _instants(self, wall: datetime, zone: zoneinfo.ZoneInfo, *, reverse: bool = False) -> Iterator[datetime]:
         """The times from `wall` on, or back, as instants; one may come several times."""
-        for time in CronSim(self.recurrence or "", wall, reverse=reverse):
+        for time in recurring.times(self.recurrence or "", wall, reverse=reverse):
             yield instant_of(time, zone)
 
 
@@ -184,18 +179,3 @@ def instant_of(wall: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
         else:
             after = middle
     return after
-
-
-def _recurrence_fault(text: str, now: datetime) -> str | None:
-    if len(text) > _LONGEST_RECURRENCE or len(_WORDS.findall(text)) != _FIELDS:
-        return "a recurrence is a cron expression of five fields: minute, hour, day of month, month, day of week"
-    try:
-        CronSim(text, now.replace(tzinfo=None)).__next__()
-    except CronSimError as error:
-        return f"this is not a cron expression: {error}"
-    except StopIteration:
-        return "there is no such time in the next fifty years"
-    except (AssertionError, ValueError):
-        # What the parser did not foresee, such as a step of a last weekday.
-        return "this is not a cron expression"
-    return None

@@ -87,6 +87,19 @@ def leaves(value: Value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield path, value
 
 
+def secrets_in(value: Value) -> Iterator[Secret]:
+    """Every Secret of the tree. Apart from `leaves`, because it is asked several times for each step that is run."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, Secret):
+            yield item
+        elif isinstance(item, (dict, Mapping)):
+            rest.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            rest.extend(item)
+
+
 def is_known(value: Value) -> bool:
     """Whether no UNKNOWN is anywhere in the tree."""
     return all(leaf is not UNKNOWN for _, leaf in leaves(value))

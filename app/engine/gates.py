@@ -28,6 +28,13 @@ _ASK = Statement(
     " deadline_at = excluded.deadline_at, closed_at = NULL"
 )
 
+# The word was there before the question.
+_TOLD = Statement(
+    "INSERT INTO gate (tenant_id, step_run_id, kind, prompt, approved, answer, answered_by, answered_at, closed_at)"
+    " VALUES (:tenant, :step, :kind, '', true, :answer::jsonb, :by, :at::text::timestamptz, clock_timestamp())"
+    " ON CONFLICT DO NOTHING"
+)
+
 
 async def look(ledger: Ledger, work: Work, scope: Mapping[str, Value], sealer: Sealer) -> Outcome:
     """What has come of the gate: the answer as outputs, or the question, asked now."""
@@ -37,6 +44,11 @@ async def look(ledger: Ledger, work: Work, scope: Mapping[str, Value], sealer: S
     if answered:
         return Succeeded(outputs=sealer.open(answered[0]["answer"] or {}, work.tenant_id))
     gate = work.spec["gate"]
+    told = (ledger.configuration.get("signals") or {}).get(work.key)
+    if told is not None:
+        values = {"kind": gate["kind"], "answer": dumps(told["payload"]), "by": told["by"], "at": told["at"]}
+        await fetch(_TOLD, {**key, **values})
+        return Succeeded(outputs=sealer.open(told["payload"], work.tenant_id))
     emails = gate["approvers"]
     known = {row["email"]: row["id"] for row in await fetch(_APPROVERS, {"tenant": work.tenant_id, "emails": emails})}
     missing = sorted(set(emails) - known.keys())

@@ -27,7 +27,7 @@ from app.domain import redaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind
 from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom
-from app.domain.values import Secret, Value, leaves
+from app.domain.values import Value, leaves, secrets_in
 
 _FIRST_SECONDS = 0.005
 _FLUSH_SECONDS = 0.05
@@ -328,10 +328,6 @@ def _clean(text: str) -> str:
 def _spellings(hidden: Value, words: frozenset[str]) -> tuple[str, ...]:
     """The texts to look for."""
     found = {
-        str(inner)
-        for _, leaf in leaves(hidden)
-        if isinstance(leaf, Secret)
-        for _, inner in leaves(leaf.value)
-        if not isinstance(inner, bool)
+        str(inner) for secret in secrets_in(hidden) for _, inner in leaves(secret.value) if not isinstance(inner, bool)
     }
     return redaction.spellings(found | words)

@@ -57,19 +57,20 @@ class Recorder:
             await ledger.read_steps()
         if not ledger.is_held(work.key, work.fence, work.worker_id):
             return False
+        hidden = Hidden.of(work, self.registry)
         if isinstance(outcome, Failed | Unclear):
             # Servers repeat what they were told in what they refuse.
-            outcome = replace(outcome, message=self._hidden(work).masked(outcome.message))
+            outcome = replace(outcome, message=hidden.masked(outcome.message))
         verdict = judge(work, outcome)
         error = self._error(outcome, verdict)
         attempt = None if work.mode is Mode.UNDO else work.attempt
-        ledger.finish(work.key, self._finish(work, outcome, verdict, error), attempt)
+        ledger.finish(work.key, self._finish(work, outcome, verdict, error, hidden), attempt)
         if lines:
             ledger.event(journal.Lines(lines, work.step_id, work.key, work.attempt, self.room))
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            ledger.outputs[work.key] = self._hidden(work).outputs(outcome.outputs)
+            ledger.outputs[work.key] = hidden.outputs(outcome.outputs)
             await self._after_success(ledger, work, outcome)
-        await self._record_resource(ledger, work, outcome, verdict)
+        await self._record_resource(ledger, work, outcome, verdict, hidden)
         if self._wait(work, outcome, verdict) == 0:
             ledger.due.append(StepDue(work.tenant_id, work.job_id, work.step_id))
         held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status
@@ -77,13 +78,15 @@ class Recorder:
             ledger.step_event(work.step_id, work.key, held, verdict.status, work.attempt, verdict.reason, error=error)
         return True
 
-    def _finish(self, work: Work, outcome: Outcome, verdict: Verdict, error: dict[str, Any] | None) -> dict[str, Any]:
+    def _finish(
+        self, work: Work, outcome: Outcome, verdict: Verdict, error: dict[str, Any] | None, hidden: Hidden
+    ) -> dict[str, Any]:
         outputs = None
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
-            outputs = dumps(self.sealer.seal(self._hidden(work).outputs(outcome.outputs), work.tenant_id))
+            outputs = dumps(self.sealer.seal(hidden.outputs(outcome.outputs), work.tenant_id))
         waiting = outcome if isinstance(outcome, Waiting) else None
         state, after, undo = self._effect(work, outcome, verdict)
-        stored = pack(after, self._hidden(work), self.sealer, work.tenant_id)
+        stored = pack(after, hidden, self.sealer, work.tenant_id)
         return {
             "f_id": work.step_id,
             "f_effect_of": work.effect_of,
@@ -94,9 +97,7 @@ class Recorder:
             "f_message": verdict.message,
             "f_wait": self._wait(work, outcome, verdict),
             # What a provider wants to remember may hold what it was told.
-            "f_handle": dumps(self.sealer.seal(self._hidden(work).outputs(waiting.handle), work.tenant_id))
-            if waiting
-            else None,
+            "f_handle": dumps(self.sealer.seal(hidden.outputs(waiting.handle), work.tenant_id)) if waiting else None,
             "f_outputs": outputs,
             "f_error": dumps(error) if error is not None else None,
             "f_percent": waiting.percent if waiting else None,
@@ -185,15 +186,17 @@ class Recorder:
             )
             await ledger.read_steps()
 
-    async def _record_resource(self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict) -> None:
+    async def _record_resource(
+        self, ledger: Ledger, work: Work, outcome: Outcome, verdict: Verdict, hidden: Hidden
+    ) -> None:
         if work.resource_id is None or work.operation in (OperationKind.RETIRE, OperationKind.VERIFY):
             return
         if isinstance(outcome, Succeeded | Undone):
-            await self._record_aim(ledger, work, outcome)
+            await self._record_aim(ledger, work, outcome, hidden)
             return
         partial = outcome.partial if isinstance(outcome, Failed | Waiting) else None
         if partial is not None and work.mode is not Mode.UNDO:
-            await resources.settle(ledger, work, partial, self._hidden(work), self.sealer)
+            await resources.settle(ledger, work, partial, hidden, self.sealer)
         if verdict.status is StepStatus.UNKNOWN:
             await resources.lose(ledger, work)
         elif verdict.status in (StepStatus.FAILED, StepStatus.COMPENSATION_FAILED):
@@ -201,7 +204,7 @@ class Recorder:
         elif verdict.status is StepStatus.CANCELLED:
             await resources.rest(ledger, work)
 
-    async def _record_aim(self, ledger: Ledger, work: Work, outcome: Succeeded | Undone) -> None:
+    async def _record_aim(self, ledger: Ledger, work: Work, outcome: Succeeded | Undone, hidden: Hidden) -> None:
         """The resource is where the step, or its undoing, wanted it."""
         if outcome.state is not None:
             if work.action is ChangeAction.NO_CHANGE:
@@ -209,16 +212,13 @@ class Recorder:
             if isinstance(outcome, Undone) and work.resource_status == "DELETED":
                 work = replace(work, resource_id=await resources.revive(ledger, work))
             connection = outcome.connection if isinstance(outcome, Succeeded) else None
-            await resources.settle(ledger, work, outcome.state, self._hidden(work), self.sealer, connection)
+            await resources.settle(ledger, work, outcome.state, hidden, self.sealer, connection)
         elif work.action is ChangeAction.DETACH:
             await resources.detach(ledger, work)
         elif work.operation is OperationKind.ACT:
             await resources.rest(ledger, work)
         else:
             await resources.gone(ledger, work)
-
-    def _hidden(self, work: Work) -> Hidden:
-        return Hidden.of(work, self.registry)
 
 
 # More patient than forward: nobody is left to undo the undoing.

@@ -10,7 +10,7 @@ from app.db.sealing import Sealer
 from app.domain import redaction
 from app.domain.diffing import split_pointer
 from app.domain.drifting import Deviation, as_found
-from app.domain.values import Secret, Value, leaves, reveal, transform
+from app.domain.values import Secret, Value, leaves, reveal, secrets_in, transform
 from app.engine.work import Work
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
@@ -37,9 +37,8 @@ def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Va
 
 def words_in(*trees: Value) -> frozenset[str]:
     """The texts that are Secrets somewhere in the trees; very short ones would make a secret of everything."""
-    secrets = (leaf.value for tree in trees for _, leaf in leaves(tree) if isinstance(leaf, Secret))
     # A whole object may be a secret: what is told of it is what is in it.
-    found = (inner for secret in secrets for _, inner in leaves(secret))
+    found = (inner for tree in trees for secret in secrets_in(tree) for _, inner in leaves(secret.value))
     return frozenset(word for word in found if isinstance(word, str) and len(word) >= redaction.SHORTEST)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, and_, exists, func, or_, select
@@ -67,20 +68,29 @@ def of_parent(tenant_id: int, wanted: JobFilter) -> rows.Relation[OrchestrationJ
     return rows.Relation(key, listed(tenant_id, wanted), OrchestrationJob.parent_job_id, order())
 
 
-async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, int]:
-    """The place, from 1, of each queued job among those that wait for its stack, while another job holds that."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a queued job, from 1, among those that wait for its stack, and the job that holds that."""
+
+    number: int
+    holder_id: int
+
+
+async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, Place]:
+    """By queued job whose stack another one holds."""
     job, other = aliased(OrchestrationJob), aliased(OrchestrationJob)
-    held = exists().where(
+    held = and_(
         ResourceLock.tenant_id == tenant_id,
         ResourceLock.lock_key == func.concat("stack/", job.stack),
         ResourceLock.job_id != job.id,
     )
     before = and_(other.priority == job.priority, other.id <= job.id)
     query = (
-        select(job.id, func.count(other.id))
+        select(job.id, func.count(other.id), ResourceLock.job_id)
         .join(other, and_(other.tenant_id == job.tenant_id, other.stack == job.stack))
-        .where(job.tenant_id == tenant_id, job.id.in_(ids), job.status == JobStatus.QUEUED, held)
+        .join(ResourceLock, held)
+        .where(job.tenant_id == tenant_id, job.id.in_(ids), job.status == JobStatus.QUEUED)
         .where(other.status == JobStatus.QUEUED, or_(other.priority > job.priority, before))
-        .group_by(job.id)
+        .group_by(job.id, ResourceLock.job_id)
     )
-    return {row[0]: row[1] for row in await session.execute(query)}
+    return {row[0]: Place(row[1], row[2]) for row in await session.execute(query)}

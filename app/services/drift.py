@@ -237,7 +237,7 @@ async def _require_free(transaction: Transaction, stack: str) -> None:
     )
     if held is not None:
         message = f"a job is working on the stack '{stack}'"
-        raise Locked(message, path=("id",))
+        raise Locked(message, job_id=held, path=("id",))
 
 
 def _path_fault(path: tuple[str, ...]) -> DomainError | None:

@@ -48,9 +48,15 @@ async def answer(
     gate = await _gate(transaction, command.step_run_id)
     _authorize(transaction, principal, gate)
     row, ledger = await locked_step(transaction, command.step_run_id)
-    gate = await _gate(transaction, command.step_run_id)
     await ledger.read_steps()
-    step = ledger.steps[row.step_key]
+    return await take(transaction, ledger, ledger.steps[row.step_key], command, dependencies)
+
+
+async def take(
+    transaction: Transaction, ledger: Ledger, step: StepRow, command: AnswerGate, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Take an answer from somebody who may give it; the job is locked."""
+    gate = await _gate(transaction, step.id)
     if gate is None or gate.closed_at is not None or step.status is not StepStatus.WAITING:
         message = f"a step that is {step.status} asks nothing"
         raise IllegalState(message, status=step.status, path=("stepRunId",))

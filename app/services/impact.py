@@ -21,8 +21,7 @@ from app.domain.statuses import PlanStatus
 from app.reads import plans as reads
 from app.services import previews
 from app.services.dependencies import Dependencies
-from app.services.planning import Intention, deployment_of, revision_of
-from app.services.plans.passage import intention_of
+from app.services.planning import Intention, deployment_of, intention_of, revision_of
 
 # What a stack is, the last plan of these that worked on it has made of it.
 _DEPLOYED = (

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.models import CloudResource, ResourceTemplate, TemplateRevision, Workflow
+from app.db.models import CloudResource, DeploymentPlan, ResourceTemplate, TemplateRevision, Workflow
 from app.domain.definitions.template import parse_template
 from app.domain.definitions.workflow import parse_workflow
 from app.domain.drifting import Deviation, as_found
 from app.domain.enums import DefinitionStatus, DriftStatus
 from app.domain.errors import IllegalState, NotFound
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
+from app.domain.planning.preflighting import wants_preflight
 from app.domain.planning.restoring import Target
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import Value
-from app.domain.verification import Verification
+from app.domain.verification import Verification, verification_of
 from app.services.dependencies import Dependencies
 from app.services.reaching import with_missing_connections
 
@@ -40,12 +41,45 @@ class Intention:
     parameters: Mapping[str, Value]
     verification: Verification | None = None
     preflight: bool = True
+    constraints: Sequence[Value] = ()
     # Stored and opened; app.domain.planning.restoring gives its shape.
     target: Mapping[str, Any] | None = None
     # The content of a template that no revision has yet.
     content: Mapping[str, Any] | None = None
     # Whether everything that the stack has is to go.
     teardown: bool = False
+
+
+def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependencies) -> Intention:
+    """What the plan wants."""
+    return Intention(
+        tenant_id=plan.tenant_id,
+        tenant_slug=tenant_slug,
+        plan_name=plan.plan_name,
+        stack=plan.stack,
+        workflow_id=plan.workflow_id,
+        template_revision_id=plan.template_revision_id,
+        parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
+        verification=verification_of(plan.configuration),
+        preflight=wants_preflight(plan.configuration),
+        constraints=plan.constraints or (),
+        target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
+        teardown=plan.teardown,
+    )
+
+
+async def plan_of(session: AsyncSession, tenant_id: int, plan_id: int, field: str) -> DeploymentPlan:
+    """A plan of the tenant, to look at. Raises NotFound, whose path is `field`."""
+    found = await session.execute(
+        select(DeploymentPlan).where(
+            DeploymentPlan.tenant_id == tenant_id, DeploymentPlan.id == plan_id, ~DeploymentPlan.is_deleted
+        )
+    )
+    plan = found.scalar_one_or_none()
+    if plan is None:
+        message = "there is no such plan"
+        raise NotFound(message, path=(field,))
+    return plan
 
 
 async def revision_of(session: AsyncSession, tenant_id: int, revision_id: int) -> TemplateRevision:
@@ -152,6 +186,7 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
             preflight=intention.preflight,
+            constraints=tuple(intention.constraints),
             target=None if intention.target is None else Target.of(intention.target),
         ),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
 from app.auth.principal import Principal
+from app.domain.definitions.constraints import constraints_of
+from app.domain.definitions.template import ROOTS
 from app.domain.enums import Permission
 from app.domain.errors import Diagnostic, DomainError, Forbidden, Invalid, Severity
 from app.domain.planning import Deployment
@@ -17,17 +19,21 @@ from app.domain.policies import Finding
 from app.domain.values import Value
 from app.services.dependencies import Dependencies
 from app.services.judging import Proposal, judged
-from app.services.planning import Intention, deployment_of
+from app.services.planning import Intention, deployment_of, intention_of, plan_of
+
+_STACK = "preview"
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewPlan:
-    """What to preview. `stack` defaults to the name that a plan would have by default."""
+    """What to preview. With `against_plan_id`, what is None is as that plan has it."""
 
     workflow_id: int | None = None
     template_revision_id: int | None = None
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    stack: str = "preview"
+    parameters: Mapping[str, Value] | None = None
+    stack: str | None = None
+    against_plan_id: int | None = None
+    constraints: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +62,42 @@ async def preview(
     if not principal.may(Permission.READ):
         message = "previewing needs READ"
         raise Forbidden(message, required=Permission.READ)
-    intention = Intention(
-        tenant_id=tenant_id,
-        tenant_slug=principal.tenant_slug,
-        plan_name=command.stack,
-        stack=command.stack,
-        workflow_id=command.workflow_id,
-        template_revision_id=command.template_revision_id,
-        parameters=command.parameters,
-    )
-    proposal = Proposal(
-        name=command.stack,
-        stack=command.stack,
-        author_id=principal.user_id,
-        workflow_id=command.workflow_id,
-        template_revision_id=command.template_revision_id,
-    )
     try:
+        intention, proposal = await _meant(session, tenant_id, principal, command, dependencies)
         deployment = await judged(session, tenant_id, proposal, await deployment_of(session, intention, dependencies))
     except Invalid as error:
         return PreviewOutcome(None, None, diagnostics_of(error))
     return PreviewOutcome(
         stamped(deployment), deployment.graph_document(), list(deployment.diagnostics), deployment.findings
     )
+
+
+async def _meant(
+    session: AsyncSession, tenant_id: int, principal: Principal, command: PreviewPlan, dependencies: Dependencies
+) -> tuple[Intention, Proposal]:
+    """What is to be worked out, and what policies read of it. Raises NotFound, and Invalid for wrong constraints."""
+    stack = command.stack or _STACK
+    intention = Intention(
+        tenant_id=tenant_id,
+        tenant_slug=principal.tenant_slug,
+        plan_name=stack,
+        stack=stack,
+        workflow_id=None,
+        template_revision_id=None,
+        parameters={},
+    )
+    proposal = Proposal(name=stack, stack=stack, author_id=principal.user_id)
+    if command.against_plan_id is not None:
+        plan = await plan_of(session, tenant_id, command.against_plan_id, "againstPlanId")
+        intention, proposal = intention_of(plan, principal.tenant_slug, dependencies), Proposal.of(plan)
+    constraints_of(command.constraints, ROOTS)
+    definitions = {
+        name: given
+        for name in ("workflow_id", "template_revision_id", "stack")
+        if (given := getattr(command, name)) is not None
+    }
+    others = {name: given for name in ("parameters", "constraints") if (given := getattr(command, name)) is not None}
+    return replace(intention, **definitions, **others), replace(proposal, **definitions)
 
 
 def diagnostics_of(error: DomainError) -> list[Diagnostic]:

@@ -66,7 +66,7 @@ async def detach(transaction: Transaction, principal: Principal, command: Detach
     )
     if held is not None:
         message = f"a job is working on the stack '{resource.stack}'"
-        raise Locked(message, path=("id",))
+        raise Locked(message, job_id=held, path=("id",))
     if not RESOURCE.permits(resource.status, "detach"):
         message = f"a resource that is {resource.status} cannot be detached"
         raise IllegalState(message, status=resource.status, path=("id",))

@@ -132,10 +132,11 @@ async def _each(info: Info, given: BulkPlanActionInput, plan_id: int, verb: bulk
 
 async def _shown(info: Info, index: int, item: bulk.Item) -> BulkItem:
     loaders = info.context.loaders
+    gid = encode_id("DeploymentPlan", item.plan_id) if item.plan_id else None
     return BulkItem(
         index=index,
-        id=strawberry.ID(encode_id("DeploymentPlan", item.plan_id)) if item.plan_id else None,
+        id=gid,
         plan=await load(loaders.plan, item.plan_id, "DeploymentPlan"),
         job=await load(loaders.job, item.outcome.get("job"), "OrchestrationJob"),
-        user_errors=[] if item.error is None else user_errors(item.error),
+        user_errors=[] if item.error is None else user_errors(item.error, gid),
     )

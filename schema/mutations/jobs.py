@@ -6,7 +6,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db.uow import Transaction
-from app.services import jobs
+from app.services import jobs, signals
 from schema.context import Info
 from schema.enums import CancelMode, CancelOutcome, RollbackResolution
 from schema.fields import described
@@ -48,6 +48,14 @@ class UpdateJobInput:
 
 
 @strawberry.input
+class SignalJobInput:
+    idempotency_key: str
+    job_id: strawberry.ID
+    name: str = strawberry.field(description="The key of a step whose gate is of kind SIGNAL.")
+    payload: JSON | None = strawberry.field(default=None, description="Becomes the step's outputs.")
+
+
+@strawberry.input
 class DeleteJobInput:
     idempotency_key: str
     id: strawberry.ID
@@ -64,6 +72,15 @@ class JobMutations:
             return {"job": job.id, "plan": job.plan_id}
 
         return await mutate(info, JobPayload, "cancelJob", input, verb)
+
+    @described("Tells a job what a step of it waits for. One that has not begun yet finds the newest signal then.")
+    async def signal_job(self, info: Info, input: SignalJobInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = signals.SignalJob(number_in(input.job_id, _JOB), input.name, mapping(input.payload, "payload"))
+            job = await signals.signal(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "signalJob", input, verb)
 
     @described("Goes on with a rollback that failed, in a new job; steps that are not named are tried again.")
     async def continue_rollback(self, info: Info, input: ContinueRollbackInput) -> JobPayload:

@@ -43,6 +43,11 @@ class CreatePlanInput:
     failure_strategy: FailureStrategy = FailureStrategy.ROLLBACK
     rollback_scope: RollbackScope = RollbackScope.JOB
     valid_until: datetime | None = None
+    constraints: JSON | None = strawberry.field(
+        default=None,
+        description="What has to hold beside what the template asks for: a list of `assert`, an expression, and"
+        " `message`.",
+    )
     submit: bool = True
     metadata: JSON | None = None
 
@@ -63,6 +68,7 @@ class CreatePlanInput:
             failure_strategy=self.failure_strategy,
             rollback_scope=self.rollback_scope,
             valid_until=self.valid_until,
+            constraints=self.constraints,
             metadata=mapping(self.metadata, "metadata"),
             submit=self.submit,
         )
@@ -80,6 +86,7 @@ class UpdatePlanInput:
     schedule: ScheduleInput | None = None
     condition: JSON | None = None
     failure_strategy: FailureStrategy | None = None
+    constraints: JSON | None = None
 
 
 @strawberry.input
@@ -181,6 +188,7 @@ class PlanMutations:
                 schedule=None if input.schedule is None else input.schedule.value(),
                 condition=mapping(input.condition, "condition"),
                 failure_strategy=input.failure_strategy,
+                constraints=input.constraints,
             )
             plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)
             return {"plan": plan.id}

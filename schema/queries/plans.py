@@ -29,9 +29,13 @@ class PreviewPlanInput:
     workflow_id: strawberry.ID | None = None
     template_revision_id: strawberry.ID | None = None
     parameters: JSON | None = None
-    stack: str = strawberry.field(
-        default="preview", description="The stack whose recorded resources it is compared with."
+    stack: str | None = strawberry.field(
+        default=None, description="The stack whose recorded resources it is compared with; `preview` by default."
     )
+    against_plan_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A plan: what is left out here is as that plan has it."
+    )
+    constraints: JSON | None = None
 
 
 @strawberry.type
@@ -68,6 +72,10 @@ class PlanQueries:
             ),
             parameters=_object(input.parameters),
             stack=input.stack,
+            against_plan_id=(
+                None if input.against_plan_id is None else number_in(input.against_plan_id, "DeploymentPlan")
+            ),
+            constraints=input.constraints,
         )
         async with context.read() as session:
             outcome = await previews.preview(
@@ -75,7 +83,7 @@ class PlanQueries:
             )
         return PreviewResult(
             preview=None if outcome.preview is None else Preview.of_json(outcome.preview),
-            graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph),
+            graph=None if outcome.graph is None else ResourceGraph.of_json(outcome.graph, outcome.preview),
             diagnostics=[Diagnostic.of(found) for found in outcome.diagnostics],
             policy_results=[PolicyResult.of(found) for found in outcome.findings],
         )
@@ -91,9 +99,9 @@ class PlanQueries:
         return RollbackPreview.of(found, seconds)
 
 
-def _object(given: JSON | None) -> dict[str, Any]:
+def _object(given: JSON | None) -> dict[str, Any] | None:
     if given is None:
-        return {}
+        return None
     if not isinstance(given, dict):
         message = "parameters are a JSON object"
         raise TypeMismatch(message, path=("input", "parameters"))

@@ -13,6 +13,8 @@ from app.domain.statuses import JobStatus, PlanStatus
 from app.services import availability
 from schema.context import Info
 from schema.enums import PlanAction
+from schema.fields import described
+from schema.nodes import Node, load
 
 _HELD_UP = (
     StatusReason.APPROVAL_PENDING,
@@ -55,6 +57,19 @@ class Blocker:
     queue_position: int | None = strawberry.field(
         default=None, description="From 1, among the jobs that wait for the same stack."
     )
+    # The job that has what is waited for.
+    holder_id: strawberry.Private[int | None] = None
+
+    @described("The job that has to end first, where it is one.")
+    async def node(self, info: Info) -> Node | None:
+        found: Node | None = await load(info.context.loaders.job, self.holder_id, "OrchestrationJob")
+        return found
+
+    @described("When what is waited for may be free, for the first who wait. Null where nobody can tell.")
+    async def estimated_start(self, info: Info) -> datetime | None:
+        if self.holder_id is None or (self.queue_position or 1) > 1:
+            return None
+        return await info.context.loaders.completion.load(self.holder_id)
 
 
 async def actions_of(info: Info, row: models.DeploymentPlan | models.OrchestrationJob) -> list[AvailableAction]:
@@ -79,9 +94,15 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
     if row.status == JobStatus.QUEUED and job_id is not None:
         place = await info.context.loaders.queue_place.load(job_id)
         if place is not None:
-            message = "another job holds the stack"
-            since = row.updated_at
-            return [Blocker(reason=StatusReason.LOCK_HELD, message=message, since=since, queue_position=place)]
+            return [
+                Blocker(
+                    reason=StatusReason.LOCK_HELD,
+                    message="another job holds the stack",
+                    since=row.updated_at,
+                    queue_position=place.number,
+                    holder_id=place.holder_id,
+                )
+            ]
         job = await info.context.loaders.job.load(job_id)
         if job is not None and job.status_reason is StatusReason.CONCURRENCY_LIMIT:
             message = job.status_message or job.status_reason.value

@@ -7,7 +7,17 @@ from typing import Any
 
 import strawberry
 
+from app.domain.enums import ChangeAction
+from app.domain.estimating import Usual, seconds_of
 from app.domain.graph import DependencyGraph, Edge
+from schema.context import Info
+from schema.fields import described
+from schema.scalars import Duration
+
+
+async def usual_of(info: Info) -> Usual:
+    """How long the tenant's steps usually take."""
+    return await info.context.loaders.usual_seconds.load(info.context.tenant_id) or {}
 
 
 @strawberry.type(description="`from` has to be there before `to`.")
@@ -31,6 +41,13 @@ class GraphNode:
     kind: str = strawberry.field(description="resource or step")
     type: str = strawberry.field(description="The type of the resource or of the step.")
     wave: int = strawberry.field(description="Nodes of one wave do not depend on each other.")
+    # The resource type or the task, and what is done to it.
+    deed: strawberry.Private[tuple[str, ChangeAction] | None] = None
+
+    @described("From how long the like took before; null for what was never done here, or where that is not known.")
+    async def estimated_duration(self, info: Info) -> Duration | None:
+        seconds = None if self.deed is None else seconds_of(*self.deed, await usual_of(info))
+        return None if seconds is None else Duration(seconds)
 
 
 @strawberry.type(description="What depends on what.")
@@ -42,11 +59,17 @@ class ResourceGraph:
 
     @classmethod
     def of(cls, graph: DependencyGraph, kind: str, type_of: Callable[[str], str]) -> ResourceGraph:
-        """The graph of a definition; `type_of` names the type of a node."""
+        """The graph of a definition; `type_of` names the type of a node. Resources are to be created."""
         waves = graph.waves()
         return cls(
             nodes=[
-                GraphNode(key=key, kind=kind, type=type_of(key), wave=number)
+                GraphNode(
+                    key=key,
+                    kind=kind,
+                    type=type_of(key),
+                    wave=number,
+                    deed=(type_of(key), ChangeAction.CREATE) if kind == "resource" else None,
+                )
                 for number, wave in enumerate(waves)
                 for key in wave
             ],
@@ -56,12 +79,22 @@ class ResourceGraph:
         )
 
     @classmethod
-    def of_json(cls, stored: Mapping[str, Any] | None) -> ResourceGraph:
-        """The graph as stored with a plan; without one there is nothing in it."""
+    def of_json(cls, stored: Mapping[str, Any] | None, preview: Mapping[str, Any] | None) -> ResourceGraph:
+        """The graph as stored with a plan, whose `preview` says what is done; without one there is nothing in it."""
         stored = stored or {}
+        deeds = {
+            change["key"]: (change["type"], ChangeAction(change["action"]))
+            for change in (preview or {}).get("changes", ())
+        }
         return cls(
             nodes=[
-                GraphNode(key=node["key"], kind=node["kind"], type=node["type"], wave=node["wave"])
+                GraphNode(
+                    key=node["key"],
+                    kind=node["kind"],
+                    type=node["type"],
+                    wave=node["wave"],
+                    deed=deeds.get(node["key"]),
+                )
                 for node in stored.get("nodes", ())
             ],
             edges=[

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -88,6 +89,7 @@ class Artifact:
     kind: str
     url: str = strawberry.field(description="Where the provider put it.")
     size: BigInt = strawberry.field(description="Bytes.")
+    media_type: str = strawberry.field(description="What is in the file, as far as its name says.")
     sha256: str
     metadata: JSON | None
 
@@ -98,6 +100,7 @@ class Artifact:
             kind=stored["kind"],
             url=stored["uri"],
             size=BigInt(stored["size"]),
+            media_type=mimetypes.guess_type(stored["uri"])[0] or "application/octet-stream",
             sha256=stored["sha256"],
             metadata=json_of(stored.get("metadata")),
         )
@@ -207,6 +210,13 @@ class OrchestrationJob(Entity):
     @described("In the order in which they may run.")
     async def steps(self, info: Info) -> list[StepRun]:
         return [StepRun.of(row) for row in await info.context.loaders.job_steps.load(self.row.id)]
+
+    @described(
+        "When it will be over if nothing fails, from how long the like took before. Null while it does not go forward,"
+        " and with a step ahead that waits for people or is the first of its kind."
+    )
+    async def estimated_completion(self, info: Info) -> datetime | None:
+        return await info.context.loaders.completion.load(self.row.id)
 
     @described("The steps that could not be undone.")
     async def rollback_issues(self, info: Info) -> list[RollbackIssue]:

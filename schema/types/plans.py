@@ -149,7 +149,7 @@ class DeploymentPlan(Entity):
 
     @described("Empty until the plan is submitted.")
     def graph(self) -> ResourceGraph:
-        return ResourceGraph.of_json(self.row.dependencies)
+        return ResourceGraph.of_json(self.row.dependencies, self.row.preview)
 
     @described("What it would change, or what it set out to change. Null until it is submitted.")
     def preview(self) -> Preview | None:

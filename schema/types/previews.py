@@ -10,13 +10,14 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.domain.enums import ChangeAction, ChangeSource, Reversibility
+from app.domain.estimating import in_rounds, seconds_of
 from app.domain.planning import forecast
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load
 from schema.scalars import Duration, json_of
 from schema.types.diagnostics import Diagnostic
-from schema.types.graphs import ResourceGraph
+from schema.types.graphs import ResourceGraph, usual_of
 from schema.types.policies import PolicyResult
 from schema.types.references import ResourceRef
 
@@ -117,7 +118,12 @@ class Preview:
     points_of_no_return: list[str] = strawberry.field(
         description="Keys after which rollback can no longer restore the previous state."
     )
-    estimated_duration: Duration | None
+
+    @described("From how long the like took before; null where one of its steps is the first of its kind.")
+    async def estimated_duration(self, info: Info) -> Duration | None:
+        usual = await usual_of(info)
+        seconds = in_rounds((change.wave, seconds_of(change.type, change.action, usual)) for change in self.changes)
+        return None if seconds is None else Duration(seconds)
 
     @described("Whether a resource of the stack has changed since it was computed.")
     async def stale(self, info: Info) -> bool:
@@ -129,7 +135,6 @@ class Preview:
     @classmethod
     def of_json(cls, stored: Stored, plan_id: int | None = None) -> Preview:
         """From a stored or just computed preview; `plan_id` names the plan whose it is."""
-        seconds = stored.get("estimatedDurationSeconds")
         return cls(
             plan_id=plan_id,
             hash=stored["hash"],
@@ -137,7 +142,6 @@ class Preview:
             summary=ChangeSummary.of_json(stored["summary"]),
             changes=[ResourceChange.of_json(change) for change in stored.get("changes", ())],
             points_of_no_return=list(stored.get("pointsOfNoReturn", ())),
-            estimated_duration=None if seconds is None else Duration(seconds),
         )
 
 

@@ -23,7 +23,8 @@ class ScheduleInput:
     at: datetime | None = None
     recurrence: str | None = strawberry.field(
         default=None,
-        description="A cron expression of five fields: minute, hour, day of month, month, day of week.",
+        description="A cron expression of five fields (minute, hour, day of month, month, day of week), or a rule of"
+        " RFC 5545 such as FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18, perhaps after DTSTART:20260105T090000.",
     )
     time_zone: str = strawberry.field(description="By its IANA name, like Europe/Berlin.")
     overlap: OverlapPolicy = OverlapPolicy.SKIP

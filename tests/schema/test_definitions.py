@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from schema.nodes import encode_id
 from tests.schema.conftest import Api
+from tests.schema.verbs import done, refused
 
 
 async def test_a_workflow_explains_its_steps(api: Api) -> None:
@@ -83,3 +88,52 @@ async def test_a_preview_stores_nothing_and_names_faults(api: Api) -> None:
     malformed = await api.ask(query, {"input": {"templateRevisionId": "nonsense"}})
     assert foreign["errors"][0]["message"] == absent["errors"][0]["message"] == malformed["errors"][0]["message"]
     assert foreign["errors"][0]["extensions"]["code"] == "NOT_FOUND"
+
+
+async def test_a_preview_against_a_plan_takes_from_it_what_is_left_out(api: Api) -> None:
+    revision = await api.acme.rows.revision(await api.acme.rows.template())
+    gid = encode_id("TemplateRevision", revision.id)
+    made = await done(
+        api,
+        "createPlan",
+        name="shop",
+        type="MANUAL",
+        templateRevisionId=gid,
+        parameters={"name": "shop"},
+        constraints=[{"assert": "${parameters.name != 'bad'}", "message": "not that one"}],
+    )
+    query = """query ($input: PreviewPlanInput!) { previewPlan(input: $input) {
+      preview { hash } diagnostics { code path message } } }"""
+    plan_id, agreed = made["plan"]["id"], made["plan"]["preview"]["hash"]
+    same = (await api.data(query, {"input": {"againstPlanId": plan_id}}))["previewPlan"]
+    other = (await api.data(query, {"input": {"againstPlanId": plan_id, "parameters": {"name": "b"}}}))["previewPlan"]
+    assert same["preview"]["hash"] == agreed != other["preview"]["hash"]
+    bad = (await api.data(query, {"input": {"againstPlanId": plan_id, "parameters": {"name": "bad"}}}))["previewPlan"]
+    assert bad["diagnostics"] == [{"code": "CONSTRAINT", "path": ["constraints", "0"], "message": "not that one"}]
+    foreign = await api.ask(query, {"input": {"againstPlanId": plan_id}}, access=api.rival)
+    assert foreign["errors"][0]["extensions"]["code"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("constraints", "path"),
+    [
+        ({}, ["constraints"]),
+        ([{"assert": "${true}"}], ["constraints", "0", "message"]),
+        ([{"assert": "${nothing.at.all}", "message": "m"}], ["constraints", "0", "assert"]),
+        ([{"assert": "${parameters.name == ''}", "message": "m", "level": 3}], ["constraints", "0", "level"]),
+        ([{"assert": "${resources.nobody.id != ''}", "message": "m"}], ["constraints", "0", "assert"]),
+        ([{"assert": "${parameters.name == 'other'}", "message": "m"}], ["constraints", "0"]),
+        ([{"assert": "${true}", "message": "m"}] * 51, ["constraints"]),
+    ],
+)
+async def test_a_plan_whose_constraints_do_not_hold_is_not_stored(api: Api, constraints: Any, path: list[str]) -> None:
+    revision = await api.acme.rows.revision(await api.acme.rows.template())
+    given = {"templateRevisionId": encode_id("TemplateRevision", revision.id), "parameters": {"name": "shop"}}
+    (error,) = await refused(api, "createPlan", name="p", type="MANUAL", **given, constraints=constraints)
+    assert error["path"] == path
+    made = await done(api, "createPlan", name="p", type="MANUAL", **given)
+    plan = made["plan"]
+    changed = await refused(
+        api, "updatePlan", id=plan["id"], expectedVersion=plan["version"], constraints={"no": "list"}
+    )
+    assert changed[0]["path"] == ["constraints"]

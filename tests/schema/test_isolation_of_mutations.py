@@ -33,6 +33,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "acceptCurrentState": (None, {}),
     "deletePlan": (None, {}),
     "cancelJob": (None, {"mode": "FORCE"}),
+    "signalJob": (None, {"name": "go"}),
     "continueRollback": (None, {"resolutions": []}),
     "answerGate": (None, {"approve": True}),
     "stepAction": (None, {"action": "RETRY"}),

@@ -212,8 +212,8 @@ REQUIRED: dict[Permission, set[str]] = {
     },
     Permission.APPROVE: {"reviewPlan", "answerGate"},
     Permission.EXECUTE: {
-        "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "stepAction", "rotatePlanHook",
-        "revokePlanHook", "refreshResource",
+        "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "signalJob", "stepAction",
+        "rotatePlanHook", "revokePlanHook", "refreshResource",
     },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback", "acceptCurrentState"},

@@ -10,7 +10,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from app.db import models
+from app.domain.statuses import PlanStatus
+from schema.nodes import encode_id
 from tests.schema.conftest import Api
+from tests.schema.verbs import refused
 
 CREATE_TEMPLATE = """mutation($input: CreateTemplateInput!) { createResourceTemplate(input: $input) {
   resourceTemplate { id version } replayed userErrors { __typename code message path
@@ -175,3 +179,25 @@ async def test_odd_names_are_never_a_fault_of_ours(api: Api, name: str) -> None:
     assert "INTERNAL" not in codes
     refused = answer.get("errors") or answer["data"]["createResourceTemplate"]["userErrors"]
     assert refused
+
+
+async def test_who_is_refused_learns_what_can_be_done_instead(api: Api) -> None:
+    plan = await api.acme.rows.plan(status=PlanStatus.RUNNING)
+    gid = encode_id("DeploymentPlan", plan.id)
+    (error,) = await refused(api, "executePlan", planId=gid)
+    allowed = {action["action"] for action in error["availableActions"] if action["allowed"]}
+    assert allowed == {"PAUSE", "CANCEL"}
+    (error,) = await refused(api, "updatePlan", id=gid, expectedVersion=plan.version + 1, name="n")
+    assert (error["__typename"], error["currentVersion"], error["node"]) == ("ConflictError", plan.version, {"id": gid})
+
+
+async def test_who_finds_something_locked_learns_by_which_job(api: Api) -> None:
+    plan = await api.acme.rows.plan(status=PlanStatus.RUNNING)
+    job = await api.acme.rows.job(plan)
+    resource = await api.acme.rows.resource("r", plan)
+    lock = models.ResourceLock(tenant_id=api.acme.tenant_id, lock_key=f"stack/{plan.stack}", job_id=job.id)
+    await api.acme.rows.add(lock)
+    (error,) = await refused(api, "detachCloudResource", id=encode_id("CloudResource", resource.id))
+    (blocker,) = error["blockers"]
+    assert (error["__typename"], blocker["reason"]) == ("LockedError", "LOCK_HELD")
+    assert blocker["node"] == {"id": encode_id("OrchestrationJob", job.id)}

@@ -17,8 +17,9 @@ SCHEMA = build_schema(printed())
 ERRORS = """userErrors { __typename code message path
   ... on ValidationError { diagnostics { severity code message path } }
   ... on CycleError { cycle { from to explicit path expression } }
-  ... on ConflictError { currentVersion }
-  ... on IllegalStateError { status }
+  ... on ConflictError { currentVersion node { id } }
+  ... on IllegalStateError { status availableActions { action allowed } }
+  ... on LockedError { blockers { reason message since estimatedStart node { id } } }
   ... on QuotaError { quota { key limit used } }
   ... on PermissionError { required }
   ... on StalePreviewError { current { hash } } }"""

@@ -119,6 +119,7 @@ def plan_of(manifest: Manifest, revision_id: int | None, workflow_id: int | None
         type=PlanType.IMMEDIATE,
         stack=spec.get("stack"),
         parameters=spec.get("parameters"),
+        constraints=spec.get("constraints"),
         configuration=configuration or None,
         template_revision_id=revision_id,
         workflow_id=workflow_id,

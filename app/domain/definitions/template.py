@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.definitions.catalogue import Catalogue
+from app.domain.definitions.constraints import ConstraintDefinition, read_constraints
 from app.domain.definitions.reading import MAX_EDGES, MAX_NODES, Findings, Section, check_key
 from app.domain.definitions.references import ReferenceChecker, ResourceShape, Surroundings
 from app.domain.errors import Diagnostic, Path, Severity
@@ -15,7 +16,8 @@ from app.domain.graph import DependencyGraph, Edge
 from app.domain.naming import nearest
 from app.domain.values import Value
 
-_ROOTS = frozenset({"parameters", "resources", "plan", "tenant", "each"})
+# What expressions may begin with.
+ROOTS = frozenset({"parameters", "resources", "plan", "tenant", "each"})
 _SECTIONS = ("parameters", "resources", "outputs", "constraints", "description")
 _RESOURCE = ("type", "connection", "properties", "dependsOn", "when", "forEach", "lifecycle", "description")
 
@@ -42,14 +44,6 @@ class OutputDefinition:
     name: str
     value: Value
     description: str = ""
-
-
-@dataclass(frozen=True)
-class ConstraintDefinition:
-    """What has to hold. `condition` is an expression, `message` what to say when it does not."""
-
-    condition: Value
-    message: str
 
 
 @dataclass(frozen=True)
@@ -86,15 +80,14 @@ class _TemplateReader:
         raw = self.document.mapping("resources")
         self.findings.bound(len(raw), MAX_NODES, "resources", ("resources",))
         resources = {key: self._resource(key, value, raw) for key, value in raw.items()}
-        shapes = {key: ResourceShape(found.type, found.for_each is not None) for key, found in resources.items()}
         checker = ReferenceChecker(
             self.findings,
-            Surroundings(_ROOTS, parameters=parameters, resources=shapes, catalogue=self.catalogue),
+            Surroundings(ROOTS, parameters=parameters, resources=shapes_of(resources), catalogue=self.catalogue),
         )
         edges = [edge for found in resources.values() for edge in self._edges(found, checker)]
         self.findings.bound(len(edges), MAX_EDGES, "dependencies", ("resources",))
         outputs = {name: self._output(name, value, checker) for name, value in self.document.mapping("outputs").items()}
-        constraints = tuple(self._constraints(checker))
+        constraints = tuple(read_constraints(self.document.sequence("constraints"), checker))
         graph = self.findings.graph(resources, edges, lambda key: ("resources", key))
         for edge in graph.redundant_edges():
             message = f"'{edge.target}' refers to '{edge.source}', so that dependsOn says nothing new"
@@ -148,16 +141,10 @@ class _TemplateReader:
             pass
         return OutputDefinition(name, section.value.get("value"), section.prose("description"))
 
-    def _constraints(self, checker: ReferenceChecker) -> Iterator[ConstraintDefinition]:
-        for position, value in enumerate(self.document.sequence("constraints")):
-            here = ("constraints", str(position))
-            section = Section(self.findings, value, here, ("assert", "message"))
-            section.require("assert")
-            section.require("message")
-            condition = section.condition("assert")
-            for _ in checker.survey(condition, (*here, "assert")):
-                pass
-            yield ConstraintDefinition(condition, section.prose("message"))
+
+def shapes_of(resources: Mapping[str, ResourceDefinition]) -> dict[str, ResourceShape]:
+    """What references to the resources may go on with."""
+    return {key: ResourceShape(found.type, found.for_each is not None) for key, found in resources.items()}
 
 
 def check_type(

@@ -87,6 +87,8 @@ class PlanningInput:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recorded: tuple[RecordedResource, ...] = ()
     verification: Verification | None = None
+    # What has to hold beside what the template asks for.
+    constraints: tuple[Value, ...] = ()
     # A state to be had again, in place of a template.
     target: Target | None = None
     # Whether the outside world is asked beforehand, where it can be.
@@ -194,7 +196,6 @@ class Deployment:
             "summary": {names.get(action, action.lower()): count for action, count in counted.items()},
             "changes": changes,
             "pointsOfNoReturn": list(self.points_of_no_return),
-            "estimatedDurationSeconds": None,
         }
 
     def graph_document(self) -> dict[str, Any]:

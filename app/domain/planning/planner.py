@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from app.domain.definitions.template import TemplateDefinition
+from app.domain.definitions.constraints import ConstraintDefinition, constraints_of
+from app.domain.definitions.template import ROOTS, shapes_of
 from app.domain.definitions.workflow import WorkflowDefinition
 from app.domain.enums import ChangeAction, StepType
 from app.domain.errors import Diagnostic, Invalid, Required, Severity
@@ -44,7 +45,8 @@ def plan(given: PlanningInput) -> Deployment:
     recorded = {resource.key: resource for resource in given.recorded}
     rendered = render_template(given.template, scope, recorded, given.catalogue, diagnostics) if given.template else {}
     _refuse(diagnostics)
-    _constraints(given.template, scope, diagnostics)
+    _judge("content", given.template.constraints if given.template else (), scope, diagnostics)
+    _judge(None, _own_constraints(given), scope, diagnostics)
     planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
     drafts = _drafts(given, rendered, planner)
     diagnostics += _left_out(rendered, drafts)
@@ -77,14 +79,31 @@ def _parameters(given: PlanningInput) -> Mapping[str, Value]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _constraints(template: TemplateDefinition | None, scope: Mapping[str, Value], faults: list[Diagnostic]) -> None:
-    """Template constraints that can be judged before anything exists; the unknown ones hold for now."""
-    for position, constraint in enumerate(template.constraints if template else ()):
+def _own_constraints(given: PlanningInput) -> tuple[ConstraintDefinition, ...]:
+    """Those of the plan itself. Raises Invalid where they speak of what is not there."""
+    definition = given.template or given.workflow
+    return constraints_of(
+        list(given.constraints),
+        ROOTS,
+        parameters=definition.parameters if definition else None,
+        resources=shapes_of(given.template.resources) if given.template else {},
+        catalogue=given.catalogue,
+    )
+
+
+def _judge(
+    document: str | None,
+    constraints: tuple[ConstraintDefinition, ...],
+    scope: Mapping[str, Value],
+    faults: list[Diagnostic],
+) -> None:
+    """Find constraints that do not hold, as far as that can be said before anything exists."""
+    for position, constraint in enumerate(constraints):
         outcome = embedded.render(constraint.condition, scope)
         if outcome is not UNKNOWN and reveal(outcome) is not True:
-            faults.append(
-                Diagnostic(Severity.ERROR, "CONSTRAINT", constraint.message, ("content", "constraints", str(position)))
-            )
+            place = ("constraints", str(position))
+            path = place if document is None else (document, *place)
+            faults.append(Diagnostic(Severity.ERROR, "CONSTRAINT", constraint.message, path))
 
 
 def _drafts(

@@ -17,6 +17,8 @@ from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
+from app.domain.definitions.constraints import constraints_of
+from app.domain.definitions.template import ROOTS
 from app.domain.drifting import configuration_faults
 from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScope, StatusReason
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
@@ -56,6 +58,8 @@ class CreatePlan:
     schedule: Schedule | None = None
     condition: Mapping[str, Any] | None = None
     valid_until: datetime | None = None
+    # As somebody gave it: app.domain.definitions.constraints says what it has to be.
+    constraints: Value = None
     metadata: Mapping[str, Any] | None = None
     submit: bool = True
 
@@ -73,6 +77,8 @@ class UpdatePlan:
     schedule: Schedule | None = None
     condition: Mapping[str, Any] | None = None
     failure_strategy: FailureStrategy | None = None
+    # As somebody gave it: app.domain.definitions.constraints says what it has to be.
+    constraints: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ async def create(
         schedule=None if command.schedule is None else command.schedule.document(),
         condition=None if command.condition is None else dict(command.condition),
         valid_until=command.valid_until,
+        constraints=command.constraints,
         metadata_=dict(command.metadata) if command.metadata is not None else None,
         created_by=transaction.actor,
         updated_by=transaction.actor,
@@ -171,6 +178,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
         _preflight_fault(command.configuration),
+        _constraints_fault(command.constraints),
     ]
     found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
@@ -192,6 +200,8 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         plan.condition = dict(command.condition)
     if command.failure_strategy is not None:
         plan.failure_strategy = command.failure_strategy
+    if command.constraints is not None:
+        plan.constraints = command.constraints
 
 
 async def submit(
@@ -281,6 +291,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
         _preflight_fault(command.configuration),
+        _constraints_fault(command.constraints),
     )
     faults.extend(fault for fault in later if fault is not None)
     faults.extend(configuration_faults(command.configuration))
@@ -316,6 +327,14 @@ def _verification_fault(configuration: Mapping[str, Any] | None) -> DomainError 
 def _preflight_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
     try:
         wants_preflight(configuration)
+    except Invalid as fault:
+        return fault
+    return None
+
+
+def _constraints_fault(constraints: Value) -> DomainError | None:
+    try:
+        constraints_of(constraints, ROOTS)
     except Invalid as fault:
         return fault
     return None

@@ -16,13 +16,11 @@ from app.domain.enums import PlanType, RollbackScope, StatusReason
 from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDenied
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
-from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
-from app.domain.verification import verification_of
 from app.services import launching, previews
 from app.services.dependencies import Dependencies
 from app.services.judging import Proposal, judged, require_permitted
-from app.services.planning import Intention, deployment_of, revision_of, workflow_of
+from app.services.planning import deployment_of, intention_of, revision_of, workflow_of
 from app.services.plans import automation, councils
 from app.services.reaching import require_connections
 
@@ -32,23 +30,6 @@ class Asker(Protocol):
 
     @property
     def tenant_slug(self) -> str: ...
-
-
-def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependencies) -> Intention:
-    """What the plan wants."""
-    return Intention(
-        tenant_id=plan.tenant_id,
-        tenant_slug=tenant_slug,
-        plan_name=plan.plan_name,
-        stack=plan.stack,
-        workflow_id=plan.workflow_id,
-        template_revision_id=plan.template_revision_id,
-        parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
-        verification=verification_of(plan.configuration),
-        preflight=wants_preflight(plan.configuration),
-        target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
-        teardown=plan.teardown,
-    )
 
 
 async def work_out(

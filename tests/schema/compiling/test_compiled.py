@@ -43,8 +43,8 @@ ORDINARY = {
     "CloudResource": "createdBy drift driftIgnoreRules lockedBy observationError updatedBy",
     "DeploymentPlan": "approvals availableActions blockedBy createdBy diagnostics events graph policyResults preview"
     " schedule trigger updatedBy",
-    "OrchestrationJob": "artifacts availableActions blockedBy createdBy error events logs rollbackIssues"
-    " updatedBy",
+    "OrchestrationJob": "artifacts availableActions blockedBy createdBy error estimatedCompletion events logs"
+    " rollbackIssues updatedBy",
     "ProviderConnection": "createdBy updatedBy",
     "ResourceTemplate": "constraints content createdBy dependencies impactOf metadata outputs parameters updatedBy",
     "StepRun": "attempts change durationSeconds error nextRetryAt notRunBecause",
