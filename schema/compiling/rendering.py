@@ -105,7 +105,7 @@ def _in_halves(pieces: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
     return _in_halves(pieces[:middle]).op("||")(_in_halves(pieces[middle:]))
 
 
-def _pieces(part: ColumnElement[str]) -> Iterator[ColumnElement[str]]:
+def _pieces(part: Any) -> Iterator[ColumnElement[str]]:
     """What a part was itself put together from."""
     if isinstance(part, BinaryExpression) and getattr(part.operator, "opstring", "") == "||":
         yield from _pieces(part.left)
