@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 UV = $$($(PYTHON) bin/bootstrap)
 RUN = $(UV) run --no-sync
 
-.PHONY: help python sync up test check format schema bench chaos chaos-live mutants clean
+.PHONY: help python sync up test check format schema bench chaos chaos-live mutants floors clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -63,6 +63,10 @@ chaos-live: sync
 ## make mutants  plant every known bug, and see each of them caught; prints the table of docs/reliability.md
 mutants: sync
 	@$(RUN) python -m tests.engine.hunting $(ARGS)
+
+## make floors   the oldest releases that pyproject.toml allows, in an environment of their own, and the tests with them
+floors: python
+	@bin/floors $(ARGS)
 
 ## make clean    forget everything that was installed or built (.windlass stays)
 clean:

@@ -58,8 +58,9 @@ _PEER_FOLDER = Path(__file__).parent / "peers" / "postgraphile"
 # `npm ci` in that folder brings it, and the Node that it needs.
 _PEER_NODE = _PEER_FOLDER / "node_modules" / "node" / "bin" / "node"
 _PEER_WORKFLOW, _PEER_TEMPLATE = "workflowByTenantIdAndWorkflowId", "resourceTemplateByTemplateTenantIdAndTemplateId"
-PEER_OBJECT = f"""query($tenant: BigInt!, $id: BigInt!) {{ deploymentPlanByTenantIdAndRowId(tenantId: $tenant, rowId: $id) {{
-  id planName status createdAt {_PEER_WORKFLOW} {{ id workflowName workflowType }}
+PEER_OBJECT = f"""query($tenant: BigInt!, $id: BigInt!) {{
+  deploymentPlanByTenantIdAndRowId(tenantId: $tenant, rowId: $id) {{ id planName status createdAt
+  {_PEER_WORKFLOW} {{ id workflowName workflowType }}
   {_PEER_TEMPLATE} {{ id templateName }} tenantByTenantId {{ id slug }} }} }}"""
 PEER_PAGE = f"""query($tenant: BigInt!) {{ allDeploymentPlans(first: 50, orderBy: [CREATED_AT_DESC, ROW_ID_DESC],
   condition: {{tenantId: $tenant, isDeleted: false}}) {{ nodes {{ id planName status planType stack createdAt
@@ -70,8 +71,9 @@ PEER_PAGE = f"""query($tenant: BigInt!) {{ allDeploymentPlans(first: 50, orderBy
       condition: {{isDeleted: false}}) {{ nodes {{ id jobName status direction createdAt }} }} }}
   pageInfo {{ hasNextPage endCursor }} }} }}"""
 PEER_LIST = """query($tenant: BigInt!) { allOrchestrationJobs(first: 100, orderBy: [CREATED_AT_DESC, ROW_ID_DESC],
-  condition: {tenantId: $tenant, status: "SUCCEEDED", isDeleted: false}) { nodes { id jobName jobType status direction stack
-  statusReason createdAt startedAt completedAt durationSeconds retryCount } pageInfo { hasNextPage endCursor } } }"""
+  condition: {tenantId: $tenant, status: "SUCCEEDED", isDeleted: false}) { nodes { id jobName jobType status direction
+  stack statusReason createdAt startedAt completedAt durationSeconds retryCount }
+  pageInfo { hasNextPage endCursor } } }"""
 
 
 @dataclass

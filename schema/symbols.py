@@ -119,7 +119,7 @@ class SymbolicValues:
 
 
 class Slot(str):  # noqa: SLOT000  it carries a name
-    """A variable of type ID: its value is of this request, its place is of every request with the same document."""
+    """A variable of type ID or Cursor: its value is of this request, its place of each that has the same document."""
 
     name: str
 
@@ -150,6 +150,13 @@ class NumberSlot(int):
 
     def __format__(self, _: str) -> NoReturn:
         self.__str__()
+
+
+class PlaceSlot:
+    """A value of the place that a page begins at: another in the next request, and of the same type."""
+
+    def __init__(self, read: Callable[[Mapping[str, Any]], Any]) -> None:
+        self.read = read
 
 
 class _Captured(Exception):

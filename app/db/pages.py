@@ -156,6 +156,15 @@ def decode_cursor(order: Order, cursor: str, argument: str = "after") -> tuple[A
         raise Invalid(message, path=(argument,)) from error
 
 
+def shape_of(cursor: Any) -> Any:
+    """What cursors of the same order, with the same values missing, have in common; itself for what is no cursor."""
+    try:
+        name, *values = _parts(cursor)
+    except (ValueError, TypeError, AttributeError, binascii.Error):
+        return cursor
+    return [name, *(value is None for value in values)]
+
+
 def windowed(query: Select[Any], order: Order, window: Window, size: int) -> Select[Any]:
     """`query` cut down to the window and one row more, which tells whether the list goes on."""
     if window.after is not None:
@@ -245,11 +254,17 @@ async def count_nested(
     }
 
 
-def _values_in(cursor: str, order: Order) -> tuple[Any, ...]:
+def _parts(cursor: str) -> list[Any]:
+    """What is in a cursor: the name of its order, and values. Raises ValueError and the like."""
     if len(cursor) > _MAX_CURSOR:
         raise ValueError(cursor)
     padded = cursor + "=" * (-len(cursor) % 4)
-    name, *values = orjson.loads(base64.b64decode(padded.encode(), altchars=b"-_", validate=True))
+    parts: list[Any] = orjson.loads(base64.b64decode(padded.encode(), altchars=b"-_", validate=True))
+    return parts
+
+
+def _values_in(cursor: str, order: Order) -> tuple[Any, ...]:
+    name, *values = _parts(cursor)
     if name != order.name:
         raise ValueError(name)
     return tuple(_restored(column, value) for column, value in zip(order.keys, values, strict=True))

@@ -276,6 +276,8 @@ class Database:
         transaction.require_receipt()
 
     async def _machine_pool(self) -> asyncpg.Pool:
+        if self._pool is not None:
+            return self._pool
         async with self._opening:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(**self._driver)

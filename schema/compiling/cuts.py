@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from app.db import pages
-from app.db.pages import COUNT_LIMIT
+from app.db.pages import COUNT_LIMIT, Order
 from app.domain.errors import DomainError
 from schema.compiling.rendering import NULL, joined, page_cursor, truth
-from schema.symbols import Level, NotExpressible, SymbolicPage, SymbolicRow, literal
+from schema.symbols import Level, NotExpressible, PlaceSlot, Slot, SymbolicPage, SymbolicRow, literal
 
 Part = ColumnElement[str]
 
@@ -37,6 +37,19 @@ def _needed(level: Level, statement: Select[Any], more: Sequence[ColumnElement[A
     return statement.with_only_columns(*columns, *more) if columns or more else statement
 
 
+def _place(order: Order, cursor: str, argument: str) -> tuple[Any, ...]:
+    """The values of a place. Which of them are missing says something about the statement, what they are does not."""
+    values = pages.decode_cursor(order, cursor, argument)
+    if not isinstance(cursor, Slot):
+        return values
+    name = cursor.name
+
+    def reader(position: int) -> Callable[[Mapping[str, Any]], Any]:
+        return lambda given: pages.decode_cursor(order, given[name], argument)[position]
+
+    return tuple(None if value is None else PlaceSlot(reader(at)) for at, value in enumerate(values))
+
+
 @dataclass
 class Cut:
     """One page of a list, as aggregates over its rows and one row more."""
@@ -54,7 +67,13 @@ class Cut:
         row = SymbolicRow(page.level)
         try:
             size = page.window.size()
-            limited = pages.windowed(page.level.statement, page.order, page.window, size)
+            statement = page.level.statement
+            for argument, place in (("after", page.window.after), ("before", page.window.before)):
+                if place is not None:
+                    values = _place(page.order, place, argument)
+                    statement = statement.where(page.order.beyond(values, backwards=argument == "before"))
+            anywhere = replace(page.window, after=None, before=None)
+            limited = pages.windowed(statement, page.order, anywhere, size)
         except DomainError as error:
             raise NotExpressible(error.message) from error
         cursor = page_cursor(page.order, [getattr(row, column.key) for column in page.order.keys])

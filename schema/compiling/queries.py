@@ -23,14 +23,17 @@ from graphql.execution.values import get_variable_values
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg
 
+from app.db.pages import shape_of
 from app.domain.enums import Permission
+from app.domain.errors import Invalid
 from schema.compiling.compiler import Compiler
+from schema.compiling.rendering import constant_of
 from schema.context import Context
 from schema.kept import Kept
 from schema.limits import MAX_TOKENS, points_of, refusals
 from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
-from schema.symbols import NotExpressible, NumberSlot, Slot, SymbolicPrincipal, Tracing
+from schema.symbols import NotExpressible, NumberSlot, PlaceSlot, Slot, SymbolicPrincipal, Tracing
 
 _PLANS = 1000
 _TENANT, _USER = "$tenant", "$user"
@@ -41,21 +44,23 @@ Reader = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One statement, and where each of its parameters comes from."""
+    """One statement, and where each of its parameters comes from; or the answer, where that is always the same."""
 
     sql: str
     parameters: Sequence[Reader]
     points: int
+    constant: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A document that is valid: its operation, and those of its variables that are ids."""
+    """A document that is valid: its operation, and those of its variables that are ids or cursors."""
 
     document: DocumentNode
     operation: OperationDefinitionNode
     fragments: Mapping[str, FragmentDefinitionNode]
     ids: frozenset[str]
+    cursors: frozenset[str]
 
 
 class _TooLarge(Exception):
@@ -82,8 +87,15 @@ class CompiledQueries:
         if plan is None:
             return None
         context.charge(plan.points)
+        if plan.constant is not None:
+            return plan.constant
         given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
-        return (await context.database.answer(plan.sql, [read(given) for read in plan.parameters])).encode()
+        try:
+            parameters = [read(given) for read in plan.parameters]
+        except Invalid:
+            # A place that this list does not have: the ordinary way says so.
+            return None
+        return (await context.database.answer(plan.sql, parameters)).encode()
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
@@ -93,14 +105,19 @@ class CompiledQueries:
             return None
         if known is None:
             return None
-        ids = frozenset(key for key in known.ids if isinstance(variables.get(key), str))
-        rest = {key: value for key, value in variables.items() if key not in ids}
+        # What of them is the same for all requests that the plan is good for.
+        shapes: dict[str, Callable[[str], Any]] = {
+            **dict.fromkeys(known.ids, lambda _: None),
+            **dict.fromkeys(known.cursors, shape_of),
+        }
+        slots = frozenset(key for key in shapes if isinstance(variables.get(key), str))
+        rest = {key: shapes[key](value) if key in slots else value for key, value in variables.items()}
         try:
             shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
         except TypeError:
             return None
-        key = (text, name, ids, shape, context.principal.permissions)
-        return self._plans.get(key, lambda: self._compiled(known, text, variables, ids, context))
+        key = (text, name, slots, shape, context.principal.permissions)
+        return self._plans.get(key, lambda: self._compiled(known, text, variables, slots, context))
 
     def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
         try:
@@ -118,15 +135,18 @@ class CompiledQueries:
         nodes = document.definitions
         fragments = {node.name.value: node for node in nodes if isinstance(node, FragmentDefinitionNode)}
         declared = operation.variable_definitions or ()
-        ids = (variable.variable.name.value for variable in declared if _is_id(variable.type))
-        return _Known(document, operation, fragments, frozenset(ids))
+        kinds = {variable.variable.name.value: _named(variable.type) for variable in declared}
+        ids, cursors = (
+            frozenset(name for name, kind in kinds.items() if kind == wanted) for wanted in ("ID", "Cursor")
+        )
+        return _Known(document, operation, fragments, ids, cursors)
 
     def _compiled(
-        self, known: _Known, text: str, variables: Mapping[str, Any], ids: frozenset[str], context: Context
+        self, known: _Known, text: str, variables: Mapping[str, Any], slots: frozenset[str], context: Context
     ) -> Plan | None:
         if not context.principal.may(Permission.READ):
             return None
-        given = {**variables, **{key: Slot.of(key, variables[key]) for key in ids}}
+        given = {**variables, **{key: Slot.of(key, variables[key]) for key in slots}}
         values = get_variable_values(self._core, known.operation.variable_definitions or (), given)
         if isinstance(values, list) or refusals(self._core, known.document, text, variables):
             return None
@@ -143,9 +163,10 @@ class CompiledQueries:
         return _plan(statement, tenant, points)
 
 
-def _is_id(kind: Any) -> bool:
+def _named(kind: Any) -> str | None:
+    """The name of a variable's type; None for a list."""
     named = kind.type if isinstance(kind, NonNullTypeNode) else kind
-    return isinstance(named, NamedTypeNode) and named.name.value == "ID"
+    return named.name.value if isinstance(named, NamedTypeNode) else None
 
 
 def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
@@ -157,7 +178,13 @@ def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
         f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
         f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
     )
-    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points)
+    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points, _constant(statement))
+
+
+def _constant(statement: Select[Any]) -> bytes | None:
+    """What a statement without a table says."""
+    text = constant_of(statement.selected_columns[0])
+    return None if text is None or statement.get_final_froms() else text.encode()
 
 
 def _bound(compiled: Any, name: str) -> Any:
@@ -170,5 +197,8 @@ def _reader(value: Any, bound: Any) -> Reader:
     if isinstance(value, NumberSlot):
         return value.read
     processor = bound.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    if isinstance(value, PlaceSlot):
+        read = value.read
+        return read if processor is None else lambda given: processor(read(given))
     stored = value if processor is None else processor(value)
     return lambda _: stored

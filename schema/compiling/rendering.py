@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from graphql import GraphQLEnumType, GraphQLNamedType, GraphQLScalarType
 from sqlalchemy import (
     BigInteger,
+    BinaryExpression,
     Boolean,
+    ColumnClause,
     ColumnElement,
     DateTime,
     Enum,
     Float,
     Integer,
+    Label,
     String,
     Text,
     case,
@@ -23,13 +26,12 @@ from sqlalchemy import (
 )
 from sqlalchemy import Numeric as SqlNumeric
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import Grouping
 
 from app.db.pages import Order
 from app.domain.events import Stream
 from schema.symbols import NotExpressible, Symbol, Written, literal
 
-# A function takes a hundred arguments at most.
-_ARGUMENTS = 90
 _NUMBERS = (Integer, BigInteger)
 
 
@@ -88,16 +90,59 @@ def truth(condition: ColumnElement[bool]) -> ColumnElement[str]:
 
 
 def joined(parts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
-    """All parts one after another."""
-    if len(parts) <= _ARGUMENTS:
-        return func.concat(*parts)
-    return func.concat(*(joined(parts[start : start + _ARGUMENTS]) for start in range(0, len(parts), _ARGUMENTS)))
+    """All parts one after another; none of them may be NULL.
+
+    By the operator, because `concat` looks up how each of its arguments is written whenever it is called: that was a
+    tenth of the time of a page. In halves, so that what is long is not copied again and again.
+    """
+    return _in_halves(list(_merged(piece for part in parts for piece in _pieces(part))))
+
+
+def _in_halves(pieces: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
+    if len(pieces) == 1:
+        return pieces[0]
+    middle = len(pieces) // 2
+    return _in_halves(pieces[:middle]).op("||")(_in_halves(pieces[middle:]))
+
+
+def _pieces(part: Any) -> Iterator[ColumnElement[str]]:
+    """What a part was itself put together from."""
+    if isinstance(part, BinaryExpression) and getattr(part.operator, "opstring", "") == "||":
+        yield from _pieces(part.left)
+        yield from _pieces(part.right)
+    elif isinstance(part, Grouping):
+        yield from _pieces(part.element)
+    else:
+        yield part
+
+
+def _merged(pieces: Iterable[ColumnElement[str]]) -> Iterator[ColumnElement[str]]:
+    """With each run of constants as one."""
+    constant: str | None = None
+    for piece in pieces:
+        text = constant_of(piece)
+        if text is not None:
+            constant = text if constant is None else constant + text
+            continue
+        if constant is not None:
+            yield literal(constant)
+            constant = None
+        yield piece
+    if constant is not None:
+        yield literal(constant)
+
+
+def constant_of(piece: ColumnElement[Any]) -> str | None:
+    """The text that `literal` was given, if that is what it is."""
+    piece = piece.element if isinstance(piece, Label) else piece
+    text = piece.name if isinstance(piece, ColumnClause) and piece.is_literal else ""
+    return text[1:-1].replace("''", "'") if text.startswith("'") else None
 
 
 def global_id(kind: str, number: Symbol) -> Written:
     """As app.domain.identity writes it."""
     plain = literal_column(f"'{kind}:'").op("||")(cast(number.expression, Text))
-    return Written(quoted(_opaque(plain)))
+    return Written(quoted(_opaque_id(plain)))
 
 
 def stream_cursor(stream: Stream, number: Symbol, seq: Symbol) -> Written:
@@ -136,6 +181,12 @@ def _in_cursor(column: Symbol) -> ColumnElement[str]:
     else:
         raise NotExpressible(type(stored).__name__)
     return case((expression.is_(None), NULL), else_=text) if column.nullable else text
+
+
+def _opaque_id(plain: ColumnElement[str]) -> ColumnElement[str]:
+    """The same of a name and a number: too short for a line, and without a letter that becomes + or /."""
+    encoded = func.encode(func.convert_to(plain, literal("UTF8")), literal("base64"))
+    return func.rtrim(encoded, literal("="))
 
 
 def _opaque(plain: ColumnElement[str]) -> ColumnElement[str]:

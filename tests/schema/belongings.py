@@ -21,6 +21,7 @@ ABSENT = 999_999_999
 # The type whose ids an argument or input field takes; for `id` the case itself says it.
 KIND_OF = {
     "planId": "DeploymentPlan",
+    "againstPlanId": "DeploymentPlan",
     "jobId": "OrchestrationJob",
     "workflowId": "Workflow",
     "templateId": "ResourceTemplate",

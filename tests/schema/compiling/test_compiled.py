@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 from dataclasses import replace
@@ -16,7 +17,9 @@ from sqlalchemy import select
 
 from app.auth.principal import Principal
 from app.db import models
+from app.db.pages import Order
 from app.domain.enums import Permission, Role
+from app.reads import plans
 from schema.compiling.compiler import Compiler
 from schema.compiling.queries import CompiledQueries
 from schema.context import Context
@@ -172,6 +175,35 @@ async def test_pages_are_turned_to_their_end_and_back(api: Api, world: World) ->
             break
     assert forward[:-1] == back
     assert len(forward) == len(set(forward)) > 3
+
+
+async def test_one_plan_serves_the_pages_of_a_list(api: Api, world: World) -> None:
+    assert world.ids
+    queries = CompiledQueries(SCHEMA)
+    text = """query($after: Cursor) { deploymentPlans(after: $after, first: 1, orderBy: {field: STARTED_AT,
+      direction: ASC}) { nodes { id } pageInfo { hasNextPage endCursor } } }"""
+    seen, place = list[str](), None
+    while place is not None or not seen:
+        answer = await queries.answer(text, {"after": place}, None, api.services.context(api.acme.principal, "test"))
+        assert answer is not None
+        page = orjson.loads(answer)["data"]["deploymentPlans"]
+        seen += [node["id"] for node in page["nodes"]]
+        place = page["pageInfo"]["endCursor"] if page["pageInfo"]["hasNextPage"] else None
+    assert len(seen) == len(set(seen)) > 3
+    # Of the first page, of those after a plan that has started, and perhaps of those after one that has not.
+    assert len(queries._plans) <= 3 < len(seen)
+    # What is no place of this list is told so in the ordinary way, whatever plan there is for others.
+    for wrong in (cursor(plans_order().name, 7, 7), cursor("another", None, 7), "nonsense"):
+        context = api.services.context(api.acme.principal, "test")
+        assert await queries.answer(text, {"after": wrong}, None, context) is None
+
+
+def cursor(*parts: object) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def plans_order() -> Order:
+    return plans.order("STARTED_AT", descending=False)
 
 
 async def test_what_is_sealed_stays_hidden(api: Api) -> None:
