@@ -30,8 +30,9 @@ _ROLE: Final = (
     " WHERE r.tenant_id = {0}.tenant_id AND r.id = {0}.custom_role_id AND NOT r.is_deleted), '{{}}') END AS {1},"
 )
 _CUSTOM: Final = _ROLE.format("u", "custom")
+_NARROWED: Final = _ROLE.format("t", "narrowed")
 _COLUMNS: Final = (
-    "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"
+    "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"  # noqa: S608  all of it is ours
     " u.id AS user_id, u.role,"
     + _CUSTOM
     + _ROLE.format("t", "narrowed")
@@ -47,7 +48,7 @@ _BY_ADDRESS: Final = Statement(
     " WHERE n.slug = :slug AND u.email = :email AND NOT n.is_deleted AND NOT u.is_deleted"
 )
 _MEMBERS: Final = (
-    "SELECT u.tenant_id, u.id AS user_id, u.role," + _CUSTOM + " n.slug"
+    f"SELECT u.tenant_id, u.id AS user_id, u.role,{_CUSTOM} n.slug"  # noqa: S608  all of it is ours
     " FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
     " WHERE NOT u.is_deleted AND NOT n.is_deleted"
 )

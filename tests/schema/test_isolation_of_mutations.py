@@ -96,11 +96,13 @@ def places() -> list[tuple[str, str]]:
     return [(name, field) for name in sorted(mutations().keys() - APART) for field in sorted(ids_in(given_type(name)))]
 
 
-def beside(name: str, field: str, ours: Owned) -> dict[str, str]:
-    """The other ids that the input cannot do without: our own."""
+def beside(name: str, field: str, ours: Owned) -> dict[str, Any]:
+    """What the input needs beside an id in `field`: the other ids that it cannot do without are our own."""
     kind = given_type(name)
-    required = {other for other in ids_in(kind) if is_required_input_field(kind.fields[other])}
-    return {other: ours.gid(KIND_OF.get(other) or GIVEN[name][0] or "") for other in required - {field}}
+    others = {other for other in ids_in(kind) if is_required_input_field(kind.fields[other])} - {field}
+    filled = {other: ours.gid(KIND_OF.get(other) or GIVEN[name][0] or "") for other in others}
+    # Whatever has two ids is about a user, and `belongings` has renamed ours.
+    return {**GIVEN[name][1], **filled, **({"expectedVersion": 2} if filled else {})}
 
 
 def test_every_mutation_has_a_case() -> None:
@@ -112,12 +114,12 @@ async def test_no_mutation_reaches_another_tenant(api: Api, database_url: str) -
     theirs, ours = await belongings(api.rival, CANARY), await belongings(api.acme, "ours")
     before = await Contents.of(database_url)
     for name, field in places():
-        named, more = GIVEN[name]
-        kind = KIND_OF.get(field) or named
+        kind = KIND_OF.get(field) or GIVEN[name][0]
         assert kind is not None
         ids = strangers(kind, theirs, ours)
-        needed = {**beside(name, field, ours), **more}
-        variants = {why: {"input": {"idempotencyKey": why, **needed, field: gid}} for why, gid in ids.items()}
+        variants = {
+            why: {"input": {"idempotencyKey": why, **beside(name, field, ours), field: gid}} for why, gid in ids.items()
+        }
         answer = await all_alike(api, document(name), variants)
         (error,) = answer["data"][name]["userErrors"]
         found = (error["__typename"], error["code"], error["path"])
@@ -149,8 +151,10 @@ async def test_what_was_deleted_is_as_if_it_were_not_there(api: Api) -> None:
     for name, field, kind in asked:
         if kind in DELETABLE:
             ids = {"deleted": ours.gid(kind), "nobody's": encode_id(kind, ABSENT)}
-            more = {**beside(name, field, ours), **GIVEN[name][1]}
-            variants = {why: {"input": {"idempotencyKey": why, **more, field: gid}} for why, gid in ids.items()}
+            variants = {
+                why: {"input": {"idempotencyKey": why, **beside(name, field, ours), field: gid}}
+                for why, gid in ids.items()
+            }
             answer = await all_alike(api, document(name), variants)
             assert [error["code"] for error in answer["data"][name]["userErrors"]] == ["NOT_FOUND"], name
 
