@@ -24,6 +24,7 @@ from app.domain.estimating import Usual
 from app.domain.limits import Usage
 from app.domain.statuses import StepStatus
 from app.reads import (
+    accesses,
     approvals,
     audit,
     estimates,
@@ -55,6 +56,7 @@ _BY_TYPE = {
     "CustomRole": "role",
     "DeploymentPlan": "plan",
     "OrchestrationJob": "job",
+    "PlatformAccess": "platform_access",
     "Policy": "policy",
     "ProviderConnection": "connection",
     "ResourceTemplate": "template",
@@ -114,6 +116,10 @@ class Loaders:
     @property
     def policy(self) -> DataLoader[int, models.Policy | None]:
         return self._optional(policies.by_ids)
+
+    @property
+    def platform_access(self) -> DataLoader[int, models.PlatformAccess | None]:
+        return self._optional(accesses.by_ids)
 
     @property
     def role(self) -> DataLoader[int, models.CustomRole | None]:

@@ -16,6 +16,7 @@ from schema.context import Info
 from schema.errors import UserError, user_errors
 from schema.nodes import load
 from schema.requirements import require
+from schema.types.accesses import PlatformAccess
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
 from schema.types.policies import Policy
@@ -115,6 +116,11 @@ class RolePayload(Payload):
 
 
 @strawberry.type
+class PlatformAccessPayload(Payload):
+    platform_access: PlatformAccess | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -147,6 +153,7 @@ PAYLOAD_TYPES = (
     ConnectionPayload,
     PolicyPayload,
     RolePayload,
+    PlatformAccessPayload,
     WebhookPayload,
     WebhookSecretPayload,
     DeletedPayload,
@@ -166,6 +173,7 @@ _OBJECTS = {
     "connection": ("ProviderConnection", "connection"),
     "policy": ("Policy", "policy"),
     "role": ("CustomRole", "role"),
+    "platform_access": ("PlatformAccess", "platform_access"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),
 }

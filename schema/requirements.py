@@ -38,7 +38,7 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
     Permission.ADMIN: (
         "createConnection updateConnection deleteConnection createUser updateUser deleteUser inviteUser updateTenant"
         " createWebhook updateWebhook rotateWebhookSecret deleteWebhook createPolicy updatePolicy deletePolicy"
-        " createRole updateRole deleteRole"
+        " createRole updateRole deleteRole endPlatformAccess"
     ),
 }
 _QUERIES: Final[Mapping[Permission, str]] = {
@@ -47,7 +47,7 @@ _QUERIES: Final[Mapping[Permission, str]] = {
         " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies roles"
         " previewPlan rollbackPreview resourceTypes"
     ),
-    Permission.ADMIN: "auditLog",
+    Permission.ADMIN: "auditLog platformAccesses",
 }
 _SUBSCRIPTIONS: Final[Mapping[Permission, str]] = {
     Permission.READ: "jobUpdated jobLogs planUpdated plansChanged jobsChanged tenantEvents replayJob",

@@ -15,7 +15,7 @@ from app.auth.principal import Principal
 from app.auth.tokens import ParsedToken, parse
 from app.db.statements import Row, Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.domain.enums import Role, TokenKind
+from app.domain.enums import Role, TokenKind, UserKind
 from app.domain.permissions import effective, granted
 
 # A revoked token works for at most this long in a process that has just seen it.
@@ -33,24 +33,25 @@ _CUSTOM: Final = _ROLE.format("u", "custom")
 _NARROWED: Final = _ROLE.format("t", "narrowed")
 _COLUMNS: Final = (
     "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"  # noqa: S608  all of it is ours
-    " u.id AS user_id, u.role,"
-    + _CUSTOM
-    + _ROLE.format("t", "narrowed")
-    + " n.slug, u.is_deleted OR n.is_deleted AS gone"
+    f" u.id AS user_id, u.kind AS user_kind, coalesce(a.role, u.role) AS role,{_CUSTOM}{_NARROWED} n.slug,"
+    " a.id AS access_id, a.reason, u.is_deleted OR n.is_deleted OR (u.kind = 'PLATFORM' AND (a.id IS NULL"
+    " OR a.ended_at IS NOT NULL OR NOT EXISTS (SELECT FROM platform_administrator p"
+    " WHERE p.email = a.administrator AND p.dismissed_at IS NULL))) AS gone"
     " FROM api_token t JOIN app_user u ON u.tenant_id = t.tenant_id AND u.id = t.user_id"
     " JOIN tenant n ON n.id = t.tenant_id"
+    " LEFT JOIN platform_access a ON a.tenant_id = t.tenant_id AND a.id = t.platform_access_id"
 )
 _BY_PUBLIC_ID: Final = Statement(f"{_COLUMNS} WHERE t.public_id = :public")
 _BY_IDS: Final = Statement(f"{_COLUMNS} WHERE t.id = ANY(:ids)")
 _BY_ADDRESS: Final = Statement(
     "SELECT u.tenant_id, u.id, p.hash FROM tenant n JOIN app_user u ON u.tenant_id = n.id"
     " JOIN user_password p ON p.tenant_id = u.tenant_id AND p.user_id = u.id"
-    " WHERE n.slug = :slug AND u.email = :email AND NOT n.is_deleted AND NOT u.is_deleted"
+    " WHERE n.slug = :slug AND u.email = :email AND u.kind = 'PERSON' AND NOT n.is_deleted AND NOT u.is_deleted"
 )
 _MEMBERS: Final = (
     f"SELECT u.tenant_id, u.id AS user_id, u.role,{_CUSTOM} n.slug"  # noqa: S608  all of it is ours
     " FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
-    " WHERE NOT u.is_deleted AND NOT n.is_deleted"
+    " WHERE u.kind = 'PERSON' AND NOT u.is_deleted AND NOT n.is_deleted"
 )
 _BY_CLAIMS: Final = Statement(f"{_MEMBERS} AND n.slug = :slug AND u.email = :email")
 _BY_USERS: Final = Statement(f"{_MEMBERS} AND u.id = ANY(:ids)")
@@ -208,7 +209,7 @@ def _principal(row: Row) -> Principal:
     elif expires_at <= clock.utc_now():
         reason = "expired token"
     elif row["gone"]:
-        reason = "token of a deleted user or tenant"
+        reason = "token of a deleted user or tenant, or of an access that has ended"
     if reason is not None:
         raise Unauthenticated(reason)
     role = Role(row["role"])
@@ -220,6 +221,9 @@ def _principal(row: Row) -> Principal:
         permissions=effective(granted(role, row["custom"]), row["scopes"], row["narrowed"]),
         token_id=row["id"],
         expires_at=expires_at,
+        kind=UserKind(row["user_kind"]),
+        access_id=row["access_id"] or 0,
+        reason=row["reason"] or "",
     )
 
 

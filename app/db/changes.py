@@ -23,6 +23,7 @@ _NAMES: Final[Mapping[type[Any], tuple[str, frozenset[str]]]] = {
     models.TenantLimit: ("TenantLimit", frozenset()),
     models.User: ("User", frozenset()),
     models.CustomRole: ("CustomRole", frozenset()),
+    models.PlatformAccess: ("PlatformAccess", frozenset({"user_id"})),
     models.ApiToken: ("ApiToken", frozenset({"secret_hash", "last_used_at"})),
     models.Workflow: ("Workflow", frozenset({"execution_count", "last_executed_at"})),
     models.WorkflowStep: ("WorkflowStep", frozenset()),

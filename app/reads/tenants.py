@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import ApiToken, ProviderConnection, Tenant, User
 from app.db.pages import Order
+from app.domain.enums import UserKind
 from app.reads import rows
 
 
@@ -39,7 +40,11 @@ async def connections_by_ids(
 
 def users(tenant_id: int) -> tuple[Select[User], Order]:
     """The tenant's people, by e-mail address."""
-    return rows.of_tenant(User, tenant_id), Order("users", (User.email,), User.id)
+    return _people(tenant_id), Order("users", (User.email,), User.id)
+
+
+def _people(tenant_id: int) -> Select[User]:
+    return rows.of_tenant(User, tenant_id).where(User.kind == UserKind.PERSON)
 
 
 def tokens(tenant_id: int) -> tuple[Select[ApiToken], Order]:

@@ -22,7 +22,7 @@ from app.auth.rates import Meter, Rate
 from app.db.models import ApiToken, User
 from app.db.statements import Statement
 from app.db.uow import Database, Origin, Transaction
-from app.domain.enums import Permission, TokenKind
+from app.domain.enums import Permission, TokenKind, UserKind
 from app.domain.errors import DomainError, Invalid, NotFound
 from app.services import auditing, roles, tokens
 from app.services.authorizing import authorize
@@ -178,7 +178,12 @@ async def invite(transaction: Transaction, principal: Principal, user_id: int) -
     """
     authorize(transaction, principal, Permission.ADMIN, f"user:{user_id}")
     found = await transaction.session.scalar(
-        select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+        select(User).where(
+            User.tenant_id == transaction.tenant_id,
+            User.id == user_id,
+            User.kind == UserKind.PERSON,
+            ~User.is_deleted,
+        )
     )
     if found is None:
         message = "there is no such user"

@@ -13,10 +13,10 @@ from app.auth import tokens
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
-from app.domain.enums import Permission, TokenKind
+from app.domain.enums import Permission, TokenKind, UserKind
 from app.domain.errors import DomainError, Invalid, NotFound, Required
 from app.domain.permissions import named
-from app.services import roles
+from app.services import accesses, roles
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, store
@@ -66,7 +66,13 @@ async def issue(transaction: Transaction, principal: Principal, command: IssueTo
         faults.append(Required("a token without scopes would be of no use", path=("scopes",)))
     refuse(faults)
     user = await transaction.session.scalar(
-        select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+        # Whoever was let in for a while gets nothing that lasts longer.
+        select(User).where(
+            User.tenant_id == transaction.tenant_id,
+            User.id == user_id,
+            User.kind != UserKind.PLATFORM,
+            ~User.is_deleted,
+        )
     )
     if user is None:
         message = "there is no such user"
@@ -121,6 +127,8 @@ async def revoke(transaction: Transaction, principal: Principal, command: Revoke
         token.revoked_at = clock.utc_now()
         token.updated_by = transaction.actor
         await store(transaction, token)
+        if token.platform_access_id is not None:
+            await accesses.end_of_token(transaction, token.platform_access_id)
     return token
 
 

@@ -12,7 +12,7 @@ from app import clock
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
-from app.domain.enums import Permission, Role
+from app.domain.enums import Permission, Role, UserKind
 from app.domain.errors import Conflict, DomainError, Invalid
 from app.services import roles
 from app.services.authorizing import authorize
@@ -132,7 +132,12 @@ def _name_fault(name: str) -> DomainError | None:
 
 
 async def _find(transaction: Transaction, user_id: int, expected_version: int | None) -> User:
-    query = select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+    query = select(User).where(
+        User.tenant_id == transaction.tenant_id,
+        User.id == user_id,
+        User.kind == UserKind.PERSON,
+        ~User.is_deleted,
+    )
     user = await locked(transaction, query, "user")
     same_version(user.version, expected_version, "user")
     return user
@@ -145,6 +150,7 @@ async def _keep_an_administrator(transaction: Transaction, leaving: User, field:
         select(func.count()).where(
             User.tenant_id == transaction.tenant_id,
             User.role == Role.ADMIN,
+            User.kind == UserKind.PERSON,
             User.id != leaving.id,
             ~User.is_deleted,
         )

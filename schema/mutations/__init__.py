@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
+from schema.mutations.accesses import AccessMutations
 from schema.mutations.bulk import BulkMutations
 from schema.mutations.connections import ConnectionMutations
 from schema.mutations.drift import DriftMutations
@@ -36,5 +37,6 @@ class Mutation(
     WebhookMutations,
     PolicyMutations,
     RoleMutations,
+    AccessMutations,
 ):
     """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
+from schema.queries.accesses import AccessQueries
 from schema.queries.audit import AuditQueries
 from schema.queries.catalogue import CatalogueQueries
 from schema.queries.jobs import JobQueries
@@ -31,6 +32,7 @@ class Query(
     WebhookQueries,
     PolicyQueries,
     RoleQueries,
+    AccessQueries,
     AuditQueries,
 ):
     """Everything that can be read. Nothing here changes anything."""

@@ -72,6 +72,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
+    "endPlatformAccess": ("PlatformAccess", {}),
     "inviteUser": (None, {}),
 }
 # These take no id at all; what they make or change can only be the asker's.

@@ -225,6 +225,7 @@ REQUIRED: dict[Permission, set[str]] = {
         "createConnection", "updateConnection", "deleteConnection", "createUser", "updateUser", "deleteUser",
         "updateTenant", "createApiToken", "createWebhook", "updateWebhook", "rotateWebhookSecret", "deleteWebhook",
         "createPolicy", "updatePolicy", "deletePolicy", "inviteUser", "createRole", "updateRole", "deleteRole",
+        "endPlatformAccess",
     },
 }  # fmt: skip
 # Whoever may not see a token is not told that it is there.

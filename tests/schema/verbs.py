@@ -49,6 +49,7 @@ OBJECTS = {
     "connection": f"{_AUDIT} name provider config isDefault",
     "policy": f"{_AUDIT} name level subject when require message timeZone enabled description",
     "role": f"{_AUDIT} name description permissions",
+    "platformAccess": "id administrator role reason expiresAt endedAt active endedBy { ... on User { email } }",
     "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",
     "delivery": "id source type messageId cursor attempt status statusCode error answer",
     "secret": "",

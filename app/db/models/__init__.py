@@ -10,6 +10,7 @@ from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
+from app.db.models.platform import PlatformAccess, PlatformAdministrator
 from app.db.models.policies import Policy
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
 from app.db.models.roles import CustomRole
@@ -44,6 +45,8 @@ __all__ = [
     "PlanSignal",
     "PlanTrigger",
     "PlanWatch",
+    "PlatformAccess",
+    "PlatformAdministrator",
     "Policy",
     "ProviderConnection",
     "ResourceLock",
