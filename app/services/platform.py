@@ -54,7 +54,10 @@ class OpenedAccess:
 
 
 async def admit(database: Database, email: str) -> str:
-    """Make somebody a platform administrator, or give one another key; the text of the key, shown once."""
+    """Make somebody a platform administrator, or give one another key; the text of the key, shown once.
+
+    What was opened with an earlier key ends.
+    """
     refuse([email_fault(email)])
     minted = tokens.mint()
     address = email.strip().lower()
@@ -66,6 +69,7 @@ async def admit(database: Database, email: str) -> str:
         row.public_id, row.key_hash, row.dismissed_at = minted.public_id, minted.secret_hash, None
         taken = Conflict("somebody has just been admitted under this address", path=("email",))
         await store(transaction, row, {"uq_platform_administrator_email": taken})
+        await _end_all(transaction, address)
     return minted.text
 
 
@@ -82,6 +86,7 @@ async def dismiss(database: Database, email: str) -> None:
             raise NotFound(message, path=("email",))
         row.dismissed_at = clock.utc_now()
         await transaction.session.flush()
+        await _end_all(transaction, row.email)
 
 
 async def open_access(database: Database, key: str, command: OpenAccess) -> OpenedAccess:
@@ -168,9 +173,27 @@ async def _administrating(database: Database, key: str) -> AsyncIterator[tuple[T
         yield transaction, row
 
 
+async def _end_all(transaction: Transaction, administrator: str) -> None:
+    """End what the administrator has open, in each tenant's own log."""
+    transaction.actor, transaction.correlation_id = "system:platform", uuid4().hex
+    transaction.changes = collect(transaction.session)
+    found = await transaction.session.scalars(
+        select(PlatformAccess).where(
+            PlatformAccess.administrator == administrator,
+            PlatformAccess.ended_at.is_(None),
+            PlatformAccess.expires_at > clock.utc_now(),
+        )
+    )
+    for access in found.all():
+        transaction.tenant_id = access.tenant_id
+        await _record(transaction, await accesses.close(transaction, access.id), "closePlatformAccess")
+
+
 async def _record(transaction: Transaction, access: PlatformAccess, action: str) -> None:
     transaction.origin = Origin(reason=access.reason)
     await auditing.record(transaction, action, {"platform_access": access.id})
+    # The next entry may be another tenant's.
+    transaction.changes = collect(transaction.session)
 
 
 async def _tenant(transaction: Transaction, slug: str) -> Tenant:

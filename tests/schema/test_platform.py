@@ -53,11 +53,12 @@ async def log(api: Api) -> list[dict[str, Any]]:
 
 
 async def test_what_a_platform_administrator_does_is_in_the_tenants_log_with_the_reason(api: Api) -> None:
-    access, ann = await opened(api, await key_of(api))
+    key = await key_of(api)
+    access, ann = await opened(api, key)
     gid = encode_id("PlatformAccess", access.row.id)
     made = (await done(api, "createResourceTemplate", ann, name="t", type="CUSTOM", content=NOTE))["resourceTemplate"]
     await refused(api, "deletePlan", ann, planId="nothing")
-    as_viewer = (await opened(api, await key_of(api), Role.VIEWER))[1]
+    as_viewer = (await opened(api, key, Role.VIEWER))[1]
     await refused(api, "createWorkflow", as_viewer, name="w", type="CUSTOM", definition={"steps": [WAIT]})
     tried, again, created, open_ = await log(api)
     who = {"__typename": "PlatformAccess", "administrator": ANN, "reason": REASON}
@@ -199,9 +200,15 @@ async def test_an_access_has_a_tenant_a_reason_and_an_end(
 
 
 async def test_only_a_key_that_is_good_opens(api: Api) -> None:
-    old = await key_of(api)
-    new = await key_of(api)
     database, given = api.services.database, OpenAccess("acme", REASON, 10)
+    old = await key_of(api)
+    await platform.open_access(database, old, given)
+    await platform.open_access(database, old, replace(given, tenant="rival"))
+    new = await key_of(api)
+    assert [one["active"] for one in await seen(api)] == [False], "what an earlier key has opened ends"
+    ended = (await log(api))[0]
+    assert (ended["action"], ended["actor"]["__typename"]) == ("closePlatformAccess", "SystemActor")
+    assert len([name for name in ended["after"] if name.startswith("PlatformAccess:")]) == 1
     await platform.open_access(database, new, given)
     await platform.dismiss(database, ANN)
     # One that was replaced, one of somebody who left, a token of the tenant's, and none at all.
@@ -212,7 +219,7 @@ async def test_only_a_key_that_is_good_opens(api: Api) -> None:
             await platform.list_accesses(database, key, None)
         with pytest.raises(Unauthenticated):
             await platform.close_access(database, key, 1)
-    assert len(await seen(api)) == 1
+    assert [one["active"] for one in await seen(api)] == [False, False]
     # Nor does a key open what is for tokens.
     with pytest.raises(Unauthenticated):
         await api.services.authenticator.authenticate(new)
