@@ -26,10 +26,8 @@ NOT_FOUND, FORBIDDEN = "NOT_FOUND", "FORBIDDEN"
 
 # A role that a tenant has named: neither a part of a built-in one nor more than it.
 CUSTOM = "CUSTOM"
-ALLOWED: dict[str, frozenset[Permission]] = {
-    **ROLE_PERMISSIONS,
-    CUSTOM: frozenset({Permission.READ, Permission.CANCEL, Permission.APPROVE}),
-}
+ALLOWED: dict[str, frozenset[Permission]] = {role.value: allowed for role, allowed in ROLE_PERMISSIONS.items()}
+ALLOWED[CUSTOM] = frozenset({Permission.READ, Permission.CANCEL, Permission.APPROVE})
 
 
 async def somebody(api: Api, role: str) -> Access:
