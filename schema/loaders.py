@@ -60,6 +60,7 @@ _BY_TYPE = {
     "Policy": "policy",
     "ProviderConnection": "connection",
     "ResourceTemplate": "template",
+    "ServiceAccount": "service_account",
     "StepRun": "step_run",
     "TemplateRevision": "revision",
     "Tenant": "tenant",
@@ -120,6 +121,15 @@ class Loaders:
     @property
     def platform_access(self) -> DataLoader[int, models.PlatformAccess | None]:
         return self._optional(accesses.by_ids)
+
+    @property
+    def service_account(self) -> DataLoader[int, models.User | None]:
+        return self._optional(tenants.service_accounts_by_ids)
+
+    @property
+    def service_actor(self) -> DataLoader[int, models.User | None]:
+        """Also deleted ones: as authors of what happened."""
+        return self._optional(tenants.service_actors_by_ids)
 
     @property
     def role(self) -> DataLoader[int, models.CustomRole | None]:

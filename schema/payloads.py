@@ -23,6 +23,7 @@ from schema.types.policies import Policy
 from schema.types.provider_connections import ProviderConnection
 from schema.types.resources import CloudResource
 from schema.types.roles import CustomRole
+from schema.types.service_accounts import ServiceAccount
 from schema.types.templates import ResourceTemplate, TemplateRevision
 from schema.types.tenants import Tenant
 from schema.types.tokens import ApiToken
@@ -121,6 +122,11 @@ class PlatformAccessPayload(Payload):
 
 
 @strawberry.type
+class ServiceAccountPayload(Payload):
+    service_account: ServiceAccount | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -153,6 +159,7 @@ PAYLOAD_TYPES = (
     ConnectionPayload,
     PolicyPayload,
     RolePayload,
+    ServiceAccountPayload,
     PlatformAccessPayload,
     WebhookPayload,
     WebhookSecretPayload,
@@ -173,6 +180,7 @@ _OBJECTS = {
     "connection": ("ProviderConnection", "connection"),
     "policy": ("Policy", "policy"),
     "role": ("CustomRole", "role"),
+    "service_account": ("ServiceAccount", "service_account"),
     "platform_access": ("PlatformAccess", "platform_access"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),

@@ -6,7 +6,8 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from app import clock
@@ -16,12 +17,13 @@ from app.auth.tokens import ParsedToken, parse
 from app.db.statements import Row, Statement
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import Role, TokenKind, UserKind
-from app.domain.permissions import effective, granted
+from app.domain.permissions import effective, granted, of_service_account
 
 # A revoked token works for at most this long in a process that has just seen it.
 CACHE_SECONDS: Final = 1.0
 _CACHE_ENTRIES: Final = 10_000
 _TOUCH_AFTER: Final = timedelta(minutes=1)
+_SOME_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # What the custom role of a row allows: null where it has none, nothing where the role is no more.
@@ -33,7 +35,8 @@ _CUSTOM: Final = _ROLE.format("u", "custom")
 _NARROWED: Final = _ROLE.format("t", "narrowed")
 _COLUMNS: Final = (
     "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"  # noqa: S608  all of it is ours
-    f" u.id AS user_id, u.kind AS user_kind, coalesce(a.role, u.role) AS role,{_CUSTOM}{_NARROWED} n.slug,"
+    f" u.id AS user_id, u.kind AS user_kind, u.may_approve, coalesce(a.role, u.role) AS role,"
+    f"{_CUSTOM}{_NARROWED} n.slug,"
     " a.id AS access_id, a.reason, u.is_deleted OR n.is_deleted OR (u.kind = 'PLATFORM' AND (a.id IS NULL"
     " OR a.ended_at IS NOT NULL OR NOT EXISTS (SELECT FROM platform_administrator p"
     " WHERE p.email = a.administrator AND p.dismissed_at IS NULL))) AS gone"
@@ -164,7 +167,9 @@ class Authenticator:
         for principal in theirs:
             if principal.expires_at > clock.utc_now() and principal.user_id in by_user:
                 now.add(_member(by_user[principal.user_id], principal.expires_at))
-        return now.intersection(principals)
+        # A token whose end was moved is the same until then.
+        good = {_timeless(principal) for principal in now}
+        return {principal for principal in principals if _timeless(principal) in good}
 
     def _remembered(self, key: tuple[str, bytes]) -> Principal | None:
         entry = self._seen.get(key)
@@ -185,6 +190,10 @@ async def _row_of(transaction: Transaction, token: ParsedToken) -> Row:
         reason = "unknown token"
         raise Unauthenticated(reason)
     return row
+
+
+def _timeless(principal: Principal) -> Principal:
+    return replace(principal, expires_at=_SOME_TIME)
 
 
 def _member(row: Row, expires_at: datetime) -> Principal:
@@ -213,15 +222,19 @@ def _principal(row: Row) -> Principal:
     if reason is not None:
         raise Unauthenticated(reason)
     role = Role(row["role"])
+    kind = UserKind(row["user_kind"])
+    may = granted(role, row["custom"])
+    if kind is UserKind.SERVICE_ACCOUNT:
+        may = of_service_account(role, row["custom"], may_approve=row["may_approve"])
     return Principal(
         tenant_id=row["tenant_id"],
         tenant_slug=row["slug"],
         user_id=row["user_id"],
         role=role,
-        permissions=effective(granted(role, row["custom"]), row["scopes"], row["narrowed"]),
+        permissions=effective(may, row["scopes"], row["narrowed"]),
         token_id=row["id"],
         expires_at=expires_at,
-        kind=UserKind(row["user_kind"]),
+        kind=kind,
         access_id=row["access_id"] or 0,
         reason=row["reason"] or "",
     )

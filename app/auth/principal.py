@@ -27,10 +27,10 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """As audit columns and events name them: `user:12`, `platform-access:3`."""
+        """As audit columns and events name them: `user:12`, `service-account:4`, `platform-access:3`."""
         if self.kind is UserKind.PLATFORM:
             return f"platform-access:{self.access_id}"
-        return f"user:{self.user_id}"
+        return f"service-account:{self.user_id}" if self.kind is UserKind.SERVICE_ACCOUNT else f"user:{self.user_id}"
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions

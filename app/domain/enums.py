@@ -211,9 +211,10 @@ class TokenKind(StrEnum):
 
 
 class UserKind(StrEnum):
-    """Whether somebody is a person of the tenant, or a platform administrator who was let in."""
+    """Whether somebody is a person of the tenant, no person at all, or a platform administrator who was let in."""
 
     PERSON = "PERSON"
+    SERVICE_ACCOUNT = "SERVICE_ACCOUNT"
     PLATFORM = "PLATFORM"
 
 

@@ -36,6 +36,12 @@ def granted(role: Role, custom: Iterable[str] | None) -> frozenset[Permission]:
     return ROLE_PERMISSIONS[role] if custom is None else named(custom)
 
 
+def of_service_account(role: Role, custom: Iterable[str] | None, *, may_approve: bool) -> frozenset[Permission]:
+    """What a service account may do: that somebody agreed means a person, unless it was said otherwise."""
+    may = granted(role, custom)
+    return may if may_approve else may - {Permission.APPROVE}
+
+
 def effective(may: frozenset[Permission], scopes: Iterable[str], custom: Iterable[str] | None) -> frozenset[Permission]:
     """What a token with `scopes`, and perhaps a custom role, gives somebody who may do `may`."""
     within = may & named(scopes)

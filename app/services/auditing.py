@@ -24,6 +24,7 @@ _TYPES: Mapping[str, str] = {
     "role": "CustomRole",
     "platform_access": "PlatformAccess",
     "user": "User",
+    "service_account": "ServiceAccount",
     "api_token": "ApiToken",
     "connection": "ProviderConnection",
     "policy": "Policy",

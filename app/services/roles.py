@@ -14,9 +14,9 @@ from app import clock
 from app.auth.principal import Principal
 from app.db.models import ApiToken, CustomRole, User
 from app.db.uow import Transaction
-from app.domain.enums import Permission, Role
+from app.domain.enums import Permission, Role, UserKind
 from app.domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, QuotaExceeded, Required
-from app.domain.permissions import ROLE_PERMISSIONS, granted, named
+from app.domain.permissions import ROLE_PERMISSIONS, granted, named, of_service_account
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, one_at_a_time, same_version, store
@@ -157,10 +157,11 @@ async def held(transaction: Transaction, custom_role_id: int) -> CustomRole:
 
 
 async def permissions_of(transaction: Transaction, user: User) -> frozenset[Permission]:
-    """What a user may do."""
-    if user.custom_role_id is None:
-        return granted(user.role, None)
-    return granted(user.role, (await held(transaction, user.custom_role_id)).permissions)
+    """What a user, or a service account, may do."""
+    custom = None if user.custom_role_id is None else (await held(transaction, user.custom_role_id)).permissions
+    if user.kind is UserKind.SERVICE_ACCOUNT:
+        return of_service_account(user.role, custom, may_approve=user.may_approve)
+    return granted(user.role, custom)
 
 
 def within_own(principal: Principal, wanted: Collection[Permission], field: str) -> None:

@@ -59,7 +59,9 @@ class IssuedToken:
 async def issue(transaction: Transaction, principal: Principal, command: IssueToken) -> IssuedToken:
     """Make a token. It never reaches further than the token it is made with. Raises Forbidden, NotFound, Invalid."""
     user_id = principal.user_id if command.user_id is None else command.user_id
-    _authorize(transaction, principal, user_id)
+    # A service account has the tokens that somebody made for it; it can replace them, and have no more.
+    own = user_id == principal.user_id and principal.kind is not UserKind.SERVICE_ACCOUNT
+    _authorize(transaction, principal, user_id, own=own)
     expires_at = clock.utc_now() + DEFAULT_LIFETIME if command.expires_at is None else command.expires_at
     faults = [text_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
     if command.scopes is not None and not command.scopes:
@@ -122,7 +124,7 @@ async def revoke(transaction: Transaction, principal: Principal, command: Revoke
         # Others' tokens are not shown either, so they are not there.
         query = query.where(ApiToken.user_id == principal.user_id)
     token = await locked(transaction, query, "token")
-    _authorize(transaction, principal, token.user_id)
+    _authorize(transaction, principal, token.user_id, own=token.user_id == principal.user_id)
     if token.revoked_at is None:
         token.revoked_at = clock.utc_now()
         token.updated_by = transaction.actor
@@ -132,8 +134,7 @@ async def revoke(transaction: Transaction, principal: Principal, command: Revoke
     return token
 
 
-def _authorize(transaction: Transaction, principal: Principal, user_id: int) -> None:
-    own = user_id == principal.user_id
+def _authorize(transaction: Transaction, principal: Principal, user_id: int, *, own: bool) -> None:
     authorize(transaction, principal, Permission.READ if own else Permission.ADMIN, f"tokens of user:{user_id}")
 
 

@@ -1,4 +1,4 @@
-"""Let a tenant name roles of its own, and platform administrators into a tenant for a while."""
+"""Let a tenant have roles of its own and service accounts, and platform administrators in for a while."""
 
 from __future__ import annotations
 
@@ -89,21 +89,31 @@ def create_custom_role() -> None:
 def create_kinds() -> None:
     """A row of app_user is a person, or somebody who acts as one would."""
     op.add_column(
-        "app_user", sa.Column("kind", one_of("kind", "PERSON PLATFORM"), server_default="PERSON", nullable=False)
+        "app_user",
+        sa.Column("kind", one_of("kind", "PERSON SERVICE_ACCOUNT PLATFORM"), server_default="PERSON", nullable=False),
     )
-    grant(AUTH, "app_user", "SELECT", columns=("kind",))
+    op.add_column("app_user", sa.Column("may_approve", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    grant(AUTH, "app_user", "SELECT", columns=("kind", "may_approve"))
     op.drop_index("uq_app_user_tenant_id_email", "app_user")
     for name, condition in (
         ("uq_app_user_tenant_id_email", "NOT is_deleted AND kind = 'PERSON'"),
         ("uq_app_user_platform", "kind = 'PLATFORM'"),
     ):
         op.create_index(name, "app_user", ["tenant_id", "email"], unique=True, postgresql_where=sa.text(condition))
+    op.create_index(
+        "uq_app_user_service_account",
+        "app_user",
+        ["tenant_id", "display_name"],
+        unique=True,
+        postgresql_where=sa.text("NOT is_deleted AND kind = 'SERVICE_ACCOUNT'"),
+    )
 
 
 def drop_kinds() -> None:
     # Who was no person would be one. What they did stays, so that their rows do.
     with unforced("app_user"):
         op.execute("UPDATE app_user SET is_deleted = true WHERE kind <> 'PERSON'")
+    op.drop_index("uq_app_user_service_account", "app_user")
     op.drop_index("uq_app_user_platform", "app_user")
     op.drop_index("uq_app_user_tenant_id_email", "app_user")
     op.create_index(
@@ -114,6 +124,7 @@ def drop_kinds() -> None:
         postgresql_where=sa.text("NOT is_deleted"),
     )
     op.drop_constraint(op.f("ck_app_user_kind"), "app_user", type_="check")
+    op.drop_column("app_user", "may_approve")
     op.drop_column("app_user", "kind")
 
 

@@ -14,6 +14,7 @@ from schema.mutations.plans import PlanMutations
 from schema.mutations.policies import PolicyMutations
 from schema.mutations.resources import ResourceMutations
 from schema.mutations.roles import RoleMutations
+from schema.mutations.service_accounts import ServiceAccountMutations
 from schema.mutations.steps import StepMutations
 from schema.mutations.templates import TemplateMutations
 from schema.mutations.tenants import TenantMutations
@@ -37,6 +38,7 @@ class Mutation(
     WebhookMutations,
     PolicyMutations,
     RoleMutations,
+    ServiceAccountMutations,
     AccessMutations,
 ):
     """Each takes one `input` with an idempotency key and answers with a payload; what is refused is in userErrors."""

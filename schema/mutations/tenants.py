@@ -62,7 +62,9 @@ class DeleteUserInput:
 class CreateApiTokenInput:
     idempotency_key: str
     name: str
-    user_id: strawberry.ID | None = strawberry.field(default=None, description="Whose; the viewer's own by default.")
+    user_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Whose, of a user or a service account; the viewer's own by default."
+    )
     scopes: list[Permission] | None = strawberry.field(default=None, description="All that the role allows by default.")
     expires_at: datetime | None = strawberry.field(default=None, description="In 90 days by default, a year at most.")
     custom_role_id: strawberry.ID | None = strawberry.field(
@@ -129,7 +131,7 @@ class TenantMutations:
         shown: list[str] = []
 
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            owner = None if input.user_id is None else number_in(input.user_id, _USER)
+            owner = None if input.user_id is None else _owner_in(input.user_id)
             command = tokens.IssueToken(
                 input.name, owner, input.scopes, input.expires_at, _role_in(input.custom_role_id)
             )
@@ -160,6 +162,10 @@ class TenantMutations:
             return {"api_token": (await tokens.revoke(transaction, info.context.principal, command)).id}
 
         return await mutate(info, ApiTokenPayload, "revokeApiToken", input, verb)
+
+
+def _owner_in(given: strawberry.ID) -> int:
+    return number_in(given, _USER) or number_in(given, "ServiceAccount")
 
 
 def _role_in(given: strawberry.ID | None) -> int | None:

@@ -13,6 +13,7 @@ from schema.queries.plans import PlanQueries
 from schema.queries.policies import PolicyQueries
 from schema.queries.resources import ResourceQueries
 from schema.queries.roles import RoleQueries
+from schema.queries.service_accounts import ServiceAccountQueries
 from schema.queries.templates import TemplateQueries
 from schema.queries.tenants import TenantQueries
 from schema.queries.webhooks import WebhookQueries
@@ -32,6 +33,7 @@ class Query(
     WebhookQueries,
     PolicyQueries,
     RoleQueries,
+    ServiceAccountQueries,
     AccessQueries,
     AuditQueries,
 ):

@@ -14,7 +14,11 @@ from schema.symbols import chosen
 from schema.types.references import ActorRef
 
 # How audit columns begin for whom: the type that clients see, and its loader.
-_ACTORS = {"user": ("User", "actor"), "platform-access": ("PlatformAccess", "platform_access")}
+_ACTORS = {
+    "user": ("User", "actor"),
+    "service-account": ("ServiceAccount", "service_actor"),
+    "platform-access": ("PlatformAccess", "platform_access"),
+}
 
 
 @strawberry.type(description="A part of the product itself, or of the machinery around it.")

@@ -256,7 +256,7 @@ def wanted_entries(given: AuditFilter | None) -> audit.AuditFilter:
 
 
 # What audit columns call whoever has an id.
-_ACTORS = {"User": "user", "PlatformAccess": "platform-access"}
+_ACTORS = {"User": "user", "ServiceAccount": "service-account", "PlatformAccess": "platform-access"}
 
 
 def _actor(given: str) -> str:

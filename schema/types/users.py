@@ -21,6 +21,7 @@ from schema.types.accesses import PlatformAccess
 from schema.types.entities import Entity, SystemActor
 from schema.types.filters import PlanFilter, page, wanted_plans
 from schema.types.references import ApiTokenRef, CustomRoleRef, PlanRef, TenantRef
+from schema.types.service_accounts import ServiceAccount
 
 
 @strawberry.type(description="A person of one tenant, or somebody who acts there as one would: see `kind`.")
@@ -67,4 +68,6 @@ class User(Entity):
         return await connect_children(info, view("ApiToken"), relation, self.row.id, page(first, after))
 
 
-Actor: TypeAlias = Annotated[User | PlatformAccess | SystemActor, strawberry.union("Actor", description="Who did it.")]
+Actor: TypeAlias = Annotated[
+    User | ServiceAccount | PlatformAccess | SystemActor, strawberry.union("Actor", description="Who did it.")
+]

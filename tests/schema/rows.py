@@ -222,6 +222,11 @@ class Rows:
             await transaction.session.flush()
             return access.id
 
+    async def service_account(self, name: str = "robot", **columns: Any) -> models.User:
+        """One that reads."""
+        values = {"kind": UserKind.SERVICE_ACCOUNT, "email": "", "role": Role.VIEWER, **columns}
+        return await self.add(models.User(tenant_id=self.tenant_id, display_name=name, **values))
+
     async def webhook(self, name: str = "hook", **columns: Any) -> models.WebhookEndpoint:
         """At the beginning of the feed, with nothing that it could be signed with."""
         place = {"feed": 0, "feed_stream": "", "feed_stream_id": 0, "feed_seq": 0}

@@ -72,6 +72,10 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
+    "createServiceAccount": (None, {"name": "x"}),
+    "updateServiceAccount": ("ServiceAccount", {"expectedVersion": 1, "name": "x"}),
+    "deleteServiceAccount": ("ServiceAccount", {}),
+    "rotateApiToken": ("ApiToken", {"graceSeconds": 60}),
     "endPlatformAccess": ("PlatformAccess", {}),
     "inviteUser": (None, {}),
 }
@@ -102,8 +106,9 @@ def beside(name: str, field: str, ours: Owned) -> dict[str, Any]:
     kind = given_type(name)
     others = {other for other in ids_in(kind) if is_required_input_field(kind.fields[other])} - {field}
     filled = {other: ours.gid(KIND_OF.get(other) or GIVEN[name][0] or "") for other in others}
-    # Whatever has two ids is about a user, and `belongings` has renamed ours.
-    return {**GIVEN[name][1], **filled, **({"expectedVersion": 2} if filled else {})}
+    # `belongings` has renamed our user.
+    renamed = filled and GIVEN[name][0] == "User"
+    return {**GIVEN[name][1], **filled, **({"expectedVersion": 2} if renamed else {})}
 
 
 def test_every_mutation_has_a_case() -> None:

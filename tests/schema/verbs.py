@@ -48,6 +48,7 @@ OBJECTS = {
     "apiToken": "id name scopes revokedAt user { id } customRole { id }",
     "connection": f"{_AUDIT} name provider config isDefault",
     "policy": f"{_AUDIT} name level subject when require message timeZone enabled description",
+    "serviceAccount": f"{_AUDIT} name role mayApprove scopes customRole {{ id }}",
     "role": f"{_AUDIT} name description permissions",
     "platformAccess": "id administrator role reason expiresAt endedAt active endedBy { ... on User { email } }",
     "webhook": f"{_AUDIT} name url types selection status statusReason cursor failures lastError nextAttemptAt",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     ForeignKey,
     Index,
@@ -72,6 +73,13 @@ class User(Audited, SoftDeleted, Base):
             unique=True,
             postgresql_where=text("NOT is_deleted AND kind = 'PERSON'"),
         ),
+        Index(
+            "uq_app_user_service_account",
+            "tenant_id",
+            "display_name",
+            unique=True,
+            postgresql_where=text("NOT is_deleted AND kind = 'SERVICE_ACCOUNT'"),
+        ),
         Index("uq_app_user_platform", "tenant_id", "email", unique=True, postgresql_where=text("kind = 'PLATFORM'")),
     )
 
@@ -80,6 +88,8 @@ class User(Audited, SoftDeleted, Base):
     email: Mapped[str] = mapped_column(String(320))
     display_name: Mapped[str] = mapped_column(String(200))
     kind: Mapped[UserKind] = one_of(UserKind, "kind", default=UserKind.PERSON)
+    # Of a service account: whether it may approve, where its role allows that.
+    may_approve: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     role: Mapped[Role] = one_of(Role, "role")
     # In place of `role`, which then is the least of them.
     custom_role_id: Mapped[int | None] = mapped_column(BigInteger)
