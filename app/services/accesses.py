@@ -11,6 +11,7 @@ from app.db.uow import Transaction
 from app.domain.enums import Permission
 from app.services.authorizing import authorize
 from app.services.records import locked, store
+from app.services.revoking import revoke_where
 
 
 async def end(transaction: Transaction, principal: Principal, access_id: int) -> PlatformAccess:
@@ -22,17 +23,7 @@ async def end(transaction: Transaction, principal: Principal, access_id: int) ->
 async def close(transaction: Transaction, access_id: int) -> PlatformAccess:
     """End an access for whoever may; that was asked before. Raises NotFound."""
     access = await end_of_token(transaction, access_id)
-    tokens = await transaction.session.scalars(
-        select(ApiToken).where(
-            ApiToken.tenant_id == transaction.tenant_id,
-            ApiToken.platform_access_id == access.id,
-            ApiToken.revoked_at.is_(None),
-        )
-    )
-    for token in tokens:
-        token.revoked_at = clock.utc_now()
-        token.updated_by = transaction.actor
-    await transaction.session.flush()
+    await revoke_where(transaction, ApiToken.platform_access_id == access.id)
     return access
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from app import clock
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
@@ -20,6 +19,7 @@ from app.services import roles
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, one_at_a_time, same_version, store
+from app.services.revoking import revoke_where
 
 MOST_ACCOUNTS = 200
 NAME_LIMIT = 200
@@ -106,17 +106,7 @@ async def delete(transaction: Transaction, principal: Principal, account_id: int
     account.is_deleted = True
     account.updated_by = transaction.actor
     await store(transaction, account)
-    tokens = await transaction.session.scalars(
-        select(ApiToken).where(
-            ApiToken.tenant_id == transaction.tenant_id,
-            ApiToken.user_id == account.id,
-            ApiToken.revoked_at.is_(None),
-        )
-    )
-    for token in tokens:
-        token.revoked_at = clock.utc_now()
-        token.updated_by = transaction.actor
-    await transaction.session.flush()
+    await revoke_where(transaction, ApiToken.user_id == account.id)
     return account
 
 

@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
-from sqlalchemy import update as sql_update
 
-from app import clock
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
@@ -18,6 +16,7 @@ from app.services import roles
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, one_at_a_time, same_version, store
+from app.services.revoking import revoke_where
 
 NAME_LIMIT = 200
 EMAIL_LIMIT = 320
@@ -106,16 +105,8 @@ async def delete(transaction: Transaction, principal: Principal, command: Delete
     await _keep_an_administrator(transaction, user, "id")
     user.is_deleted = True
     user.updated_by = transaction.actor
-    await transaction.session.execute(
-        sql_update(ApiToken)
-        .where(
-            ApiToken.tenant_id == transaction.tenant_id,
-            ApiToken.user_id == user.id,
-            ApiToken.revoked_at.is_(None),
-        )
-        .values(revoked_at=clock.utc_now(), updated_by=transaction.actor)
-    )
     await store(transaction, user)
+    await revoke_where(transaction, ApiToken.user_id == user.id)
     return user
 
 
