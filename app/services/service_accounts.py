@@ -85,15 +85,16 @@ async def update(transaction: Transaction, principal: Principal, command: Update
     """Change a service account, at once for all its tokens. Raises as `create` does, NotFound and StaleVersion."""
     authorize(transaction, principal, Permission.ADMIN, f"service-account:{command.id}")
     account = await _find(transaction, command.id, command.expected_version)
-    if command.name is not None:
-        refuse([text_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
-        account.display_name = command.name.strip()
+    # Before the name: what is asked of the database would write that, and `_store` knows what to say if it is taken.
     if command.role is not None or command.custom_role_id is not None:
         given = await roles.given(transaction, principal, command.role, command.custom_role_id)
         account.role, account.custom_role_id = given.role, given.custom_role_id
     if command.may_approve is not None:
         _may_let_approve(principal, command.may_approve and not account.may_approve)
         account.may_approve = command.may_approve
+    if command.name is not None:
+        refuse([text_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
+        account.display_name = command.name.strip()
     account.updated_by = transaction.actor
     await _store(transaction, account)
     return account

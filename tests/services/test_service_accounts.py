@@ -146,6 +146,18 @@ async def test_what_is_none_is_refused(
     assert refused.value.path == path
 
 
+async def test_a_name_that_is_taken_is_not_given_beside_another_role(acme: Access) -> None:
+    await account(acme, "taken")
+    async with acme.write() as transaction:
+        own = await roles.create(transaction, acme.principal, roles.CreateRole("readers", [READ]))
+    made = await account(acme)
+    with pytest.raises(Conflict) as refused:
+        await change(acme, made.id, name="taken", custom_role_id=own.id)
+    assert refused.value.path == ("name",)
+    changed = await change(acme, made.id, name="reader", custom_role_id=own.id)
+    assert (changed.display_name, changed.role, changed.custom_role_id) == ("reader", Role.VIEWER, own.id)
+
+
 async def test_only_administrators_make_them_and_only_their_own_tenants(acme: Access, rival: Access) -> None:
     theirs = await account(rival)
     with pytest.raises(Forbidden):
