@@ -84,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
     oidc_tenant_claim: str = "windlass_tenant"
     oidc_email_claim: str = "email"
+    # A JSON file of documents by id, and whether others are executed besides: `allowed`, or `required` where not.
+    documents_file: Path | None = None
+    documents: str = "allowed"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -167,6 +170,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "live_per_tenant": (1, 1_000_000),
 }
 _CHOICES = {
+    "documents": ("allowed", "required"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("console", "json"),
 }
