@@ -87,6 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The key of a platform administrator, for `windlass access`, and how long one of them may be in a tenant.
     platform_key: str | None = None
     platform_access_minutes: int = 240
+    # A JSON file of documents by id, and whether others are executed besides: `allowed`, or `required` where not.
+    documents_file: Path | None = None
+    documents: str = "allowed"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -171,6 +174,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "live_per_tenant": (1, 1_000_000),
 }
 _CHOICES = {
+    "documents": ("allowed", "required"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("console", "json"),
 }
