@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from app.db import models
+from app.domain.enums import GateKind
+from app.domain.operations import OperationKind
+from app.domain.statuses import JobStatus, PlanStatus, StepStatus
+from schema.nodes import encode_id, number_in
 from tests.schema.conftest import Access, Api
 from tests.schema.test_mutations import NOTE, manual_plan, revision
 from tests.schema.verbs import done, refused
@@ -68,6 +73,22 @@ async def test_what_it_asked_for_is_approved_by_others_whatever_the_plan_says(ap
     assert (await done(api, "reviewPlan", other, **review))["plan"]["status"] == "READY"
     (said,) = (await api.data(PLAN, {"id": plan["id"]}))["deploymentPlan"]["approvals"]["reviews"]
     assert said == {"by": {"kind": "SERVICE_ACCOUNT"}, "actor": {"__typename": "ServiceAccount", "name": "other"}}
+
+
+async def test_nor_does_it_open_a_gate_on_the_way(api: Api) -> None:
+    made, author = await robot(api, "author", role="ADMIN", mayApprove=True)
+    _, other = await robot(api, "other", role="ADMIN", mayApprove=True)
+    rows = api.acme.rows
+    plan = await rows.plan(status=PlanStatus.RUNNING, user_id=number_in(made["id"], "ServiceAccount"))
+    job = await rows.job(plan, status=JobStatus.RUNNING)
+    step = await rows.step(job, "ask", status=StepStatus.WAITING, operation=OperationKind.GATE)
+    await rows.add(
+        models.Gate(tenant_id=rows.tenant_id, step_run_id=step.id, kind=GateKind.APPROVAL, prompt="?", approvers=[])
+    )
+    given = {"stepRunId": encode_id("StepRun", step.id), "approve": True}
+    (error,) = await refused(api, "answerGate", author, **given)
+    assert (error["code"], error["path"]) == ("POLICY_DENIED", ["stepRunId"])
+    await done(api, "answerGate", other, **given)
 
 
 async def test_a_replaced_token_is_shown_once(api: Api) -> None:
