@@ -158,7 +158,6 @@ def create_platform_access() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("created_by", sa.String(length=120), nullable=True),
         sa.Column("updated_by", sa.String(length=120), nullable=True),
-        sa.CheckConstraint("expires_at > created_at", name=op.f("ck_platform_access_lasts")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_platform_access_tenant_id")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "user_id"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint, func
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Audited, Base, identity, one_of, within_tenant
@@ -32,7 +32,6 @@ class PlatformAccess(Audited, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
         within_tenant("user_id", "app_user"),
-        CheckConstraint("expires_at > created_at", name="lasts"),
         Index("idx_platform_access_user", "tenant_id", "user_id"),
     )
 
