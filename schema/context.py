@@ -84,7 +84,7 @@ class Context:
     @property
     def origin(self) -> Origin:
         """For the audit log."""
-        return Origin(self.principal.token_id, self.address)
+        return Origin(self.principal.token_id, self.address, self.principal.reason)
 
     @property
     def tenant_id(self) -> int:

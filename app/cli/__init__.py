@@ -85,6 +85,9 @@ def rotate() -> int:
     return _guarded(rotate_keys)
 
 
+app.command("app.cli.access:access", name="access", help="Times of platform administrators in tenants.")
+
+
 @app.command
 def migrate() -> int:
     """Bring the database to the newest revision of the tables."""
