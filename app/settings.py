@@ -84,6 +84,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
     oidc_tenant_claim: str = "windlass_tenant"
     oidc_email_claim: str = "email"
+    # The key of a platform administrator, for `windlass access`, and how long one of them may be in a tenant.
+    platform_key: str | None = None
+    platform_access_minutes: int = 240
+    # A JSON file of documents by id, and whether others are executed besides: `allowed`, or `required` where not.
+    documents_file: Path | None = None
+    documents: str = "allowed"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -163,10 +169,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_retention_days": (0, 36_500),
     "rate_points_per_second": (0, 1e9),
     "rate_burst_points": (1, 1e12),
+    "platform_access_minutes": (1, 1_440),
     "live_per_principal": (1, 1_000_000),
     "live_per_tenant": (1, 1_000_000),
 }
 _CHOICES = {
+    "documents": ("allowed", "required"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("console", "json"),
 }

@@ -6,12 +6,13 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, idle, latency, live, logs, queries, recovery, row_security
+from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery, row_security
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
     "dispatch": dispatch.run,
     "engine": engine.run,
+    "hostile": hostile.run,
     "idle": idle.run,
     "recovery": recovery.run,
     "latency": latency.run,

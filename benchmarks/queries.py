@@ -102,9 +102,9 @@ async def run(rounds: int) -> str:
     """The table."""
     async with surroundings() as where:
         await fill(where)
-        questions = await _questions(where)
+        asked = await questions(where)
         with contextlib.ExitStack() as stack:
-            sides = [stack.enter_context(side) for side in _sides(where, questions)]
+            sides = [stack.enter_context(side) for side in _sides(where, asked)]
             _pin(sides)
             for side in sides:
                 await _ready(side)
@@ -112,11 +112,11 @@ async def run(rounds: int) -> str:
             expected = {
                 (side.name, name): await _once(side, where, name, side.asked(name, body))
                 for side in sides
-                for name, body in questions.items()
+                for name, body in asked.items()
             }
             _compare(expected)
             for _ in range(rounds):
-                for name, body in questions.items():
+                for name, body in asked.items():
                     for concurrency in CONCURRENCY:
                         for side in sides:
                             if concurrency > 16 and side.name == _SLOW:
@@ -127,7 +127,7 @@ async def run(rounds: int) -> str:
                                 expected[side.name, name],
                             )
                             await _measure(side, *requests, concurrency, found[name, concurrency, side.name])
-    own = {name: expected[sides[0].name, name] for name in questions}
+    own = {name: expected[sides[0].name, name] for name in asked}
     return _table(found, [side.name for side in sides], own, rounds)
 
 
@@ -145,7 +145,8 @@ def _compare(expected: dict[tuple[str, str], bytes]) -> None:
 # ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _questions(where: Surroundings) -> dict[str, dict[str, Any]]:
+async def questions(where: Surroundings) -> dict[str, dict[str, Any]]:
+    """What is asked, by letter: the bodies of requests."""
     connection = await asyncpg.connect(where.database_url)
     plan = await connection.fetchval("SELECT max(id) FROM deployment_plan WHERE tenant_id = $1", where.tenant_id)
     await connection.close()
@@ -157,14 +158,14 @@ async def _questions(where: Surroundings) -> dict[str, dict[str, Any]]:
     }
 
 
-def _plans(where: Surroundings, questions: dict[str, dict[str, Any]]) -> str:
+def _plans(where: Surroundings, asked: dict[str, dict[str, Any]]) -> str:
     """The statements that ours are compiled to, with their parameters, for the bare server."""
     schema: Any = build_schema()
     until = datetime.now(UTC) + timedelta(hours=1)
     principal = Principal(where.tenant_id, "bench", 1, Role.ADMIN, frozenset(Permission), 1, until)
     nothing: Any = None
     compiled = {}
-    for name, body in questions.items():
+    for name, body in asked.items():
         variables = body.get("variables", {})
         plan = CompiledQueries(schema).plan(body["query"], variables, None, Context(nothing, principal, "", nothing))
         if plan is None:
@@ -178,12 +179,12 @@ def _plans(where: Surroundings, questions: dict[str, dict[str, Any]]) -> str:
 # ── who is asked ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sides(where: Surroundings, questions: dict[str, dict[str, Any]]) -> list[contextlib.AbstractContextManager[Side]]:
+def _sides(where: Surroundings, asked: dict[str, dict[str, Any]]) -> list[contextlib.AbstractContextManager[Side]]:
     return [
         _ours(where, "ours", "true"),
         _ours(where, _SLOW, "false"),
-        *([_peer(where, questions["a"]["variables"]["id"])] if _PEER_NODE.exists() else []),
-        _bare(where, _plans(where, questions)),
+        *([_peer(where, asked["a"]["variables"]["id"])] if _PEER_NODE.exists() else []),
+        _bare(where, _plans(where, asked)),
     ]
 
 

@@ -35,6 +35,7 @@ from app.web.sessions import SessionRoutes
 from schema import audit_download, downloads
 from schema.allowance import Allowance
 from schema.context import Services
+from schema.documents import Documents
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy
 from schema.root import build_schema
@@ -72,6 +73,7 @@ def build(settings: Settings) -> Starlette:
         egress=Egress.of(settings),
         allowance=Allowance.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
+        documents=Documents.of(settings),
     )
     return assemble(services, settings)
 

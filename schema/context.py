@@ -22,6 +22,7 @@ from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from app.web.credentials import Origins
 from schema.allowance import Allowance
+from schema.documents import Documents
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
@@ -48,6 +49,7 @@ class Services:
     guard: Guard = field(default_factory=Guard)
     allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)
+    documents: Documents = field(default_factory=Documents)
 
     def context(
         self, principal: Principal, request_id: str, course: Course | None = None, *, address: str = ""
@@ -82,7 +84,7 @@ class Context:
     @property
     def origin(self) -> Origin:
         """For the audit log."""
-        return Origin(self.principal.token_id, self.address)
+        return Origin(self.principal.token_id, self.address, self.principal.reason)
 
     @property
     def tenant_id(self) -> int:

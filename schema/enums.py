@@ -37,6 +37,7 @@ from app.domain.enums import (
     StepType,
     TemplateType,
     TokenKind,
+    UserKind,
     WorkflowType,
 )
 from app.domain.listing import ListOp
@@ -116,6 +117,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     ReviewDecision: "What somebody says of a preview.",
     AuditOutcome: "Whether it was done, or somebody was kept from it.",
     TokenKind: "What a token is for.",
+    UserKind: "Whether somebody is a person of the tenant, or somebody else who acts in it.",
     PolicyLevel: "ADVISORY tells, SOFT_MANDATORY asks somebody else to agree, HARD_MANDATORY refuses.",
     PolicySubject: "Whether a policy looks at a plan once, or at each of its changes.",
     Permission: "What a principal may do with an object.",

@@ -35,6 +35,7 @@ from schema import sse
 from schema.allowance import RATE_LIMITED, RateLimited
 from schema.compiling.queries import CompiledQueries
 from schema.context import Context, Services
+from schema.documents import ID, DocumentRefused, Documents
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
 from schema.sharers import Sharers
@@ -51,9 +52,12 @@ INIT_TIMEOUT = timedelta(seconds=5)
 class BadRequest(Exception):
     """A request that is not GraphQL over HTTP. `status` is the HTTP status that says so."""
 
-    def __init__(self, message: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, status: int = 400, headers: Mapping[str, str] | None = None, code: str = BAD_REQUEST
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code
         self.status = status
         self.headers = dict(headers or {})
 
@@ -111,7 +115,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             streaming = sse.wanted(request)
             media_type = PLAIN_JSON if streaming else _negotiated(request)
             principal = await self._principal(request)
-            asked = await _asked(request)
+            asked = await _asked(request, self._services.documents)
             if streaming:
                 operation = sse.Operation(principal, request_id, asked.document, asked.variables, asked.name)
                 return sse.EventStream(self.schema, self._services, operation, request)
@@ -143,7 +147,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             extensions = {"code": UNAVAILABLE, "requestId": request_id}
             return _refusal(503, media_type, "try again in a moment", extensions, {"Retry-After": "1"})
         except BadRequest as error:
-            extensions = {"code": BAD_REQUEST, "requestId": request_id}
+            extensions = {"code": error.code, "requestId": request_id}
             return _refusal(error.status, media_type, error.message, extensions, error.headers)
         return _answer(result, media_type)
 
@@ -226,7 +230,7 @@ def _cost(context: Context) -> dict[str, Any]:
     return {"cost": context.services.allowance.document(context.principal, context.bill.points)}
 
 
-async def _asked(request: Request) -> Asked:
+async def _asked(request: Request, documents: Documents) -> Asked:
     """What the request asks for. Raises BadRequest with the status that fits."""
     if request.method == "GET":
         given: Any = dict(request.query_params)
@@ -246,7 +250,7 @@ async def _asked(request: Request) -> Asked:
     else:
         message = "GraphQL is spoken with GET and POST"
         raise BadRequest(message, 405, {"Allow": "GET, POST"})
-    return _checked(given)
+    return _checked(given, documents)
 
 
 def _json(text: str | bytes) -> Any:
@@ -257,15 +261,19 @@ def _json(text: str | bytes) -> Any:
         raise BadRequest(message) from error
 
 
-def _checked(given: Any) -> Asked:
+def _checked(given: Any, documents: Documents) -> Asked:
     if not isinstance(given, dict):
         message = "the request is one JSON object; batches are not taken"
         raise BadRequest(message)
-    kinds = {"query": str, "variables": dict, "operationName": str, "extensions": dict}
+    kinds = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
     for name, kind in kinds.items():
         if given.get(name) is not None and not isinstance(given[name], kind):
             message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
             raise BadRequest(message)
+    try:
+        given = documents.complete(given)
+    except DocumentRefused as error:
+        raise BadRequest(error.message, code=error.code) from error
     if not given.get("query"):
         message = "the request has no query"
         raise BadRequest(message)

@@ -39,8 +39,8 @@ from strawberry.schema.schema import validate_document
 
 from app.domain.enums import Permission
 from schema.allowance import RateLimited
-from schema.kept import Kept
 from schema.masking import BAD_REQUEST, LIMIT_EXCEEDED
+from schema.parsed import MAX_TOKENS, DocumentCache, has_too_many_tokens
 
 MAX_DEPTH = 15
 MAX_ALIASES = 30
@@ -48,8 +48,7 @@ MAX_ROOT_FIELDS = 20
 MAX_MUTATIONS = 5
 MAX_SELECTIONS = 2_000
 MAX_ROWS = 10_000
-MAX_TOKENS = 3_000
-_CACHED_DOCUMENTS = 256
+_NOTHING = parse("{ __typename }")
 # Both ways in which GraphQL writes the character in a text.
 _ESCAPED_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _MANY = 10**9
@@ -170,29 +169,13 @@ def excesses(measure: Measure, operation: OperationType) -> list[str]:
     return [f"more than {limit} {what}" for value, limit, what in bounds if value > limit]
 
 
-@dataclass(slots=True)
-class _Prepared:
-    document: DocumentNode
-    errors: list[GraphQLError] | None = None
-
-
-class DocumentCache:
-    """Documents parsed and validated lately, by their text. At most `size`, the least recently used go first."""
-
-    def __init__(self, size: int = _CACHED_DOCUMENTS) -> None:
-        self._documents = Kept[str, _Prepared](size)
-
-    def get(self, text: str) -> _Prepared:
-        """Raises GraphQLError or RecursionError for a text that does not parse."""
-        return self._documents.get(text, lambda: _Prepared(parse(text, max_tokens=MAX_TOKENS)))
-
-
 class OperationGuard(SchemaExtension):
     """Refuses what is too large, or may not be read at all, before anything else looks at it."""
 
     def __init__(self, cache: DocumentCache) -> None:
         super().__init__()
         self._cache = cache
+        self._unread = False
 
     def on_operation(self) -> Iterator[None]:
         self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
@@ -200,6 +183,12 @@ class OperationGuard(SchemaExtension):
 
     def on_parse(self) -> Iterator[None]:
         context = self.execution_context
+        if has_too_many_tokens(context.query or ""):
+            self._unread = True
+            # Something that is parsed already, and never executed.
+            context.graphql_document = _NOTHING
+            yield
+            return
         try:
             context.graphql_document = self._cache.get(context.query or "").document
         except (GraphQLError, RecursionError):
@@ -210,13 +199,19 @@ class OperationGuard(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         try:
-            found = self._refusals() or self._faults() or self._charged()
+            found = self._too_long() or self._refusals() or self._faults() or self._charged()
         except RecursionError:
             message = "the document is nested too deeply"
             found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
         # An empty tuple of rules tells Strawberry that the document has been validated.
         context.pre_execution_errors, context.validation_rules = found or None, ()
         yield
+
+    def _too_long(self) -> list[GraphQLError]:
+        if not self._unread:
+            return []
+        message = f"the document has more than {MAX_TOKENS} tokens"
+        return [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
 
     def _faults(self) -> list[GraphQLError]:
         context = self.execution_context

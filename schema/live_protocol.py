@@ -34,6 +34,7 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.web.credentials import cookie_in
 from schema.context import Services
+from schema.documents import ID, DocumentRefused
 from schema.guard import seconds_left
 from schema.masking import is_unavailable, mask
 from schema.sharing import Course, Follower, Joining
@@ -124,7 +125,13 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         if message["id"] in self.operations:
             await self._close(4409, "Subscriber for this id already exists")
             return
-        await super().handle_subscribe(message)
+        try:
+            payload: Any = self.context.documents.complete(dict(message["payload"]))
+        except DocumentRefused as error:
+            refusal = GraphQLError(error.message, extensions={"code": error.code}).formatted
+            await self.send_message({"id": message["id"], "type": "error", "payload": [refusal]})
+            return
+        await super().handle_subscribe({**message, "payload": payload})
 
     async def run_operation(self, operation: Operation[Services, None]) -> None:
         """Run one operation to its end; whatever goes wrong is told to the client on this operation alone."""
@@ -309,7 +316,7 @@ def _fault(message: Any) -> str | None:
     payload = message.get("payload")
     if kind != "subscribe":
         return None if payload is None or isinstance(payload, dict) else "A payload is an object"
-    if not isinstance(payload, dict) or not isinstance(payload.get("query"), str):
+    if not isinstance(payload, dict) or not any(isinstance(payload.get(name), str) for name in ("query", ID)):
         return "A subscribe message has a payload with a query"
     if not isinstance(payload.get("variables"), dict | None):
         return "Variables are an object"

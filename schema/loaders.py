@@ -24,6 +24,7 @@ from app.domain.estimating import Usual
 from app.domain.limits import Usage
 from app.domain.statuses import StepStatus
 from app.reads import (
+    accesses,
     approvals,
     audit,
     estimates,
@@ -32,6 +33,7 @@ from app.reads import (
     plans,
     policies,
     resources,
+    roles,
     steps,
     templates,
     tenants,
@@ -51,11 +53,14 @@ _MAX_BATCH = 1000
 _BY_TYPE = {
     "ApiToken": "token",
     "CloudResource": "resource",
+    "CustomRole": "role",
     "DeploymentPlan": "plan",
     "OrchestrationJob": "job",
+    "PlatformAccess": "platform_access",
     "Policy": "policy",
     "ProviderConnection": "connection",
     "ResourceTemplate": "template",
+    "ServiceAccount": "service_account",
     "StepRun": "step_run",
     "TemplateRevision": "revision",
     "Tenant": "tenant",
@@ -112,6 +117,23 @@ class Loaders:
     @property
     def policy(self) -> DataLoader[int, models.Policy | None]:
         return self._optional(policies.by_ids)
+
+    @property
+    def platform_access(self) -> DataLoader[int, models.PlatformAccess | None]:
+        return self._optional(accesses.by_ids)
+
+    @property
+    def service_account(self) -> DataLoader[int, models.User | None]:
+        return self._optional(tenants.service_accounts_by_ids)
+
+    @property
+    def service_actor(self) -> DataLoader[int, models.User | None]:
+        """Also deleted ones: as authors of what happened."""
+        return self._optional(tenants.service_actors_by_ids)
+
+    @property
+    def role(self) -> DataLoader[int, models.CustomRole | None]:
+        return self._optional(roles.by_ids)
 
     @property
     def webhook(self) -> DataLoader[int, models.WebhookEndpoint | None]:

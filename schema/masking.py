@@ -18,6 +18,7 @@ from strawberry.types import ExecutionContext
 from app.db.away import DATABASE_AWAY
 from app.domain.errors import DomainError
 from schema.context import Context
+from schema.parsed import DocumentCache
 
 _log = structlog.get_logger("windlass.graphql")
 
@@ -35,7 +36,9 @@ _OF_THE_REQUEST = (CannotGetOperationTypeError, InvalidOperationTypeError)
 
 
 class MaskingSchema(strawberry.Schema):
-    """A schema whose every error, on any transport, has passed `mask`."""
+    """A schema whose every error, on any transport, has passed `mask`. `documents`: those it was asked lately."""
+
+    documents = DocumentCache(1)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         context = None if execution_context is None else execution_context.context

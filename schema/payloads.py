@@ -16,11 +16,14 @@ from schema.context import Info
 from schema.errors import UserError, user_errors
 from schema.nodes import load
 from schema.requirements import require
+from schema.types.accesses import PlatformAccess
 from schema.types.jobs import OrchestrationJob
 from schema.types.plans import DeploymentPlan
 from schema.types.policies import Policy
 from schema.types.provider_connections import ProviderConnection
 from schema.types.resources import CloudResource
+from schema.types.roles import CustomRole
+from schema.types.service_accounts import ServiceAccount
 from schema.types.templates import ResourceTemplate, TemplateRevision
 from schema.types.tenants import Tenant
 from schema.types.tokens import ApiToken
@@ -109,6 +112,21 @@ class PolicyPayload(Payload):
 
 
 @strawberry.type
+class RolePayload(Payload):
+    role: CustomRole | None = None
+
+
+@strawberry.type
+class PlatformAccessPayload(Payload):
+    platform_access: PlatformAccess | None = None
+
+
+@strawberry.type
+class ServiceAccountPayload(Payload):
+    service_account: ServiceAccount | None = None
+
+
+@strawberry.type
 class WebhookPayload(Payload):
     webhook: Webhook | None = None
     delivery: WebhookDelivery | None = None
@@ -140,6 +158,9 @@ PAYLOAD_TYPES = (
     ApiTokenPayload,
     ConnectionPayload,
     PolicyPayload,
+    RolePayload,
+    ServiceAccountPayload,
+    PlatformAccessPayload,
     WebhookPayload,
     WebhookSecretPayload,
     DeletedPayload,
@@ -158,6 +179,9 @@ _OBJECTS = {
     "api_token": ("ApiToken", "token"),
     "connection": ("ProviderConnection", "connection"),
     "policy": ("Policy", "policy"),
+    "role": ("CustomRole", "role"),
+    "service_account": ("ServiceAccount", "service_account"),
+    "platform_access": ("PlatformAccess", "platform_access"),
     "webhook": ("Webhook", "webhook"),
     "delivery": ("WebhookDelivery", "webhook_delivery"),
 }

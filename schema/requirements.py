@@ -18,7 +18,7 @@ from app.domain.errors import Forbidden
 
 _MUTATIONS: Final[Mapping[Permission, str]] = {
     # What of it is asked of others than oneself needs more, and the services say so.
-    Permission.READ: "createApiToken revokeApiToken bulkPlanAction",
+    Permission.READ: "createApiToken rotateApiToken revokeApiToken bulkPlanAction",
     Permission.WRITE: (
         "createPlan updatePlan submitPlan createResourceTemplate updateResourceTemplate publishResourceTemplate"
         " deprecateResourceTemplate createWorkflow updateWorkflow createWorkflowStep updateWorkflowStep"
@@ -38,15 +38,17 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
     Permission.ADMIN: (
         "createConnection updateConnection deleteConnection createUser updateUser deleteUser inviteUser updateTenant"
         " createWebhook updateWebhook rotateWebhookSecret deleteWebhook createPolicy updatePolicy deletePolicy"
+        " createRole updateRole deleteRole endPlatformAccess"
+        " createServiceAccount updateServiceAccount deleteServiceAccount"
     ),
 }
 _QUERIES: Final[Mapping[Permission, str]] = {
     Permission.READ: (
         "viewer tenant node nodes workflow workflows resourceTemplate resourceTemplates deploymentPlan deploymentPlans"
-        " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies previewPlan"
-        " rollbackPreview resourceTypes"
+        " orchestrationJob orchestrationJobs cloudResource cloudResources webhook webhooks policy policies roles"
+        " serviceAccounts previewPlan rollbackPreview resourceTypes"
     ),
-    Permission.ADMIN: "auditLog",
+    Permission.ADMIN: "auditLog platformAccesses",
 }
 _SUBSCRIPTIONS: Final[Mapping[Permission, str]] = {
     Permission.READ: "jobUpdated jobLogs planUpdated plansChanged jobsChanged tenantEvents replayJob",

@@ -7,9 +7,10 @@ from functools import partial
 from strawberry.schema.config import StrawberryConfig
 
 from schema.errors import ERROR_TYPES
-from schema.limits import DocumentCache, OperationGuard
+from schema.limits import OperationGuard
 from schema.masking import MaskingSchema
 from schema.mutations import Mutation
+from schema.parsed import DocumentCache
 from schema.payloads import PAYLOAD_TYPES
 from schema.queries import Query
 from schema.requirements import declare
@@ -20,13 +21,15 @@ from schema.types.events import EVENT_TYPES
 
 def build_schema() -> MaskingSchema:
     """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements)."""
+    documents = DocumentCache()
     schema = MaskingSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         types=[*EVENT_TYPES.values(), *ERROR_TYPES, *PAYLOAD_TYPES],
-        extensions=[partial(OperationGuard, DocumentCache())],
+        extensions=[partial(OperationGuard, documents)],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
+    schema.documents = documents
     declare(schema._schema)  # noqa: SLF001  Strawberry keeps the executable schema there
     return schema

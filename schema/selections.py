@@ -43,8 +43,9 @@ from app.domain.errors import Diagnostic, DomainError, Invalid, Severity
 from app.engine.webhooks import ProjectionFailed
 from schema import enums as _enums  # noqa: F401  says what enums are before types ask
 from schema.context import Services
-from schema.limits import MAX_TOKENS, DocumentCache, Measuring, OperationGuard, excesses
+from schema.limits import Measuring, OperationGuard, excesses
 from schema.masking import INTERNAL, VALIDATION_FAILED, MaskingSchema
+from schema.parsed import MAX_TOKENS, DocumentCache
 from schema.scalars import SCALARS
 from schema.types.events import EVENT_TYPES, Event, event_of
 

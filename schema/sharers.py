@@ -11,7 +11,7 @@ from graphql import FieldNode, GraphQLError, OperationType, VariableNode, Visito
 
 from app.auth.principal import Principal
 from schema.kept import Kept
-from schema.limits import MAX_TOKENS
+from schema.parsed import MAX_TOKENS
 
 _STREAMS = frozenset({"jobUpdated", "jobLogs", "planUpdated"})
 # Arguments that say where to begin: there a follower comes up from by itself.

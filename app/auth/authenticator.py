@@ -6,7 +6,8 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from app import clock
@@ -15,30 +16,45 @@ from app.auth.principal import Principal
 from app.auth.tokens import ParsedToken, parse
 from app.db.statements import Row, Statement
 from app.db.uow import Database, SystemRole, Transaction
-from app.domain.enums import Role, TokenKind
-from app.domain.permissions import ROLE_PERMISSIONS, effective
+from app.domain.enums import Role, TokenKind, UserKind
+from app.domain.permissions import effective, granted, of_service_account
 
 # A revoked token works for at most this long in a process that has just seen it.
 CACHE_SECONDS: Final = 1.0
 _CACHE_ENTRIES: Final = 10_000
 _TOUCH_AFTER: Final = timedelta(minutes=1)
+_SOME_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+
+# What the custom role of a row allows: null where it has none, nothing where the role is no more.
+_ROLE: Final = (
+    " CASE WHEN {0}.custom_role_id IS NOT NULL THEN coalesce((SELECT r.permissions FROM custom_role r"
+    " WHERE r.tenant_id = {0}.tenant_id AND r.id = {0}.custom_role_id AND NOT r.is_deleted), '{{}}') END AS {1},"
+)
+_CUSTOM: Final = _ROLE.format("u", "custom")
+_NARROWED: Final = _ROLE.format("t", "narrowed")
 _COLUMNS: Final = (
-    "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"
-    " u.id AS user_id, u.role, n.slug, u.is_deleted OR n.is_deleted AS gone"
+    "SELECT t.id, t.tenant_id, t.kind, t.secret_hash, t.scopes, t.expires_at, t.revoked_at, t.last_used_at,"  # noqa: S608  all of it is ours
+    f" u.id AS user_id, u.kind AS user_kind, u.may_approve, coalesce(a.role, u.role) AS role,"
+    f"{_CUSTOM}{_NARROWED} n.slug,"
+    " a.id AS access_id, a.reason, u.is_deleted OR n.is_deleted OR (u.kind = 'PLATFORM' AND (a.id IS NULL"
+    " OR a.ended_at IS NOT NULL OR NOT EXISTS (SELECT FROM platform_administrator p"
+    " WHERE p.email = a.administrator AND p.dismissed_at IS NULL))) AS gone"
     " FROM api_token t JOIN app_user u ON u.tenant_id = t.tenant_id AND u.id = t.user_id"
     " JOIN tenant n ON n.id = t.tenant_id"
+    " LEFT JOIN platform_access a ON a.tenant_id = t.tenant_id AND a.id = t.platform_access_id"
 )
 _BY_PUBLIC_ID: Final = Statement(f"{_COLUMNS} WHERE t.public_id = :public")
 _BY_IDS: Final = Statement(f"{_COLUMNS} WHERE t.id = ANY(:ids)")
 _BY_ADDRESS: Final = Statement(
     "SELECT u.tenant_id, u.id, p.hash FROM tenant n JOIN app_user u ON u.tenant_id = n.id"
     " JOIN user_password p ON p.tenant_id = u.tenant_id AND p.user_id = u.id"
-    " WHERE n.slug = :slug AND u.email = :email AND NOT n.is_deleted AND NOT u.is_deleted"
+    " WHERE n.slug = :slug AND u.email = :email AND u.kind = 'PERSON' AND NOT n.is_deleted AND NOT u.is_deleted"
 )
 _MEMBERS: Final = (
-    "SELECT u.tenant_id, u.id AS user_id, u.role, n.slug FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
-    " WHERE NOT u.is_deleted AND NOT n.is_deleted"
+    f"SELECT u.tenant_id, u.id AS user_id, u.role,{_CUSTOM} n.slug"  # noqa: S608  all of it is ours
+    " FROM app_user u JOIN tenant n ON n.id = u.tenant_id"
+    " WHERE u.kind = 'PERSON' AND NOT u.is_deleted AND NOT n.is_deleted"
 )
 _BY_CLAIMS: Final = Statement(f"{_MEMBERS} AND n.slug = :slug AND u.email = :email")
 _BY_USERS: Final = Statement(f"{_MEMBERS} AND u.id = ANY(:ids)")
@@ -151,7 +167,9 @@ class Authenticator:
         for principal in theirs:
             if principal.expires_at > clock.utc_now() and principal.user_id in by_user:
                 now.add(_member(by_user[principal.user_id], principal.expires_at))
-        return now.intersection(principals)
+        # A token whose end was moved is the same until then.
+        good = {_timeless(principal) for principal in now}
+        return {principal for principal in principals if _timeless(principal) in good}
 
     def _remembered(self, key: tuple[str, bytes]) -> Principal | None:
         entry = self._seen.get(key)
@@ -174,6 +192,10 @@ async def _row_of(transaction: Transaction, token: ParsedToken) -> Row:
     return row
 
 
+def _timeless(principal: Principal) -> Principal:
+    return replace(principal, expires_at=_SOME_TIME)
+
+
 def _member(row: Row, expires_at: datetime) -> Principal:
     """Somebody without a token of ours, who may what their role may."""
     role = Role(row["role"])
@@ -182,7 +204,7 @@ def _member(row: Row, expires_at: datetime) -> Principal:
         tenant_slug=row["slug"],
         user_id=row["user_id"],
         role=role,
-        permissions=ROLE_PERMISSIONS[role],
+        permissions=granted(role, row["custom"]),
         token_id=0,
         expires_at=expires_at,
     )
@@ -196,18 +218,25 @@ def _principal(row: Row) -> Principal:
     elif expires_at <= clock.utc_now():
         reason = "expired token"
     elif row["gone"]:
-        reason = "token of a deleted user or tenant"
+        reason = "token of a deleted user or tenant, or of an access that has ended"
     if reason is not None:
         raise Unauthenticated(reason)
     role = Role(row["role"])
+    kind = UserKind(row["user_kind"])
+    may = granted(role, row["custom"])
+    if kind is UserKind.SERVICE_ACCOUNT:
+        may = of_service_account(role, row["custom"], may_approve=row["may_approve"])
     return Principal(
         tenant_id=row["tenant_id"],
         tenant_slug=row["slug"],
         user_id=row["user_id"],
         role=role,
-        permissions=effective(role, row["scopes"]),
+        permissions=effective(may, row["scopes"], row["narrowed"]),
         token_id=row["id"],
         expires_at=expires_at,
+        kind=kind,
+        access_id=row["access_id"] or 0,
+        reason=row["reason"] or "",
     )
 
 

@@ -85,6 +85,9 @@ def rotate() -> int:
     return _guarded(rotate_keys)
 
 
+app.command("app.cli.access:access", name="access", help="Times of platform administrators in tenants.")
+
+
 @app.command
 def migrate() -> int:
     """Bring the database to the newest revision of the tables."""
@@ -101,6 +104,48 @@ def seed(
     from app.cli.serve import seed_database
 
     return _guarded(lambda: seed_database(token))
+
+
+@app.command
+def rehearse(
+    file: Annotated[Path, Parameter(help="A YAML file with a plan and what it needs, as `submit` takes it.")],
+    *,
+    fail_at: Annotated[list[str] | None, Parameter(name=["--fail-at"], help=remote.FAIL_HELP)] = None,
+    after: Annotated[
+        list[Path] | None, Parameter(help="A file whose plans are carried out before; may be given several times.")
+    ] = None,
+    policies: Annotated[
+        Path | None, Parameter(help="A YAML file with a list of policies to judge the plan by.")
+    ] = None,
+    region: Annotated[str, Parameter(help="The region of AWS that is emulated.")] = "eu-central-1",
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", help="NAME=VALUE: another value of a parameter; several times.")
+    ] = None,
+    docker: Annotated[
+        str | None, Parameter(help="Really use this engine (unix:///… or tcp://…), and tidy up afterwards.")
+    ] = None,
+    modules: Annotated[
+        bool, Parameter(help="Really run modules of OpenTofu on this machine, without credentials.")
+    ] = False,
+    source: Annotated[
+        list[Path] | None, Parameter(help="A folder that archives and modules may be in; several times.")
+    ] = None,
+    timeout: Annotated[float, Parameter(help="Seconds after which it is given up.")] = 600.0,
+    output: remote.Output = "table",
+) -> int:
+    """Carry a plan out on emulators in this process; no installation is needed, and nothing outside is touched.
+
+    Exit code: 0 it would succeed, 3 it would fail and be rolled back, 4 it would fail and leave something behind; 1 it
+    was refused before, 2 it was not understood.
+    """
+    from app.cli import commands
+    from app.cli.rehearsal.command import Wish, run
+
+    values = {name: value for name, _, value in (pair.partition("=") for pair in set_ or ())}
+    wish = Wish(
+        file, after or (), fail_at or (), policies, region, timeout, docker, modules, source or (), parameters=values
+    )
+    return _guarded(lambda: commands.failing(lambda: run(wish, output)))
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ EXIT_HELP = (
 _FILE_HELP = "A YAML file with one or more documents, or a folder of such files."
 _PLAN_HELP = "A YAML file with plans, or the name of a plan that is there already."
 _TAIL_HELP = "So many last lines only; with --follow, begin with them (1000 at most)."
-_FAIL_HELP = "Key of a step that shall fail, or KEY:undo for its undoing; may be given several times."
+FAIL_HELP = "Key of a step that shall fail, or KEY:undo for its undoing; may be given several times."
 _WATCH_HELP = f"Stay until the job has ended. {EXIT_HELP}"
 
 
@@ -82,7 +82,7 @@ def submit(
 def simulate(
     plan: Annotated[str, Parameter(help="The name of a plan that is there already.")],
     *,
-    fail_at: Annotated[list[str] | None, Parameter(name=["--fail-at"], help=_FAIL_HELP)] = None,
+    fail_at: Annotated[list[str] | None, Parameter(name=["--fail-at"], help=FAIL_HELP)] = None,
     watch: Annotated[bool, Parameter(name=["--watch", "-w"], help=_WATCH_HELP)] = False,
     remote: Remote = _HERE,
 ) -> int:

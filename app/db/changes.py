@@ -16,12 +16,15 @@ from sqlalchemy.orm.base import NO_VALUE
 
 from app.db import models
 from app.db.sealing import masked
+from app.domain.enums import UserKind
 
 # By what clients call it. What is worked out from the others, or only counts, is left out.
 _NAMES: Final[Mapping[type[Any], tuple[str, frozenset[str]]]] = {
     models.Tenant: ("Tenant", frozenset()),
     models.TenantLimit: ("TenantLimit", frozenset()),
     models.User: ("User", frozenset()),
+    models.CustomRole: ("CustomRole", frozenset()),
+    models.PlatformAccess: ("PlatformAccess", frozenset({"user_id"})),
     models.ApiToken: ("ApiToken", frozenset({"secret_hash", "last_used_at"})),
     models.Workflow: ("Workflow", frozenset({"execution_count", "last_executed_at"})),
     models.WorkflowStep: ("WorkflowStep", frozenset()),
@@ -55,6 +58,8 @@ class Changes:
         if named is None:
             return
         name, left_out = named
+        if isinstance(row, models.User) and row.kind is UserKind.SERVICE_ACCOUNT:
+            name = "ServiceAccount"
         state = inspect(row)
         key = f"{name}:{'-'.join(map(str, state.identity or _primary_key(row)))}"
         for attribute in state.mapper.column_attrs:

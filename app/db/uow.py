@@ -62,10 +62,14 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the token (0: none of ours) and the address that it was sent from."""
+    """Where a request came from: the token (0: none of ours) and the address that it was sent from.
+
+    `reason` is why somebody acts in a tenant who is not of it.
+    """
 
     token_id: int = 0
     address: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)

@@ -200,11 +200,22 @@ class ChangeAction(StrEnum):
 
 
 class TokenKind(StrEnum):
-    """What a token is for: programs, a browser that somebody has logged in with, or setting a password, once."""
+    """What a token is for: programs, a browser that somebody has logged in with, setting a password, once,
+    or a platform administrator in this tenant for a while.
+    """
 
     API = "API"
     SESSION = "SESSION"
     INVITATION = "INVITATION"
+    PLATFORM = "PLATFORM"
+
+
+class UserKind(StrEnum):
+    """Whether somebody is a person of the tenant, no person at all, or a platform administrator who was let in."""
+
+    PERSON = "PERSON"
+    SERVICE_ACCOUNT = "SERVICE_ACCOUNT"
+    PLATFORM = "PLATFORM"
 
 
 class PolicyLevel(StrEnum):

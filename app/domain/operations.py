@@ -10,7 +10,8 @@ class OperationKind(StrEnum):
 
     APPLY brings a resource to its declared properties, by creating, updating or replacing it. DELETE removes one.
     RETIRE removes the predecessor of a replaced one. ACT runs an action of a resource type. RUN runs a task.
-    GATE asks, and does nothing else. VERIFY looks at a resource, and changes nothing.
+    GATE asks, and does nothing else. VERIFY looks at a resource, and changes nothing. PREFLIGHT asks what will stand in
+    the way of what comes after it, and changes nothing.
     """
 
     APPLY = "APPLY"
@@ -20,6 +21,11 @@ class OperationKind(StrEnum):
     RUN = "RUN"
     GATE = "GATE"
     VERIFY = "VERIFY"
+    PREFLIGHT = "PREFLIGHT"
+
+
+# They look at the world, or only at people, and do nothing to it.
+LOOKING = frozenset({OperationKind.GATE, OperationKind.VERIFY, OperationKind.PREFLIGHT})
 
 
 class Phase(StrEnum):

@@ -16,7 +16,7 @@ from app.db.statements import Row, Statement, dumps
 from app.domain.enums import ChangeAction, DriftStatus, ErrorClass, JobDirection, StatusReason
 from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
-from app.domain.operations import EffectState, OperationKind
+from app.domain.operations import LOOKING, EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
 from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
@@ -228,7 +228,7 @@ class Claimer:
                 if gone or spec.get("detach"):
                     return replace(work, action=ChangeAction.DETACH), Succeeded()
                 return replace(work, action=ChangeAction.DELETE), None
-            case OperationKind.RETIRE:
+            case OperationKind.RETIRE | OperationKind.PREFLIGHT:
                 return work, None
             case OperationKind.VERIFY:
                 return work, _nothing_to_verify(work)
@@ -282,7 +282,7 @@ class Claimer:
         """Collect what the taking of the step means; returns what `Ledger.take` needs."""
         running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
-        looks = work.operation is OperationKind.VERIFY
+        looks = work.operation in LOOKING
         meant = acts and work.mode is Mode.RUN and not looks
         hidden = Hidden.of(work, self.registry)
         before = pack(work.prior, hidden, self.sealer, work.tenant_id) if meant else None

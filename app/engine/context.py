@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from app import clock
 from app.domain.enums import LogLevel
@@ -22,6 +23,7 @@ class StepContext:
 
     def __init__(self, work: Work, connection: Any, log: StepLog, workspace: Path, connect: Connect) -> None:
         self._work = work
+        self._key = work.resource_key or work.key
         self._log = log
         self._connect = connect
         self._cancelled = asyncio.Event()
@@ -39,8 +41,13 @@ class StepContext:
 
     @property
     def owner(self) -> str:
-        work = self._work
-        return f"windlass:{work.tenant_slug}:{work.stack}:{work.resource_key or work.key}"
+        return f"windlass:{self._work.tenant_slug}:{self._work.stack}:{self._key}"
+
+    def on_behalf_of(self, key: str) -> Self:
+        """The same, as the owner of another resource of the stack."""
+        other = copy.copy(self)
+        other._key = key  # noqa: SLF001  a copy of its own
+        return other
 
     @property
     def cancelled(self) -> bool:

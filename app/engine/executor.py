@@ -10,7 +10,7 @@ import structlog
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
 from app.domain.operations import OperationKind
 from app.domain.values import reveal
-from app.engine import rehearsing, undoing, verifying
+from app.engine import preflighting, rehearsing, undoing, verifying
 from app.engine.context import StepContext
 from app.engine.work import Absent, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
 from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Pending, ProviderError, ResourceState
@@ -90,6 +90,8 @@ class Executor:
                 return Succeeded(outputs=outputs)
             case OperationKind.VERIFY:
                 return await verifying.look(self.registry, work, context)
+            case OperationKind.PREFLIGHT:
+                return await preflighting.look(self.registry, work, context)
             case OperationKind.GATE:
                 message = "a gate is asked and answered without a worker's help"
                 raise AssertionError(message)

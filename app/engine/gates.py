@@ -19,7 +19,9 @@ from app.engine.work import Asking, Failed, Outcome, Succeeded, Work
 _ANSWER = Statement(
     "SELECT answer FROM gate WHERE tenant_id = :tenant AND step_run_id = :step AND answered_at IS NOT NULL"
 )
-_APPROVERS = Statement("SELECT id, email FROM app_user WHERE tenant_id = :tenant AND email = ANY(:emails)")
+_APPROVERS = Statement(
+    "SELECT id, email FROM app_user WHERE tenant_id = :tenant AND email = ANY(:emails) AND kind = 'PERSON'"
+)
 _ASK = Statement(
     "INSERT INTO gate (tenant_id, step_run_id, kind, prompt, input_schema, approvers, on_timeout, deadline_at)"
     " VALUES (:tenant, :step, :kind, :prompt, :schema::jsonb, :approvers::text[], :on_timeout,"

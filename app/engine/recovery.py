@@ -35,6 +35,12 @@ _DECLARE_DEAD = Statement(
     " OR (missing_since < clock_timestamp() - interval '1.5 seconds'"
     "  AND started_at < clock_timestamp() - interval '5 seconds')) RETURNING id, name"
 )
+# What was rung for lately and not taken: perhaps who is gone had heard the bell. A ring too many does no harm.
+_FORGET_RINGS = Statement(
+    "UPDATE step_run SET dispatched_at = NULL WHERE id = ANY(ARRAY(SELECT id FROM step_run WHERE worker_id IS NULL"
+    " AND due_at <= statement_timestamp() AND dispatched_at > statement_timestamp() - interval '1 minute'"
+    " ORDER BY due_at LIMIT 256 FOR UPDATE SKIP LOCKED))"
+)
 # A process that is held still in the middle of a transaction keeps its job's lock: all others are not kept waiting.
 _ORPHANS = Statement(
     "SELECT s.tenant_id, s.job_id, s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id"
@@ -65,8 +71,11 @@ _COUNT = Statement("UPDATE orchestration_job SET recoveries = recoveries + 1 WHE
 async def reap(transaction: Transaction) -> int:
     """Declare dead who is gone, and give back what they held. Returns how many steps that were."""
     await transaction.fetch(_MARK_MISSING, {"class": LOCK_CLASS})
-    for worker in await transaction.fetch(_DECLARE_DEAD, {}):
+    dead = await transaction.fetch(_DECLARE_DEAD, {})
+    for worker in dead:
         _logger.warning("a worker is lost", worker_id=worker["id"], worker=worker["name"])
+    if dead:
+        await transaction.fetch(_FORGET_RINGS, {})
     orphans = await transaction.fetch(_ORPHANS, {})
     for orphan in orphans:
         await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])

@@ -23,6 +23,7 @@ from app.domain.diffing import Difference
 from app.domain.enums import ErrorClass, LogLevel, Reversibility, StepType, TemplateType
 from app.domain.errors import Diagnostic
 from app.domain.schemas import apply_schema
+from app.providers.preflights import PreflightRequest
 
 JsonObject = dict[str, Any]
 Schema = Mapping[str, Any]
@@ -252,6 +253,10 @@ class ResourceType(ABC):
         known = None if prior is None else {key: value for key, value in prior.items() if key not in left_out}
         return diffing.compare(known, desired, self.create_only, self.secret, unknown_forces=unknown_forces)
 
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        """What will stand in the way of the change. Asks before anything of the job is done, and changes nothing."""
+        return ()
+
     @abstractmethod
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         """The resource as it is now; None where it is gone, or is no longer the one that `state` describes."""
@@ -260,11 +265,12 @@ class ResourceType(ABC):
     async def create(self, context: Context, properties: JsonObject) -> ResourceState | Pending:
         """Makes the resource and marks it as ours; ALREADY_EXISTS where something is in its place."""
 
-    @abstractmethod
     async def update(
         self, context: Context, prior: ResourceState, properties: JsonObject, difference: Difference
     ) -> ResourceState | Pending:
-        """Brings the resource to the properties. Safe to repeat."""
+        """Brings the resource to the properties. Safe to repeat. Not for types of which everything is create-only."""
+        message = f"nothing of {self.title} {prior.id} can be changed"
+        raise ProviderError(ErrorKind.NOT_UPDATABLE, message)
 
     @abstractmethod
     async def delete(self, context: Context, prior: ResourceState) -> Pending | None:

@@ -27,6 +27,7 @@ from app.providers.base import (
     ResourceState,
     ResourceType,
 )
+from app.providers.preflights import PreflightRequest
 
 OWNER = "windlass:conformance:stack:subject"
 STRANGER = "windlass:conformance:other:subject"
@@ -131,6 +132,7 @@ class _Trial:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("valid properties are accepted, and checking them twice changes nothing", self._accepts),
             ("invalid properties are refused", self._refuses),
+            ("asking beforehand makes nothing, and finds nothing in the way", self._asks),
             ("what is created reads back without a difference", self._creates),
             ("the creating operation recovers what it made", self._recovers),
             ("another operation does not take it for its own", self._recovers_nothing_foreign),
@@ -163,6 +165,19 @@ class _Trial:
         for properties in self._sample.invalid:
             _, diagnostics = self._resource.check(properties)
             _expect(any(item.severity is Severity.ERROR for item in diagnostics), f"accepted {properties}")
+
+    async def _asks(self) -> None:
+        properties = self._declared(self._sample.properties)
+        for request in (
+            PreflightRequest(ChangeAction.CREATE, properties),
+            PreflightRequest(ChangeAction.CREATE, {}, frozenset(properties)),
+        ):
+            found = await self._resource.preflight(self._mine, request)
+            faults = [item for item in found if item.severity is Severity.ERROR]
+            _expect(not faults, f"found {faults}")
+        if type(self._resource).preflight is not ResourceType.preflight:
+            made = await self._resource.recover(self._mine, properties)
+            _expect(made is None, f"made {made}")
 
     async def _creates(self) -> None:
         declared = self._declared(self._sample.properties)

@@ -140,6 +140,10 @@ class Registry:
         """Whether resources of the type that exist already can become managed."""
         return type(self.resource(type_name)).import_ is not ResourceType.import_
 
+    def preflights(self, type_name: str) -> bool:
+        """Whether anybody can be asked beforehand what will stand in the way of resources of the type."""
+        return type(self.resource(type_name)).preflight is not ResourceType.preflight
+
     def deletes_first(self, type_name: str) -> bool:
         """Whether a replacement cannot exist beside its predecessor."""
         return self.resource(type_name).delete_first

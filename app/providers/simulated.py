@@ -1,12 +1,13 @@
 """Stand-ins for resource types and tasks that change nothing: what they make is made up from the types' schemas.
 
-They remember nothing: what exists is what they are told that exists, for one operation. Whoever tells them knows it
-from the journal.
+The registry's remember nothing: what exists is what they are told that exists, for one operation. Whoever tells them
+knows it from the journal. A rehearsal's (`SimulatedProvider`) remember what they made themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from app.domain.diffing import Difference
@@ -17,9 +18,11 @@ from app.providers.base import (
     ActionResult,
     Context,
     JsonObject,
+    Provider,
     ProviderError,
     ResourceState,
     ResourceType,
+    Schema,
     TaskType,
 )
 from app.providers.faults import DECLARED
@@ -46,11 +49,17 @@ class SimulatedRegistry(Registry):
 
 
 class SimulatedType(ResourceType):
-    """A resource type in a world that consists of `existing`, by id; that is changed instead of anything real."""
+    """A resource type in a world that consists of `existing`, by id; that is changed instead of anything real.
 
-    def __init__(self, inner: ResourceType, existing: dict[str, ResourceState]) -> None:
+    `asked`: the outputs that somebody will read; they are made up, too, where the schema leaves open which there are.
+    """
+
+    def __init__(
+        self, inner: ResourceType, existing: dict[str, ResourceState], asked: frozenset[str] = frozenset()
+    ) -> None:
         self._inner = inner
         self._existing = existing
+        self._asked = asked
         for attribute in DECLARED:
             setattr(self, attribute, getattr(inner, attribute))
 
@@ -123,7 +132,7 @@ class SimulatedType(ResourceType):
         return made if made not in self._existing else f"{made}:{context.operation_id}"
 
     def _outputs(self) -> JsonObject:
-        return dict(placeholder(self.outputs_schema, self.name))
+        return _made_up(self.outputs_schema, self.name, self._asked)
 
     def _filled(self, properties: JsonObject, known: JsonObject) -> JsonObject:
         """The properties, with those that the outside world would fill in."""
@@ -138,9 +147,10 @@ class SimulatedTask(TaskType):
 
     idempotent = True
 
-    def __init__(self, inner: TaskType, *, guessed: bool) -> None:
+    def __init__(self, inner: TaskType, *, guessed: bool, asked: frozenset[str] = frozenset()) -> None:
         self._inner = inner
         self._guessed = guessed
+        self._asked = asked
         for attribute in ("name", "title", "description", "schema", "outputs_schema", "undoable"):
             setattr(self, attribute, getattr(inner, attribute))
 
@@ -160,11 +170,52 @@ class SimulatedTask(TaskType):
                     raise
                 context.log(f"not held against it, as values are made up: {error.message}", LogLevel.WARN, "engine")
         _say(context)
-        return dict(placeholder(self.outputs_schema, self.name))
+        return _made_up(self.outputs_schema, self.name, self._asked)
 
     async def undo(self, context: Context, inputs: JsonObject, outputs: JsonObject) -> None:  # noqa: ARG002
         _say(context)
 
 
+def _made_up(schema: Schema, name: str, asked: frozenset[str]) -> JsonObject:
+    found = dict(placeholder(schema, name))
+    open_ = schema.get("additionalProperties", True)
+    if open_ is not False:
+        wanted = sorted(asked - found.keys())
+        found |= {one: placeholder(open_ if isinstance(open_, Mapping) else {"type": "string"}, one) for one in wanted}
+    return found
+
+
 def _say(context: Context) -> None:
     context.log("only simulated: no provider is asked", stream="engine")
+
+
+class SimulatedProvider(Provider):
+    """A provider that reaches nothing, for as long as a rehearsal lasts: what there is is what its types have made.
+
+    `asked`: by the name of a type or task, the outputs that somebody will read.
+    """
+
+    def __init__(self, inner: Provider, asked: Mapping[str, frozenset[str]]) -> None:
+        for attribute in ("name", "title", "version", "config_schema"):
+            setattr(self, attribute, getattr(inner, attribute))
+        self._existing: dict[str, ResourceState] = {}
+        none: frozenset[str] = frozenset()
+        self._types = tuple(SimulatedType(kind, self._existing, asked.get(kind.name, none)) for kind in inner.types())
+        # What reaches a task may come from a resource that was made up.
+        self._tasks = tuple(
+            SimulatedTask(task, guessed=True, asked=asked.get(task.name, none)) for task in inner.tasks()
+        )
+
+    def types(self) -> Sequence[ResourceType]:
+        return self._types
+
+    def tasks(self) -> Sequence[TaskType]:
+        return self._tasks
+
+    def check_config(self, config: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:
+        """Whatever it is: nobody will be asked with it."""
+        return dict(config), []
+
+    @asynccontextmanager
+    async def session(self, config: Mapping[str, Any]) -> AsyncIterator[None]:  # noqa: ARG002
+        yield None

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import ApiToken, ProviderConnection, Tenant, User
 from app.db.pages import Order
+from app.domain.enums import UserKind
 from app.reads import rows
 
 
@@ -39,7 +40,27 @@ async def connections_by_ids(
 
 def users(tenant_id: int) -> tuple[Select[User], Order]:
     """The tenant's people, by e-mail address."""
-    return rows.of_tenant(User, tenant_id), Order("users", (User.email,), User.id)
+    return _people(tenant_id), Order("users", (User.email,), User.id)
+
+
+async def service_accounts_by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, User]:
+    return await rows.by_ids(session, service_accounts(tenant_id)[0], ids)
+
+
+async def service_actors_by_ids(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, User]:
+    """Service accounts as authors of what happened: also those that are gone."""
+    query = rows.of_tenant(User, tenant_id, deleted=True).where(User.kind == UserKind.SERVICE_ACCOUNT)
+    return await rows.by_ids(session, query, ids)
+
+
+def service_accounts(tenant_id: int) -> tuple[Select[User], Order]:
+    """The tenant's service accounts, by name."""
+    query = rows.of_tenant(User, tenant_id).where(User.kind == UserKind.SERVICE_ACCOUNT)
+    return query, Order("service_accounts", (User.display_name,), User.id)
+
+
+def _people(tenant_id: int) -> Select[User]:
+    return rows.of_tenant(User, tenant_id).where(User.kind == UserKind.PERSON)
 
 
 def tokens(tenant_id: int) -> tuple[Select[ApiToken], Order]:

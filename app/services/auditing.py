@@ -21,7 +21,10 @@ _TYPES: Mapping[str, str] = {
     "workflow": "Workflow",
     "cloud_resource": "CloudResource",
     "tenant": "Tenant",
+    "role": "CustomRole",
+    "platform_access": "PlatformAccess",
     "user": "User",
+    "service_account": "ServiceAccount",
     "api_token": "ApiToken",
     "connection": "ProviderConnection",
     "policy": "Policy",
@@ -39,7 +42,8 @@ async def record(
 ) -> None:
     """Add an entry: `action` was done, and is about the objects of `outcome`, or was refused because of `refused`.
 
-    What the transaction's session has changed up to now is written beside it.
+    What the transaction's session has changed up to now is written beside it, and why somebody acts who is not of the
+    tenant.
     """
     await transaction.session.flush()
     changes = transaction.changes or Changes()
@@ -56,9 +60,13 @@ async def record(
         "type": kind,
         "target": target,
         "before": dumps(bounded(changes.before)) if changes.before else None,
-        "after": dumps({"reason": refused} if refused is not None else bounded(changes.after)),
+        "after": dumps({**(bounded(changes.after) if refused is None else {"reason": refused}), **_why(origin)}),
     }
     await transaction.fetch(ADD, values)
+
+
+def _why(origin: Origin) -> dict[str, Any]:
+    return {"$platformAdministration": {"reason": origin.reason}} if origin.reason else {}
 
 
 def _target(outcome: Mapping[str, int | None], changes: Changes) -> tuple[str | None, int | None]:

@@ -9,7 +9,7 @@ from app.db.models import Approval, DeploymentPlan, OrchestrationJob
 from app.domain.enums import Permission, PlanType, StatusReason
 from app.domain.errors import DomainError
 from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus
-from app.services.plans.councils import council, quorum_of
+from app.services.plans.councils import bars, council, quorum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _review_action(action: str, plan: DeploymentPlan, principal: Principal, revi
     except DomainError as error:
         return Availability(action, allowed=False, reason=StatusReason.POLICY, message=error.message)
     members = council(plan, policy, reviews)
-    if members.is_barred(principal.user_id):
+    if bars(members, principal):
         return Availability(action, allowed=False, reason=StatusReason.POLICY, message="authors do not approve")
     if members.has_spoken(principal.user_id):
         return Availability(action, allowed=False, message="you have approved it already")

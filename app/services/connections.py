@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_, select
-from sqlalchemy import update as sql_update
 
 from app.auth.principal import Principal
 from app.db.models import CloudResource, ProviderConnection
@@ -150,15 +149,20 @@ def _checked(
 
 
 async def _no_other_default(transaction: Transaction, provider: str) -> None:
-    await transaction.session.execute(
-        sql_update(ProviderConnection)
+    # Row by row, so that the audit log says which one it was.
+    others = await transaction.session.scalars(
+        select(ProviderConnection)
         .where(
             ProviderConnection.tenant_id == transaction.tenant_id,
             ProviderConnection.provider == provider,
             ProviderConnection.is_default,
         )
-        .values(is_default=False, version=ProviderConnection.version + 1, updated_by=transaction.actor)
+        .with_for_update()
     )
+    for other in others:
+        other.is_default = False
+        other.updated_by = transaction.actor
+    await transaction.session.flush()
 
 
 def _users_of(connection: ProviderConnection) -> Any:

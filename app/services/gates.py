@@ -11,13 +11,13 @@ from sqlalchemy import func, select
 from app.auth.principal import Principal
 from app.db import jobs
 from app.db.ledger import Ledger
-from app.db.models import Gate, OrchestrationJob
+from app.db.models import DeploymentPlan, Gate, OrchestrationJob, StepRun
 from app.db.statements import Statement, dumps
 from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain.decisions import StepMove
-from app.domain.enums import GateKind, Permission, StatusReason
-from app.domain.errors import Forbidden, IllegalState, Invalid, Required
+from app.domain.enums import GateKind, Permission, StatusReason, UserKind
+from app.domain.errors import Forbidden, IllegalState, Invalid, PolicyDenied, Required
 from app.domain.schemas import apply_schema
 from app.domain.statuses import STEP, StepStatus
 from app.domain.values import Value
@@ -47,6 +47,8 @@ async def answer(
     """Answer a step that waits; its job goes on if that was all it waited for."""
     gate = await _gate(transaction, command.step_run_id)
     _authorize(transaction, principal, gate)
+    if gate is not None and gate.kind is GateKind.APPROVAL and command.approve is not False:
+        await _refuse_author(transaction, principal, command.step_run_id)
     row, ledger = await locked_step(transaction, command.step_run_id)
     await ledger.read_steps()
     return await take(transaction, ledger, ledger.steps[row.step_key], command, dependencies)
@@ -84,6 +86,24 @@ def _authorize(transaction: Transaction, principal: Principal, gate: Gate | None
         message = "only those whom the gate names as approvers may answer it"
         raise Forbidden(message, required=Permission.APPROVE.value)
     authorize(transaction, principal, Permission.READ, f"gate {gate.id} as a named approver")
+
+
+async def _refuse_author(transaction: Transaction, principal: Principal, step_run_id: int) -> None:
+    """Raises PolicyDenied for a service account that asked for the plan: as of a plan itself, it agrees to nothing."""
+    if principal.kind is not UserKind.SERVICE_ACCOUNT:
+        return
+    found = await transaction.session.execute(
+        select(DeploymentPlan.user_id, DeploymentPlan.submitted_by_id)
+        .join(
+            OrchestrationJob,
+            (OrchestrationJob.tenant_id == DeploymentPlan.tenant_id) & (OrchestrationJob.plan_id == DeploymentPlan.id),
+        )
+        .join(StepRun, (StepRun.tenant_id == OrchestrationJob.tenant_id) & (StepRun.job_id == OrchestrationJob.id))
+        .where(StepRun.tenant_id == transaction.tenant_id, StepRun.id == step_run_id)
+    )
+    if principal.user_id in (found.one_or_none() or ()):
+        message = "a service account does not approve what it asked for"
+        raise PolicyDenied(message, path=("stepRunId",))
 
 
 async def _gate(transaction: Transaction, step_run_id: int) -> Gate | None:

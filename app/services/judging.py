@@ -72,7 +72,7 @@ async def judged(session: AsyncSession, tenant_id: int, proposal: Proposal, depl
         times={zone: time_scope(now, zone) for zone in {rule.time_zone for rule in rules}},
     )
     # Thousands of changes take their time, and others shall have theirs meanwhile.
-    return replace(deployment, findings=await asyncio.to_thread(judge, rules, deployment.changes, setting))
+    return replace(deployment, findings=await asyncio.to_thread(judge, rules, deployment.acting, setting))
 
 
 def require_permitted(deployment: Deployment) -> None:

@@ -17,6 +17,7 @@ from app.domain.drifting import Deviation, as_found
 from app.domain.enums import DefinitionStatus, DriftStatus
 from app.domain.errors import IllegalState, NotFound
 from app.domain.planning import Deployment, PlanningInput, RecordedResource, plan
+from app.domain.planning.preflighting import wants_preflight
 from app.domain.planning.restoring import Target
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import Value
@@ -39,6 +40,7 @@ class Intention:
     template_revision_id: int | None
     parameters: Mapping[str, Value]
     verification: Verification | None = None
+    preflight: bool = True
     constraints: Sequence[Value] = ()
     # Stored and opened; app.domain.planning.restoring gives its shape.
     target: Mapping[str, Any] | None = None
@@ -59,6 +61,7 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
         template_revision_id=plan.template_revision_id,
         parameters=dependencies.sealer.open(plan.parameters or {}, plan.tenant_id),
         verification=verification_of(plan.configuration),
+        preflight=wants_preflight(plan.configuration),
         constraints=plan.constraints or (),
         target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
         teardown=plan.teardown,
@@ -182,6 +185,7 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             parameters=intention.parameters,
             recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
             verification=intention.verification,
+            preflight=intention.preflight,
             constraints=tuple(intention.constraints),
             target=None if intention.target is None else Target.of(intention.target),
         ),

@@ -52,7 +52,7 @@ async def seed_demo(settings: Settings, existing_token: str | None = None) -> Se
     try:
         if existing_token is not None and await _is_of_demo(database, existing_token):
             return SeedResult(DEMO_SLUG, existing_token)
-        async with _platform(database) as transaction:
+        async with as_platform(database) as transaction:
             tenant = await _demo_tenant(transaction)
             user = await _administrator(transaction, tenant, DEMO_EMAIL)
             return SeedResult(DEMO_SLUG, await _token(transaction, user))
@@ -68,7 +68,7 @@ async def create_tenant(database: Database, name: str, slug: str, admin_email: s
     refuse(
         [text_fault(name, NAME_LIMIT, "the name of the tenant", "name"), _slug_fault(slug), email_fault(admin_email)]
     )
-    async with _platform(database) as transaction:
+    async with as_platform(database) as transaction:
         tenant = Tenant(name=name.strip(), slug=slug, created_by=_ACTOR, updated_by=_ACTOR)
         taken = Conflict(f"there already is a tenant '{slug}'", path=("slug",))
         await store(transaction, tenant, {"uq_tenant_slug": taken})
@@ -77,7 +77,7 @@ async def create_tenant(database: Database, name: str, slug: str, admin_email: s
 
 
 @asynccontextmanager
-async def _platform(database: Database) -> AsyncIterator[Transaction]:
+async def as_platform(database: Database) -> AsyncIterator[Transaction]:
     """A transaction of the platform: nobody else may make tenants."""
     async with database.system(SystemRole.AUTH) as transaction:
         await transaction.session.execute(text("SELECT set_config('role', 'windlass_platform', true)"))

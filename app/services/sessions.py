@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from app import clock
 from app.auth.authenticator import Authenticator, Unauthenticated
@@ -22,10 +22,11 @@ from app.auth.rates import Meter, Rate
 from app.db.models import ApiToken, User
 from app.db.statements import Statement
 from app.db.uow import Database, Origin, Transaction
-from app.domain.enums import Permission, TokenKind
+from app.domain.enums import Permission, TokenKind, UserKind
 from app.domain.errors import DomainError, Invalid, NotFound
-from app.services import auditing, tokens
+from app.services import auditing, roles, tokens
 from app.services.authorizing import authorize
+from app.services.revoking import revoke_where
 from app.services.tokens import IssuedToken
 
 SESSION_LIFETIME: Final = timedelta(hours=12)
@@ -139,19 +140,13 @@ class Sessions:
         async with self._write(principal, correlation_id) as transaction:
             transaction.authorize(f"{principal.actor} sets a password")
             await transaction.fetch(_KEEP, {"tenant": principal.tenant_id, "user": principal.user_id, "hash": hashed})
-            ended = await transaction.session.execute(
-                update(ApiToken)
-                .where(
-                    ApiToken.tenant_id == transaction.tenant_id,
-                    ApiToken.user_id == principal.user_id,
-                    ApiToken.kind != TokenKind.API,
-                    ApiToken.revoked_at.is_(None),
-                    ApiToken.id != except_token,
-                )
-                .values(revoked_at=clock.utc_now(), updated_by=transaction.actor)
-                .returning(ApiToken.id)
+            ended = await revoke_where(
+                transaction,
+                ApiToken.user_id == principal.user_id,
+                ApiToken.kind != TokenKind.API,
+                ApiToken.id != except_token,
             )
-            if not except_token and principal.token_id not in set(ended.scalars()):
+            if not except_token and principal.token_id not in {token.id for token in ended}:
                 reason = "an invitation that was used meanwhile"
                 raise Unauthenticated(reason)
             await auditing.record(transaction, "setPassword", {"user": principal.user_id})
@@ -172,24 +167,24 @@ class Sessions:
 
 
 async def invite(transaction: Transaction, principal: Principal, user_id: int) -> IssuedToken:
-    """An invitation for somebody, to be handed to them; those that they had are of no use any more."""
+    """An invitation for somebody, to be handed to them; those that they had are of no use any more.
+
+    Raises Forbidden for somebody who may more than the principal: whoever has the invitation can become them.
+    """
     authorize(transaction, principal, Permission.ADMIN, f"user:{user_id}")
     found = await transaction.session.scalar(
-        select(User.id).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+        select(User).where(
+            User.tenant_id == transaction.tenant_id,
+            User.id == user_id,
+            User.kind == UserKind.PERSON,
+            ~User.is_deleted,
+        )
     )
     if found is None:
         message = "there is no such user"
         raise NotFound(message, path=("userId",))
-    await transaction.session.execute(
-        update(ApiToken)
-        .where(
-            ApiToken.tenant_id == transaction.tenant_id,
-            ApiToken.user_id == user_id,
-            ApiToken.kind == TokenKind.INVITATION,
-            ApiToken.revoked_at.is_(None),
-        )
-        .values(revoked_at=clock.utc_now(), updated_by=transaction.actor)
-    )
+    roles.within_own(principal, await roles.permissions_of(transaction, found), "userId")
+    await revoke_where(transaction, ApiToken.user_id == user_id, ApiToken.kind == TokenKind.INVITATION)
     expires_at = clock.utc_now() + INVITATION_LIFETIME
     return await tokens.mint(transaction, user_id, "invitation", (), expires_at, kind=TokenKind.INVITATION)
 
@@ -216,11 +211,7 @@ async def _open(transaction: Transaction, user_id: int, name: str, since: dateti
         .order_by(ApiToken.id.desc())
         .offset(_SESSIONS - 1)
     )
-    await transaction.session.execute(
-        update(ApiToken)
-        .where(ApiToken.tenant_id == transaction.tenant_id, ApiToken.id.in_(oldest))
-        .values(revoked_at=clock.utc_now(), updated_by=transaction.actor)
-    )
+    await revoke_where(transaction, ApiToken.id.in_(oldest))
     until = min(clock.utc_now() + SESSION_LIFETIME, since + LONGEST_SESSION)
     name = name.strip()[:_NAME_LIMIT] or "browser"
     return await tokens.mint(

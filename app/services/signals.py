@@ -14,7 +14,7 @@ from app.db.ledger import Ledger
 from app.db.models import OrchestrationJob, StepRun, User
 from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
-from app.domain.enums import GateKind, Permission
+from app.domain.enums import GateKind, Permission, UserKind
 from app.domain.errors import Forbidden, IllegalState, Invalid, LimitExceeded, NotFound, UnknownReference
 from app.domain.events import Event, EventKind, Stream
 from app.domain.naming import hint, nearest
@@ -116,7 +116,9 @@ async def _step(transaction: Transaction, command: SignalJob) -> StepRun:
 
 async def _require_named(transaction: Transaction, principal: Principal, approvers: Sequence[str]) -> None:
     """Raises Forbidden where a gate names people, and this is none of them."""
-    query = select(User.email).where(User.tenant_id == transaction.tenant_id, User.id == principal.user_id)
+    query = select(User.email).where(
+        User.tenant_id == transaction.tenant_id, User.id == principal.user_id, User.kind == UserKind.PERSON
+    )
     if approvers and await transaction.session.scalar(query) not in approvers:
         message = "only those whom the gate names as approvers may signal it"
         raise Forbidden(message, required=Permission.APPROVE.value)

@@ -13,9 +13,10 @@ from app.auth import tokens
 from app.auth.principal import Principal
 from app.db.models import ApiToken, User
 from app.db.uow import Transaction
-from app.domain.enums import Permission, TokenKind
-from app.domain.errors import DomainError, Forbidden, Invalid, NotFound, Required
-from app.domain.permissions import ROLE_PERMISSIONS
+from app.domain.enums import Permission, TokenKind, UserKind
+from app.domain.errors import DomainError, Invalid, NotFound, Required
+from app.domain.permissions import named
+from app.services import accesses, roles
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, store
@@ -29,13 +30,15 @@ LONGEST_LIFETIME = timedelta(days=365)
 class IssueToken:
     """A token to be made, for oneself unless `user_id` names another.
 
-    `scopes` None means everything that both the maker and the user may do; `expires_at` None means in 90 days.
+    `scopes` None means everything that both the maker and the user may do; `expires_at` None means in 90 days. A custom
+    role narrows it further, to what the role says at the time it is used.
     """
 
     name: str
     user_id: int | None = None
     scopes: Collection[Permission] | None = None
     expires_at: datetime | None = None
+    custom_role_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +59,31 @@ class IssuedToken:
 async def issue(transaction: Transaction, principal: Principal, command: IssueToken) -> IssuedToken:
     """Make a token. It never reaches further than the token it is made with. Raises Forbidden, NotFound, Invalid."""
     user_id = principal.user_id if command.user_id is None else command.user_id
-    _authorize(transaction, principal, user_id)
+    # A service account has the tokens that somebody made for it; it can replace them, and have no more.
+    own = user_id == principal.user_id and principal.kind is not UserKind.SERVICE_ACCOUNT
+    _authorize(transaction, principal, user_id, own=own)
     expires_at = clock.utc_now() + DEFAULT_LIFETIME if command.expires_at is None else command.expires_at
     faults = [text_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
     if command.scopes is not None and not command.scopes:
         faults.append(Required("a token without scopes would be of no use", path=("scopes",)))
     refuse(faults)
     user = await transaction.session.scalar(
-        select(User).where(User.tenant_id == transaction.tenant_id, User.id == user_id, ~User.is_deleted)
+        # Whoever was let in for a while gets nothing that lasts longer.
+        select(User).where(
+            User.tenant_id == transaction.tenant_id,
+            User.id == user_id,
+            User.kind != UserKind.PLATFORM,
+            ~User.is_deleted,
+        )
     )
     if user is None:
         message = "there is no such user"
         raise NotFound(message, path=("userId",))
-    return await mint(transaction, user.id, command.name, _scopes(principal, user, command.scopes), expires_at)
+    if command.custom_role_id is not None:
+        allowed = named((await roles.held(transaction, command.custom_role_id)).permissions)
+        roles.within_own(principal, allowed, "customRoleId")
+    scopes = _scopes(principal, await roles.permissions_of(transaction, user), command.scopes)
+    return await mint(transaction, user.id, command.name, scopes, expires_at, custom_role_id=command.custom_role_id)
 
 
 async def mint(
@@ -80,6 +95,7 @@ async def mint(
     *,
     kind: TokenKind = TokenKind.API,
     session_since: datetime | None = None,
+    custom_role_id: int | None = None,
 ) -> IssuedToken:
     """A new token of a user. Whether they may have it was asked before."""
     minted = tokens.mint()
@@ -91,6 +107,7 @@ async def mint(
         public_id=minted.public_id,
         secret_hash=minted.secret_hash,
         scopes=[scope.value for scope in Permission if scope in scopes],
+        custom_role_id=custom_role_id,
         expires_at=expires_at,
         session_since=session_since,
         created_by=transaction.actor,
@@ -107,16 +124,17 @@ async def revoke(transaction: Transaction, principal: Principal, command: Revoke
         # Others' tokens are not shown either, so they are not there.
         query = query.where(ApiToken.user_id == principal.user_id)
     token = await locked(transaction, query, "token")
-    _authorize(transaction, principal, token.user_id)
+    _authorize(transaction, principal, token.user_id, own=token.user_id == principal.user_id)
     if token.revoked_at is None:
         token.revoked_at = clock.utc_now()
         token.updated_by = transaction.actor
         await store(transaction, token)
+        if token.platform_access_id is not None:
+            await accesses.end_of_token(transaction, token.platform_access_id)
     return token
 
 
-def _authorize(transaction: Transaction, principal: Principal, user_id: int) -> None:
-    own = user_id == principal.user_id
+def _authorize(transaction: Transaction, principal: Principal, user_id: int, *, own: bool) -> None:
     authorize(transaction, principal, Permission.READ if own else Permission.ADMIN, f"tokens of user:{user_id}")
 
 
@@ -132,15 +150,15 @@ def _expiry_fault(expires_at: datetime) -> DomainError | None:
     return None
 
 
-def _scopes(principal: Principal, user: User, asked: Collection[Permission] | None) -> frozenset[Permission]:
-    within = ROLE_PERMISSIONS[user.role] & principal.permissions
+def _scopes(
+    principal: Principal, allowed: frozenset[Permission], asked: Collection[Permission] | None
+) -> frozenset[Permission]:
+    within = allowed & principal.permissions
     if asked is None:
         return within
+    roles.within_own(principal, asked, "scopes")
     for scope in Permission:
-        if scope in asked and scope not in principal.permissions:
-            message = f"nobody can pass on {scope} who does not have it"
-            raise Forbidden(message, required=scope.value, path=("scopes",))
         if scope in asked and scope not in within:
-            message = f"the role {user.role} does not include {scope}"
+            message = f"their role does not include {scope}"
             raise Invalid(message, path=("scopes",))
     return frozenset(asked)

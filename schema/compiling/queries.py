@@ -15,7 +15,6 @@ from graphql import (
     NonNullTypeNode,
     OperationDefinitionNode,
     get_operation_ast,
-    parse,
     validate,
 )
 from graphql import OperationType as CoreOperation
@@ -30,9 +29,10 @@ from schema.compiling.compiler import Compiler
 from schema.compiling.rendering import constant_of
 from schema.context import Context
 from schema.kept import Kept
-from schema.limits import MAX_TOKENS, points_of, refusals
+from schema.limits import points_of, refusals
 from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
+from schema.parsed import has_too_many_tokens
 from schema.symbols import NotExpressible, NumberSlot, PlaceSlot, Slot, SymbolicPrincipal, Tracing
 
 _PLANS = 1000
@@ -72,6 +72,8 @@ class CompiledQueries:
 
     def __init__(self, schema: MaskingSchema) -> None:
         self._schema = schema
+        # The ordinary way looks there, too: whatever is left to it has been parsed.
+        self._documents = schema.documents
         self._core = schema._schema  # noqa: SLF001  Strawberry keeps the executable schema there
         self._known = Kept[tuple[str, str | None], _Known | None](_PLANS)
         self._plans = Kept[Hashable, Plan | None](_PLANS)
@@ -120,8 +122,10 @@ class CompiledQueries:
         return self._plans.get(key, lambda: self._compiled(known, text, variables, slots, context))
 
     def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
+        if has_too_many_tokens(text):
+            raise _TooLarge
         try:
-            document = parse(text, max_tokens=MAX_TOKENS)
+            document = self._documents.get(text).document
             operation = get_operation_ast(document, name)
             if operation is None or operation.operation is not CoreOperation.QUERY:
                 return None

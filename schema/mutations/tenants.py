@@ -37,7 +37,8 @@ class CreateUserInput:
     idempotency_key: str
     email: str
     display_name: str
-    role: Role
+    role: Role | None = strawberry.field(default=None, description="None that allows more than you may.")
+    custom_role_id: strawberry.ID | None = strawberry.field(default=None, description="In place of `role`.")
 
 
 @strawberry.input(description="A field that is left out or null stays as it is.")
@@ -46,7 +47,8 @@ class UpdateUserInput:
     id: strawberry.ID
     expected_version: int
     display_name: str | None = None
-    role: Role | None = None
+    role: Role | None = strawberry.field(default=None, description="None that allows more than you may.")
+    custom_role_id: strawberry.ID | None = strawberry.field(default=None, description="In place of `role`.")
 
 
 @strawberry.input
@@ -60,9 +62,14 @@ class DeleteUserInput:
 class CreateApiTokenInput:
     idempotency_key: str
     name: str
-    user_id: strawberry.ID | None = strawberry.field(default=None, description="Whose; the viewer's own by default.")
+    user_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Whose, of a user or a service account; the viewer's own by default."
+    )
     scopes: list[Permission] | None = strawberry.field(default=None, description="All that the role allows by default.")
     expires_at: datetime | None = strawberry.field(default=None, description="In 90 days by default, a year at most.")
+    custom_role_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Narrows it further, to what the role says whenever it is used."
+    )
 
 
 @strawberry.input
@@ -94,7 +101,7 @@ class TenantMutations:
     @strawberry.mutation
     async def create_user(self, info: Info, input: CreateUserInput) -> UserPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            command = users.CreateUser(input.email, input.display_name, input.role)
+            command = users.CreateUser(input.email, input.display_name, input.role, _role_in(input.custom_role_id))
             return {"user": (await users.create(transaction, info.context.principal, command)).id}
 
         return await mutate(info, UserPayload, "createUser", input, verb)
@@ -103,7 +110,9 @@ class TenantMutations:
     async def update_user(self, info: Info, input: UpdateUserInput) -> UserPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             number = number_in(input.id, _USER)
-            command = users.UpdateUser(number, input.expected_version, input.display_name, input.role)
+            command = users.UpdateUser(
+                number, input.expected_version, input.display_name, input.role, _role_in(input.custom_role_id)
+            )
             return {"user": (await users.update(transaction, info.context.principal, command)).id}
 
         return await mutate(info, UserPayload, "updateUser", input, verb)
@@ -122,8 +131,10 @@ class TenantMutations:
         shown: list[str] = []
 
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            owner = None if input.user_id is None else number_in(input.user_id, _USER)
-            command = tokens.IssueToken(input.name, owner, input.scopes, input.expires_at)
+            owner = None if input.user_id is None else _owner_in(input.user_id)
+            command = tokens.IssueToken(
+                input.name, owner, input.scopes, input.expires_at, _role_in(input.custom_role_id)
+            )
             issued = await tokens.issue(transaction, info.context.principal, command)
             shown.append(issued.text)
             return {"api_token": issued.row.id}
@@ -151,6 +162,14 @@ class TenantMutations:
             return {"api_token": (await tokens.revoke(transaction, info.context.principal, command)).id}
 
         return await mutate(info, ApiTokenPayload, "revokeApiToken", input, verb)
+
+
+def _owner_in(given: strawberry.ID) -> int:
+    return number_in(given, _USER) or number_in(given, "ServiceAccount")
+
+
+def _role_in(given: strawberry.ID | None) -> int | None:
+    return None if given is None else number_in(given, "CustomRole")
 
 
 def _showing(payload: ApiTokenPayload, shown: list[str]) -> ApiTokenPayload:

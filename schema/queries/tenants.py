@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import strawberry
 
-from app.domain.enums import Permission
+from app.domain.enums import Permission, UserKind
 from app.domain.errors import Forbidden
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import load
+from schema.types.entities import actor_of
 from schema.types.tenants import Tenant, Viewer
 
 
@@ -17,7 +18,11 @@ class TenantQueries:
     @strawberry.field
     async def viewer(self, info: Info) -> Viewer:
         principal = info.context.principal
-        user = await load(info.context.loaders.user, principal.user_id, "User")
+        user = (
+            await load(info.context.loaders.user, principal.user_id, "User")
+            if principal.kind is UserKind.PERSON
+            else await actor_of(info, principal.actor)
+        )
         tenant = await load(info.context.loaders.tenant, principal.tenant_id, "Tenant")
         if user is None or tenant is None:
             # Deleted since the request was let in.

@@ -14,13 +14,16 @@ from app.domain.enums import ReviewDecision
 from app.domain.errors import DomainError
 from app.services.plans.councils import council, quorum_of
 from schema.context import Info
+from schema.fields import described
 from schema.nodes import load
-from schema.types.references import UserRef
+from schema.types.entities import actor_of
+from schema.types.references import ActorRef, UserRef
 
 
 @strawberry.type(description="What somebody said of a preview of a plan.")
 class Review:
     user_id: strawberry.Private[int]
+    created_by: strawberry.Private[str | None]
     decision: ReviewDecision
     comment: str | None
     at: datetime
@@ -30,10 +33,15 @@ class Review:
     async def by(self, info: Info) -> UserRef:
         return await load(info.context.loaders.actor, self.user_id, "User")
 
+    @described("The same, as what they are.")
+    async def actor(self, info: Info) -> ActorRef | None:
+        return await actor_of(info, self.created_by)
+
     @classmethod
     def of(cls, row: models.Approval) -> Review:
         return cls(
             user_id=row.user_id,
+            created_by=row.created_by,
             decision=ReviewDecision.APPROVE if row.approved else ReviewDecision.REJECT,
             comment=row.comment,
             at=row.created_at,

@@ -13,7 +13,12 @@ from schema.nodes import Node, load
 from schema.symbols import chosen
 from schema.types.references import ActorRef
 
-_USER = "user:"
+# How audit columns begin for whom: the type that clients see, and its loader.
+_ACTORS = {
+    "user": ("User", "actor"),
+    "service-account": ("ServiceAccount", "service_actor"),
+    "platform-access": ("PlatformAccess", "platform_access"),
+}
 
 
 @strawberry.type(description="A part of the product itself, or of the machinery around it.")
@@ -25,9 +30,10 @@ async def actor_of(info: Info, name: str | None) -> Any:
     """The Actor named in an audit column or an event; None for nobody, or for somebody of another tenant."""
     if name is None:
         return None
-    number = name.removeprefix(_USER)
-    if name.startswith(_USER) and number.isdigit():
-        return await load(info.context.loaders.actor, int(number), "User")
+    prefix, _, number = name.partition(":")
+    if prefix in _ACTORS and number.isdigit():
+        kind, loader = _ACTORS[prefix]
+        return await load(getattr(info.context.loaders, loader), int(number), kind)
     return SystemActor(name=name.removeprefix("system:"))
 
 

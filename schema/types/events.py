@@ -207,6 +207,7 @@ class ReviewSubmitted(Event):
             comment=data.get("comment"),
             at=self.row.at,
             preview_hash=data["hash"],
+            created_by=self.row.actor,
         )
 
 

@@ -248,11 +248,23 @@ def wanted_entries(given: AuditFilter | None) -> audit.AuditFilter:
         # Of nothing, as any id is that is none.
         target = "", 0
     return audit.AuditFilter(
-        actor=None if given.actor_id is None else f"user:{number_in(given.actor_id, 'User')}",
+        actor=None if given.actor_id is None else _actor(given.actor_id),
         target=target,
         action=_text(given.action, "action"),
         at=_range(given.at, "at"),
     )
+
+
+# What audit columns call whoever has an id.
+_ACTORS = {"User": "user", "ServiceAccount": "service-account", "PlatformAccess": "platform-access"}
+
+
+def _actor(given: str) -> str:
+    try:
+        kind, number = decode_id(given)
+    except MalformedId:
+        return ""
+    return f"{_ACTORS[kind]}:{number}" if kind in _ACTORS else ""
 
 
 def _some(items: Sequence[T] | None, name: str) -> tuple[T, ...] | None:

@@ -119,7 +119,7 @@ class Preview:
         description="Keys after which rollback can no longer restore the previous state."
     )
 
-    @described("From how long the like took before; null where one of its steps is the first of its kind.")
+    @described("From how long the like took before; null where a step waits for people or is the first of its kind.")
     async def estimated_duration(self, info: Info) -> Duration | None:
         usual = await usual_of(info)
         seconds = in_rounds((change.wave, seconds_of(change.type, change.action, usual)) for change in self.changes)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from schema.types.plans import DeploymentPlan
     from schema.types.provider_connections import ProviderConnection
     from schema.types.resources import CloudResource
+    from schema.types.roles import CustomRole
     from schema.types.steps import StepRun
     from schema.types.templates import ResourceTemplate, TemplateRevision
     from schema.types.tenants import Tenant
@@ -24,6 +25,7 @@ ApiTokenRef: TypeAlias = Annotated["ApiToken", strawberry.lazy("schema.types.tok
 ConnectionRef: TypeAlias = Annotated["ProviderConnection", strawberry.lazy("schema.types.provider_connections")]
 JobRef: TypeAlias = Annotated["OrchestrationJob", strawberry.lazy("schema.types.jobs")]
 PlanRef: TypeAlias = Annotated["DeploymentPlan", strawberry.lazy("schema.types.plans")]
+CustomRoleRef: TypeAlias = Annotated["CustomRole", strawberry.lazy("schema.types.roles")]
 ResourceRef: TypeAlias = Annotated["CloudResource", strawberry.lazy("schema.types.resources")]
 RevisionRef: TypeAlias = Annotated["TemplateRevision", strawberry.lazy("schema.types.templates")]
 StepRunRef: TypeAlias = Annotated["StepRun", strawberry.lazy("schema.types.steps")]

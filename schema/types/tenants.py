@@ -122,6 +122,6 @@ class Tenant(Entity):
 @strawberry.type(description="Who is asking.")
 class Viewer:
     actor: ActorRef
-    role: Role
+    role: Role = strawberry.field(description="VIEWER for whoever has a custom role instead.")
     permissions: list[Permission] = strawberry.field(description="The role's, narrowed by the token's scopes.")
     tenants: list[Tenant]

@@ -13,7 +13,7 @@ from app.domain.enums import Permission, TokenKind
 from schema.context import Info
 from schema.fields import described
 from schema.nodes import Node, load
-from schema.types.references import UserRef
+from schema.types.references import CustomRoleRef, UserRef
 
 
 @strawberry.type(description="A credential of a user.")
@@ -35,6 +35,10 @@ class ApiToken(Node):
     @described("What the token narrows its user's permissions to.")
     def scopes(self) -> list[Permission]:
         return [permission for permission in Permission if permission.value in self.row.scopes]
+
+    @described("Narrows it further, to what the role says now.")
+    async def custom_role(self, info: Info) -> CustomRoleRef | None:
+        return await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
 
     @strawberry.field
     def created_at(self) -> datetime:

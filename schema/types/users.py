@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import strawberry
 
 from app.db import models
-from app.domain.enums import Permission, Role
+from app.domain.enums import Permission, Role, UserKind
 from app.reads import plans as plan_reads
 from app.reads import tenants as tenant_reads
 from schema.connections import Connection, connect_children
@@ -17,12 +17,14 @@ from schema.context import Info
 from schema.fields import described
 from schema.nodes import load, view
 from schema.scalars import Cursor
+from schema.types.accesses import PlatformAccess
 from schema.types.entities import Entity, SystemActor
 from schema.types.filters import PlanFilter, page, wanted_plans
-from schema.types.references import ApiTokenRef, PlanRef, TenantRef
+from schema.types.references import ApiTokenRef, CustomRoleRef, PlanRef, TenantRef
+from schema.types.service_accounts import ServiceAccount
 
 
-@strawberry.type(description="A person of one tenant.")
+@strawberry.type(description="A person of one tenant, or somebody who acts there as one would: see `kind`.")
 class User(Entity):
     row: strawberry.Private[models.User]
 
@@ -34,9 +36,17 @@ class User(Entity):
     def display_name(self) -> str:
         return self.row.display_name
 
-    @strawberry.field
+    @described("Others than persons are here because something names them; `tenant.users` lists persons.")
+    def kind(self) -> UserKind:
+        return self.row.kind
+
+    @described("VIEWER for whoever has a custom role instead.")
     def role(self) -> Role:
         return self.row.role
+
+    @described("In place of the built-in role.")
+    async def custom_role(self, info: Info) -> CustomRoleRef | None:
+        return await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
 
     @strawberry.field
     async def tenant(self, info: Info) -> TenantRef | None:
@@ -58,4 +68,6 @@ class User(Entity):
         return await connect_children(info, view("ApiToken"), relation, self.row.id, page(first, after))
 
 
-Actor: TypeAlias = Annotated[User | SystemActor, strawberry.union("Actor", description="Who did it.")]
+Actor: TypeAlias = Annotated[
+    User | ServiceAccount | PlatformAccess | SystemActor, strawberry.union("Actor", description="Who did it.")
+]

@@ -10,7 +10,7 @@ from tests.factories.databases import fetch, run
 from tests.factories.specimens import owner_of, tables
 
 # Nothing of a tenant is in them.
-NOT_OF_TENANTS = {"worker", "alembic_version"}
+NOT_OF_TENANTS = {"worker", "platform_administrator", "alembic_version"}
 # Identities: an id is unique whoever owns the row, and reveals nothing, because nobody chooses it.
 IDENTITY_INDEXES = {f"pk_{table.name}" for table in tables() if "id" in table.primary_key.columns}
 # Chosen before there is a tenant to ask in, or drawn at random.

@@ -19,7 +19,10 @@ FORBIDDEN = "42501"
 TICK_TABLES = {"worker", "step_attempt", "resource_lock", "job_log"}
 AUTH_COLUMNS = {
     "tenant": {"id", "slug", "is_deleted"},
-    "app_user": {"id", "tenant_id", "email", "role", "is_deleted"},
+    "app_user": {"id", "tenant_id", "email", "kind", "may_approve", "role", "custom_role_id", "is_deleted"},
+    "platform_access": {"tenant_id", "id", "administrator", "role", "reason", "ended_at"},
+    "platform_administrator": {"email", "dismissed_at"},
+    "custom_role": {"tenant_id", "id", "permissions", "is_deleted"},
     "plan_hook": {"tenant_id", "plan_id", "token_hash"},
     "user_password": {"tenant_id", "user_id", "hash", "changed_at"},
 }

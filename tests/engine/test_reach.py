@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from app.cli.rehearsal.findings import Exit
+from app.cli.rehearsal.standins import Stand
 from app.domain.addresses import Allowed
 from app.domain.errors import Invalid
 from app.domain.statuses import JobStatus
@@ -23,6 +25,7 @@ from app.providers.http.provider import HttpProvider
 from app.providers.sources import Sources
 from app.providers.tofu.provider import TofuProvider
 from app.providers.tofu.runs import Installation
+from tests.cli.rehearsal.conftest import Rehearse, Told, example, held, told  # noqa: F401  two of them fixtures
 from tests.engine.harness import Workshop
 from tests.engine.reaching import EXAMPLES, equip, submit_example
 from tests.engine.test_recovery import die_at
@@ -181,6 +184,17 @@ async def test_commands_that_are_off_are_refused_while_planning(workshop: Worksh
     ]
 
 
+def site(folder: Path) -> str:
+    """The archive of the example's site, with a file system in the place of an image that would have to be pulled."""
+    engines.rootfs(folder / "rootfs.tar")
+    (folder / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\nCOPY index.html /www/index.html\n")
+    (folder / "index.html").write_text("hello")
+    with tarfile.open(folder / "site.tar", "w") as packed:
+        for name in ("Dockerfile", "rootfs.tar", "index.html"):
+            packed.add(folder / name, name)
+    return str(folder / "site.tar")
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
     with engines.engine() as address:
@@ -189,17 +203,31 @@ def host() -> Iterator[str]:
 
 @pytest.mark.xdist_group("docker")
 @pytest.mark.skipif(engines.missing() is not None, reason=engines.missing() or "")
+async def test_a_rehearsal_on_a_real_engine_finds_the_failure_and_tidies_up(
+    held: Rehearse,  # noqa: F811
+    told: Told,  # noqa: F811
+    host: str,
+    tmp_path: Path,
+) -> None:
+    really = {"docker": host, "sources": [tmp_path], "parameters": {"archive": site(tmp_path)}}
+    (finding,) = await held(example("containers-broken"), after=[example("containers")], **really)
+    (failure,) = finding.failures
+    assert (failure.step, failure.stand, finding.exit) == ("site", Stand.REAL, Exit.WOULD_FAIL_CLEANLY)
+    assert "nobody there" in failure.message
+    assert (finding.undone, finding.remained) == (["site"], [])
+    assert told[-1] == "tidied up site: nothing is left"
+    async with DockerProvider([host]).session({"host": host}) as engine:
+        assert (await engine.replicas("site"), await engine.networks(name="site")) == ([], [])
+        assert await engine.image("windlass-examples/site:1") is None
+
+
+@pytest.mark.xdist_group("docker")
+@pytest.mark.skipif(engines.missing() is not None, reason=engines.missing() or "")
 async def test_the_container_examples(workshop: Workshop, host: str, tmp_path: Path) -> None:
     """Three replicas; a version that cannot work; the three replicas again."""
-    engines.rootfs(tmp_path / "rootfs.tar")
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nADD rootfs.tar /\nCOPY index.html /www/index.html\n")
-    (tmp_path / "index.html").write_text("hello")
-    with tarfile.open(tmp_path / "site.tar", "w") as packed:
-        for name in ("Dockerfile", "rootfs.tar", "index.html"):
-            packed.add(tmp_path / name, name)
+    archive = site(tmp_path)
     provider = DockerProvider([host], Sources([tmp_path]))
     await equip(workshop, provider, configs={"docker": {"host": host}})
-    archive = str(tmp_path / "site.tar")
     good = await workshop.settle(await submit_example(workshop, "containers", archive=archive), seconds=60)
     assert good.status is JobStatus.SUCCEEDED
     async with provider.session({"host": host}) as engine:

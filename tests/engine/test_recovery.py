@@ -60,6 +60,20 @@ async def test_a_lost_workers_step_is_found_out_and_done_exactly_once(
     assert [row.counts for row in lost] == [False]
 
 
+async def test_what_was_rung_for_is_rung_for_again_when_a_worker_is_lost(workshop: Workshop) -> None:
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    (bell,) = workshop.rung
+    workshop.rung.clear()
+    # Somebody else may be about to answer.
+    await tick(workshop.database, ring_again_seconds=60)
+    assert workshop.rung == []
+    await workshop.lose(workshop.workers[0])
+    workshop.runners[:] = [await workshop.hire()]
+    await tick(workshop.database, ring_again_seconds=60)
+    assert workshop.rung == [bell]
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+
+
 async def test_a_worker_lost_while_undoing_is_replaced(open_workshop: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     workshop = await open_workshop()
     template = await workshop.template({"resources": {"a": note("a")}})

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.models import Base
 
-NOT_OF_TENANTS = frozenset({"worker"})
+NOT_OF_TENANTS = frozenset({"worker", "platform_administrator"})
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ NOTE = Sample(
 
 
 def _failed(checks: list[Check]) -> list[Check]:
-    assert len(checks) == 12
+    assert len(checks) == 13
     return [check for check in checks if not check.passed]
 
 

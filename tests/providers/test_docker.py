@@ -13,6 +13,8 @@ import pytest
 
 from app import clock
 from app.domain.enums import ChangeAction
+from app.domain.errors import Severity
+from app.engine.preflighting import _NO_ANSWER
 from app.providers.base import ErrorKind, JsonObject, ProviderError, ResourceType
 from app.providers.conformance import OWNER, STRANGER, Sample, StandaloneContext, check_resource_type
 from app.providers.docker.image import ImageType
@@ -20,6 +22,7 @@ from app.providers.docker.network import NetworkType
 from app.providers.docker.provider import DockerProvider
 from app.providers.docker.service import ServiceType
 from app.providers.docker.volume import VolumeType
+from app.providers.preflights import PreflightRequest
 from app.providers.sources import Sources
 from tests.providers import engines
 
@@ -110,6 +113,48 @@ async def test_an_image_conforms(make: Any, archives: Path) -> None:
     given = {"reference": "conform:1", "from": "ROOTFS", "archive": str(archives / "rootfs.tar")}
     sample = Sample(given, None, {**given, "reference": "conform:2"}, ({}, {**given, "from": "PULL"}))
     await conforms(ImageType(Sources([archives])), make, sample)
+
+
+def planned(**properties: Any) -> PreflightRequest:
+    return PreflightRequest(ChangeAction.CREATE, properties)
+
+
+@pytest.mark.usefixtures("surroundings")
+async def test_what_stands_in_the_way_is_known_beforehand(make: Any, archives: Path, tmp_path: Path) -> None:
+    stranger = make("ask", STRANGER)
+    for kind, properties in (
+        (NetworkType(), {"name": "web-net"}),
+        (
+            ImageType(Sources([archives])),
+            {"reference": IMAGE, "from": "BUILD", "archive": str(archives / "rootfs.tar")},
+        ),
+    ):
+        error = await refused(kind.preflight(stranger, planned(**properties)))
+        assert (error.kind, "exists already" in error.message) == (ErrorKind.ALREADY_EXISTS, True)
+    elsewhere = {"reference": "new:1", "from": "ROOTFS", "archive": str(tmp_path / "rootfs.tar")}
+    error = await refused(ImageType(Sources([archives])).preflight(stranger, planned(**elsewhere)))
+    assert (error.kind, error.path) == (ErrorKind.ACCESS_DENIED, ("archive",))
+    # The engine has no way to any registry: that says nothing about the image.
+    pulled = {"reference": "new:1", "from": "PULL", "source": "127.0.0.1:9/none:1"}
+    error = await refused(ImageType(Sources()).preflight(stranger, planned(**pulled)))
+    assert error.kind in _NO_ANSWER
+    assert list(await ImageType(Sources()).preflight(stranger, planned(**{**pulled, "source": IMAGE}))) == []
+    (fault,) = await ServiceType().preflight(stranger, planned(name="other", image="windlass-test/none:1"))
+    assert (fault.severity, fault.code, fault.path) == (Severity.ERROR, "NOT_FOUND", ("image",))
+
+
+@pytest.mark.usefixtures("surroundings")
+async def test_a_port_that_somebody_has_is_known_beforehand(make: Any) -> None:
+    mine, port = make("ports"), 28_411
+    made = await ServiceType().create(mine, service(ports=[{"container": 80, "host": port}], **TCP))
+    try:
+        asked = planned(name="other", replicas=2, ports=[{"container": 80}, {"container": 80, "host": port - 1}])
+        (fault,) = await ServiceType().preflight(make("ask", STRANGER), asked)
+        assert (fault.code, fault.path) == ("PORT_TAKEN", ("ports", "1", "host"))
+        assert f"port {port} " in fault.message
+        assert list(await ServiceType().preflight(mine, asked)) == []
+    finally:
+        await ServiceType().delete(mine, made)
 
 
 @pytest.mark.usefixtures("surroundings")

@@ -13,14 +13,18 @@ HOWTO = ROOT / "docs" / "howto" / "write-a-provider.md"
 
 
 def _blocks() -> list[str]:
-    """The Python of the how-to, in order: the provider, then its tests."""
+    """The Python of the how-to, in order: the provider, then its tests, then what may be added to its type."""
     return re.findall(r"```python\n(.*?)```", HOWTO.read_text(), re.DOTALL)
 
 
-def _installed(folder: Path) -> dict[str, str]:
+def _installed(folder: Path, *, asked: bool = False) -> dict[str, str]:
     """The how-to's package as pip would have put it there; the environment in which it is found."""
-    provider, tests = _blocks()[:2]
+    provider, tests, preflight = _blocks()[:3]
     (folder / "acme_shelf.py").write_text(provider)
+    if asked:
+        adding = provider.replace("    async def read(", f"{preflight}\n    async def read(", 1)
+        adding = adding.replace("import json\n", "import json\nfrom app.domain.errors import Diagnostic, Severity\n", 1)
+        (folder / "acme_shelf.py").write_text(adding)
     (folder / "test_shelf.py").write_text(tests)
     (folder / "conftest.py").write_text('pytest_plugins = ["app.providers.testing"]\n')
     metadata = folder / "acme_shelf-1.0.dist-info"
@@ -37,7 +41,7 @@ def _run(folder: Path, *argv: str, environment: dict[str, str]) -> subprocess.Co
 
 
 def test_the_provider_of_the_how_to_conforms_and_a_careless_one_does_not(tmp_path: Path) -> None:
-    environment = _installed(tmp_path)
+    environment = _installed(tmp_path, asked=True)
     # In a folder of its own: beside this run's it would close that to the servers that run as another user.
     options = ("-q", "--basetemp", str(tmp_path / "run"), "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
     good = _run(tmp_path, "-m", "pytest", *options, environment=environment)

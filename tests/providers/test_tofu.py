@@ -15,10 +15,12 @@ import pytest
 
 from app import clock
 from app.domain.enums import ChangeAction
+from app.domain.errors import Severity
 from app.domain.tofu import Pass
 from app.domain.values import Secret
 from app.providers.base import ErrorKind, JsonObject, OperationCancelled, ProviderError
 from app.providers.conformance import OWNER, Sample, StandaloneContext, check_resource_type
+from app.providers.preflights import PreflightRequest
 from app.providers.reach import Reach
 from app.providers.sources import Sources
 from app.providers.tofu.provider import TofuProvider
@@ -115,6 +117,20 @@ async def test_a_workspace_conforms(kind: WorkspaceType, make: Make, declared: A
     )
     checks = await check_resource_type(kind, make, sample)
     assert [(check.name, check.detail) for check in checks if not check.passed] == []
+
+
+@needs_program
+async def test_a_module_is_validated_beforehand_and_nothing_is_kept_of_it(
+    kind: WorkspaceType, make: Make, declared: Any
+) -> None:
+    broken = {**declared(), "files": {"more.tf": 'resource "terraform_data" "x" {\n  imput = var.missing\n}\n'}}
+    found = await kind.preflight(make(), PreflightRequest(ChangeAction.CREATE, broken))
+    assert {(one.severity, one.code, one.path) for one in found} == {(Severity.ERROR, "TOFU", ("source",))}
+    assert any("more.tf line 2" in one.message and "imput" in one.message for one in found)
+    assert list(await kind.preflight(make(), PreflightRequest(ChangeAction.UPDATE, declared()))) == []
+    assert await kind.recover(make(), declared()) is None
+    unknown = PreflightRequest(ChangeAction.CREATE, {"name": "net"}, frozenset({"source"}))
+    assert list(await kind.preflight(make(), unknown)) == []
 
 
 @needs_program

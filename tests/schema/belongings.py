@@ -30,6 +30,7 @@ KIND_OF = {
     "userId": "User",
     "stepRunId": "StepRun",
     "deliveryId": "WebhookDelivery",
+    "customRoleId": "CustomRole",
 }
 
 
@@ -91,6 +92,9 @@ async def belongings(access: Access, word: str) -> Owned:
         f"{word}-webhook", url=f"https://hooks.example/{word}", secret=told, selection=word, last_error=word
     )
     delivery = await rows.delivery(webhook, type=word, message_id=word, error=word, answer=word)
+    role = await rows.role(f"{word}-role", description=word)
+    access_id = await rows.platform_access(f"{word}@platform.example", word)
+    account = await rows.service_account(f"{word}-account")
     policy = await rows.policy(f"{word}-policy", description=word, message=word)
     async with rows.write() as transaction:
         session = transaction.session
@@ -117,6 +121,9 @@ async def belongings(access: Access, word: str) -> Owned:
             "CloudResource": resource.id,
             "ProviderConnection": connection.id,
             "Policy": policy.id,
+            "ServiceAccount": account.id,
+            "PlatformAccess": access_id,
+            "CustomRole": role.id,
             "Webhook": webhook.id,
             "WebhookDelivery": delivery.id,
         }

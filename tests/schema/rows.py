@@ -6,8 +6,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
+from app import clock
 from app.db import models
 from app.db.journal import append, append_lines
 from app.db.uow import Database, Transaction
@@ -19,14 +21,17 @@ from app.domain.enums import (
     PlanType,
     PolicyLevel,
     PolicySubject,
+    Role,
     StepType,
     TemplateType,
+    UserKind,
     WorkflowType,
 )
 from app.domain.events import Event, Stream
 from app.domain.operations import OperationKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from app.domain.webhooks import DeliverySource, DeliveryStatus
+from app.services.seeding import as_platform
 from schema.nodes import number_in
 
 Row = TypeVar("Row", bound=models.Base)
@@ -194,6 +199,33 @@ class Rows:
         """One that everything passes."""
         values = {"level": PolicyLevel.ADVISORY, "subject": PolicySubject.PLAN, "requirement": "${true}", **columns}
         return await self.add(models.Policy(tenant_id=self.tenant_id, name=name, **values))
+
+    async def role(self, name: str = "readers", **columns: Any) -> models.CustomRole:
+        """One that reads."""
+        values = {"permissions": ["READ"], **columns}
+        return await self.add(models.CustomRole(tenant_id=self.tenant_id, name=name, **values))
+
+    async def platform_access(self, administrator: str, reason: str) -> int:
+        """One that is over; only the platform can open any."""
+        async with as_platform(self.database) as transaction:
+            user = models.User(
+                tenant_id=self.tenant_id, email=administrator, display_name=reason, kind=UserKind.PLATFORM,
+                role=Role.ADMIN,
+            )  # fmt: skip
+            transaction.session.add(user)
+            await transaction.session.flush()
+            access = models.PlatformAccess(
+                tenant_id=self.tenant_id, administrator=administrator, user_id=user.id, role=Role.VIEWER, reason=reason,
+                created_at=clock.utc_now() - timedelta(hours=1), expires_at=clock.utc_now() - timedelta(minutes=1),
+            )  # fmt: skip
+            transaction.session.add(access)
+            await transaction.session.flush()
+            return access.id
+
+    async def service_account(self, name: str = "robot", **columns: Any) -> models.User:
+        """One that reads."""
+        values = {"kind": UserKind.SERVICE_ACCOUNT, "email": "", "role": Role.VIEWER, **columns}
+        return await self.add(models.User(tenant_id=self.tenant_id, display_name=name, **values))
 
     async def webhook(self, name: str = "hook", **columns: Any) -> models.WebhookEndpoint:
         """At the beginning of the feed, with nothing that it could be signed with."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app.domain.audit import verify
 from app.engine.sealing import seal_audit
 from app.services import auditing
-from schema.nodes import encode_id
+from schema.nodes import encode_id, number_in
 from tests.factories.databases import fetch, run
 from tests.schema.belongings import CANARY, belongings
 from tests.schema.conftest import Access, Api
@@ -51,6 +51,17 @@ async def test_what_somebody_does_is_written_with_what_it_changed(api: Api) -> N
     assert (before["role"], changed["after"][key]["role"]) == ("VIEWER", "OPERATOR")
     assert changed["ip"] == "127.0.0.1"
     assert len(changed["requestId"]) > 10
+
+
+async def test_what_went_with_it_is_named_too(api: Api) -> None:
+    user = (await done(api, "createUser", email="x@acme.example", displayName="X", role="VIEWER"))["user"]
+    ids = [(await done(api, "createApiToken", name="t", userId=user["id"]))["apiToken"]["id"] for _ in range(2)]
+    await done(api, "deleteUser", id=user["id"])
+    entry = (await log(api))[0]
+    tokens = [f"ApiToken:{number_in(gid, 'ApiToken')}" for gid in ids]
+    assert list(entry["after"]) == [f"User:{number_in(user['id'], 'User')}", *tokens]
+    assert [set(entry["after"][token]) for token in tokens] == [{"revoked_at"}] * 2
+    assert [entry["before"][token] for token in tokens] == [{"revoked_at": None}] * 2
 
 
 async def test_nothing_is_done_without_it(api: Api, database_url: str) -> None:

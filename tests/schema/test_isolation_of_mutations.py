@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphql import GraphQLInputObjectType, get_named_type
+from graphql import GraphQLInputObjectType, get_named_type, is_required_input_field
 
 from app.db import models
 from schema.nodes import encode_id
-from tests.schema.belongings import ABSENT, CANARY, KIND_OF, all_alike, belongings, ids_in, strangers
+from tests.schema.belongings import ABSENT, CANARY, KIND_OF, Owned, all_alike, belongings, ids_in, strangers
 from tests.schema.conftest import Api
 from tests.schema.verbs import Contents, document, mutations
 
@@ -63,18 +63,26 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "testWebhook": ("Webhook", {}),
     "replayWebhook": ("Webhook", {"from": "2026-01-31T08:00:00Z"}),
     "redeliverWebhook": (None, {}),
+    "updateRole": ("CustomRole", {"expectedVersion": 1, "description": "x"}),
+    "deleteRole": ("CustomRole", {}),
     "updatePolicy": ("Policy", {"expectedVersion": 1, "enabled": False}),
     "deletePolicy": ("Policy", {}),
+    "createUser": (None, {"email": "x@acme.example", "displayName": "x"}),
     "updateUser": ("User", {"expectedVersion": 1, "displayName": "x"}),
     "deleteUser": ("User", {}),
     "createApiToken": (None, {"name": "x"}),
     "revokeApiToken": ("ApiToken", {}),
+    "createServiceAccount": (None, {"name": "x"}),
+    "updateServiceAccount": ("ServiceAccount", {"expectedVersion": 1, "name": "x"}),
+    "deleteServiceAccount": ("ServiceAccount", {}),
+    "rotateApiToken": ("ApiToken", {"graceSeconds": 60}),
+    "endPlatformAccess": ("PlatformAccess", {}),
     "inviteUser": (None, {}),
 }
 # These take no id at all; what they make or change can only be the asker's.
 WITHOUT_ID = {
-    "createResourceTemplate", "createWorkflow", "createConnection", "createUser", "updateTenant", "createWebhook",
-    "createPolicy",
+    "createResourceTemplate", "createWorkflow", "createConnection", "updateTenant", "createWebhook", "createPolicy",
+    "createRole",
 }  # fmt: skip
 
 
@@ -93,6 +101,16 @@ def places() -> list[tuple[str, str]]:
     return [(name, field) for name in sorted(mutations().keys() - APART) for field in sorted(ids_in(given_type(name)))]
 
 
+def beside(name: str, field: str, ours: Owned) -> dict[str, Any]:
+    """What the input needs beside an id in `field`: the other ids that it cannot do without are our own."""
+    kind = given_type(name)
+    others = {other for other in ids_in(kind) if is_required_input_field(kind.fields[other])} - {field}
+    filled = {other: ours.gid(KIND_OF.get(other) or GIVEN[name][0] or "") for other in others}
+    # `belongings` has renamed our user.
+    renamed = filled and GIVEN[name][0] == "User"
+    return {**GIVEN[name][1], **filled, **({"expectedVersion": 2} if renamed else {})}
+
+
 def test_every_mutation_has_a_case() -> None:
     assert mutations().keys() == GIVEN.keys() | WITHOUT_ID | APART
     assert {name for name in mutations() if not ids_in(given_type(name))} - APART == WITHOUT_ID
@@ -102,11 +120,12 @@ async def test_no_mutation_reaches_another_tenant(api: Api, database_url: str) -
     theirs, ours = await belongings(api.rival, CANARY), await belongings(api.acme, "ours")
     before = await Contents.of(database_url)
     for name, field in places():
-        named, more = GIVEN[name]
-        kind = KIND_OF.get(field) or named
+        kind = KIND_OF.get(field) or GIVEN[name][0]
         assert kind is not None
         ids = strangers(kind, theirs, ours)
-        variants = {why: {"input": {"idempotencyKey": why, field: gid, **more}} for why, gid in ids.items()}
+        variants = {
+            why: {"input": {"idempotencyKey": why, **beside(name, field, ours), field: gid}} for why, gid in ids.items()
+        }
         answer = await all_alike(api, document(name), variants)
         (error,) = answer["data"][name]["userErrors"]
         found = (error["__typename"], error["code"], error["path"])
@@ -123,6 +142,7 @@ DELETABLE: dict[str, type[Any]] = {
     "CloudResource": models.CloudResource,
     "ProviderConnection": models.ProviderConnection,
     "Policy": models.Policy,
+    "CustomRole": models.CustomRole,
     "Webhook": models.WebhookEndpoint,
 }
 
@@ -137,8 +157,10 @@ async def test_what_was_deleted_is_as_if_it_were_not_there(api: Api) -> None:
     for name, field, kind in asked:
         if kind in DELETABLE:
             ids = {"deleted": ours.gid(kind), "nobody's": encode_id(kind, ABSENT)}
-            more = GIVEN[name][1]
-            variants = {why: {"input": {"idempotencyKey": why, field: gid, **more}} for why, gid in ids.items()}
+            variants = {
+                why: {"input": {"idempotencyKey": why, **beside(name, field, ours), field: gid}}
+                for why, gid in ids.items()
+            }
             answer = await all_alike(api, document(name), variants)
             assert [error["code"] for error in answer["data"][name]["userErrors"]] == ["NOT_FOUND"], name
 

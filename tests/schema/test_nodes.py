@@ -33,6 +33,8 @@ async def one_of_each(access: Access) -> dict[str, int]:
         )
     )
     policy = await rows.policy()
+    role, account = await rows.role(), await rows.service_account()
+    access_id = await rows.platform_access("ann@platform.example", "ticket 4711")
     webhook = await rows.webhook()
     delivery = await rows.delivery(webhook)
     async with rows.database.read(access.tenant_id) as session:
@@ -51,6 +53,9 @@ async def one_of_each(access: Access) -> dict[str, int]:
         "CloudResource": resource.id,
         "ProviderConnection": connection.id,
         "Policy": policy.id,
+        "CustomRole": role.id,
+        "ServiceAccount": account.id,
+        "PlatformAccess": access_id,
         "Webhook": webhook.id,
         "WebhookDelivery": delivery.id,
     }

@@ -10,8 +10,10 @@ from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Worker
 from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
+from app.db.models.platform import PlatformAccess, PlatformAdministrator
 from app.db.models.policies import Policy
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
+from app.db.models.roles import CustomRole
 from app.db.models.simulation import SimulatedResource
 from app.db.models.steps import Gate, StepAttempt, StepEffect, StepRun
 from app.db.models.templates import ResourceTemplate, TemplateRevision
@@ -29,6 +31,7 @@ __all__ = [
     "Base",
     "CloudResource",
     "ConditionEvaluation",
+    "CustomRole",
     "DeploymentPlan",
     "EventLog",
     "Gate",
@@ -42,6 +45,8 @@ __all__ = [
     "PlanSignal",
     "PlanTrigger",
     "PlanWatch",
+    "PlatformAccess",
+    "PlatformAdministrator",
     "Policy",
     "ProviderConnection",
     "ResourceLock",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -40,6 +40,7 @@ class PlanningCatalogue(Catalogue, Protocol):
     ) -> Difference: ...
     def is_stateful(self, type_name: str) -> bool: ...
     def deletes_first(self, type_name: str) -> bool: ...
+    def preflights(self, type_name: str) -> bool: ...
     def action_reversibility(self, type_name: str, action: str) -> Reversibility: ...
     def task_undoable(self, name: str, inputs: Mapping[str, Value]) -> bool: ...
     def provider_name(self, name: str) -> str: ...
@@ -90,6 +91,8 @@ class PlanningInput:
     constraints: tuple[Value, ...] = ()
     # A state to be had again, in place of a template.
     target: Target | None = None
+    # Whether the outside world is asked beforehand, where it can be.
+    preflight: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,15 @@ class Deployment:
         return all(change.action is ChangeAction.NO_CHANGE for change in self.changes)
 
     @property
+    def acting(self) -> tuple[ResourceChange, ...]:
+        """The changes as if nobody asked beforehand: there is nothing about that to agree to."""
+        asking = {step.key for step in self.steps if step.operation is OperationKind.PREFLIGHT}
+        if not asking:
+            return self.changes
+        # Those who ask are the first wave, and nobody else is.
+        return tuple(replace(change, wave=change.wave - 1) for change in self.changes if change.key not in asking)
+
+    @property
     def indivisible(self) -> tuple[str, ...]:
         """The steps that keep something until the job has succeeded: a rollback of a part would leave that."""
         replaced = {
@@ -177,7 +189,8 @@ class Deployment:
             counted[change.action] += 1
         names = {ChangeAction.NO_CHANGE: "noChange"}
         # Whoever agrees to a plan agrees to what it breaks: another policy that it fails is another preview.
-        judged = [changes, excused] if (excused := sorted(overridable(self.findings))) else changes
+        agreed = [_change_document(change) for change in self.acting]
+        judged = [agreed, excused] if (excused := sorted(overridable(self.findings))) else agreed
         return {
             "hash": hashlib.sha256(orjson.dumps(judged, option=orjson.OPT_SORT_KEYS)).hexdigest(),
             "summary": {names.get(action, action.lower()): count for action, count in counted.items()},

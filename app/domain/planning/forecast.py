@@ -9,7 +9,7 @@ from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, i
 from app.domain.enums import ChangeAction, FailureStrategy, Reversibility, RollbackScope, StepType
 from app.domain.errors import Invalid
 from app.domain.naming import hint, nearest
-from app.domain.operations import OperationKind, Phase
+from app.domain.operations import LOOKING, OperationKind, Phase
 from app.domain.planning.deployment import Deployment, PlannedStep, ResourceChange
 from app.domain.statuses import JobStatus, StepStatus
 
@@ -25,7 +25,6 @@ _INVERSE = {
     ChangeAction.IMPORT: (ChangeAction.DETACH, "it is let go of, and not deleted"),
     ChangeAction.RUN: (ChangeAction.RUN, "what undoes it is run"),
 }
-_LOOKING = frozenset({OperationKind.GATE, OperationKind.VERIFY})
 # A step with such a change is over as soon as somebody has looked at it; nothing is sent.
 _UNTOUCHED = frozenset({ChangeAction.NO_CHANGE, ChangeAction.DETACH})
 _BY_STEP = {
@@ -124,7 +123,7 @@ def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tupl
 
 
 def _view(step: PlannedStep, status: StepStatus) -> StepView:
-    acts = step.operation not in _LOOKING and step.change not in _UNTOUCHED
+    acts = step.operation not in LOOKING and step.change not in _UNTOUCHED
     return StepView(
         key=step.key,
         status=status,

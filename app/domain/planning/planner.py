@@ -13,6 +13,7 @@ from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
 from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
+from app.domain.planning.preflighting import before_all_else, preflights
 from app.domain.planning.resources import RenderedResource, render_template
 from app.domain.planning.steps import StepPlanner
 from app.domain.planning.verifying import after_all_else, verifications
@@ -167,6 +168,9 @@ def _assemble(
     keys = {step.key for step, _ in drafts}
     edges = [edge for edge in planner.edges(drafts) if edge.source in keys and edge.target in keys]
     edges += after_all_else(drafts, edges)
+    if planner.given.preflight:
+        drafts += preflights(drafts, edges, planner.rendered, planner.catalogue)
+        edges += before_all_else(drafts, edges)
     graph = DependencyGraph([step.key for step, _ in drafts], edges)
     graph.check()
     wave_of = {key: number for number, wave in enumerate(graph.waves()) for key in wave}

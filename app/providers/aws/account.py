@@ -40,6 +40,8 @@ class Account:
     config: Mapping[str, Any]
     patience: float = 12.0
     pause: float = 5.0
+    # The operations of a server other than AWS's that are known to do nothing where they are run dry.
+    dry_runs: frozenset[str] = frozenset()
     _session: AioSession = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _clients: dict[tuple[str, bool], Any] = field(default_factory=dict)
@@ -52,6 +54,10 @@ class Account:
     def region(self) -> str:
         """The region that everything of this session is in."""
         return str(self.config["region"])
+
+    def runs_dry(self, operation: str) -> bool:
+        """Whether an operation of EC2 can be run dry without being carried out."""
+        return "endpointUrl" not in self.config or operation in self.dry_runs
 
     async def close(self) -> None:
         """Closes every client."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from app.domain.errors import Diagnostic, Severity
+from app.providers.aws.dry_runs import CarriedOut, DryContext, DryRuns, Known, NotAsked, NotKnown, WouldSucceed
 from app.providers.aws.marks import OPERATION, Mark, as_list, from_list
 from app.providers.aws.resource import AwsType
 from app.providers.aws.things import Found
-from app.providers.base import Context, JsonObject
+from app.providers.base import Context, ErrorKind, JsonObject, ProviderError
+from app.providers.preflights import PreflightRequest
 
 if TYPE_CHECKING:
     from app.providers.aws.account import Account
@@ -60,6 +64,32 @@ class Ec2Type(AwsType):
             found = await self.told(account, item)
             if found is not None:
                 yield found
+
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        """The request that would make the thing, as a dry run: EC2 says whether it may be made, and refuses bad values.
+
+        Nothing is asked where the request depends on what the job has yet to make. Raises what EC2 refuses it by.
+        """
+        if not request.makes:
+            return ()
+        dry = DryContext(context, DryRuns(context.connection))
+        try:
+            properties = Known(replace(request, properties=self.settled(dry, dict(request.properties))))
+            await self.make(dry, properties, Mark.of(dry).tags(properties.get("Tags") or {}))
+        except (WouldSucceed, NotKnown):
+            return ()
+        except NotAsked as call:
+            message = f"{call}: whether this server, which is not AWS's, knows dry runs is not known; it was not asked"
+            return [Diagnostic(Severity.INFO, "NOT_ASKED", message)]
+        except CarriedOut as made:
+            found = await self._search(context, [])
+            if found is not None:
+                await self.remove(context, found)
+            then = "it is removed again" if found is not None else "look for it"
+            message = f"{made}: this server knows no dry runs, and made it; {then}"
+            raise ProviderError(ErrorKind.ACCESS_DENIED, message, code="DRY_RUN_IGNORED") from made
+        message = f"{self.title}: nothing was asked of EC2"
+        raise ProviderError(ErrorKind.INTERNAL, message)
 
     def tagged(self, tags: dict[str, str]) -> list[JsonObject]:
         """Tags as the operation that makes the thing takes them."""

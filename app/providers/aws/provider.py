@@ -63,7 +63,7 @@ class AwsProvider(Provider):
     """Networks, machines, databases and more of accounts of AWS.
 
     `endpoints`: the hosts, each with a port or without, that a connection may name in place of AWS's own servers; none
-    of them is asked for before. `patience` and `pause` as for Account.
+    of them is asked for before. `patience`, `pause` and `dry_runs` as for Account.
     """
 
     name = "aws"
@@ -71,10 +71,18 @@ class AwsProvider(Provider):
     version = "1"
     config_schema: ClassVar[Schema] = CONFIG_SCHEMA
 
-    def __init__(self, *, endpoints: Sequence[str] = (), patience: float = 12.0, pause: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        endpoints: Sequence[str] = (),
+        patience: float = 12.0,
+        pause: float = 5.0,
+        dry_runs: frozenset[str] = frozenset(),
+    ) -> None:
         self._allowed = Allowed.parse(endpoints)
         self._patience = patience
         self._pause = pause
+        self._dry_runs = dry_runs
         self._types = types()
 
     def types(self) -> Sequence[ResourceType]:
@@ -101,7 +109,7 @@ class AwsProvider(Provider):
         except ImportError as error:
             message = "this installation has no SDK for AWS: install windlass[aws]"
             raise ProviderError(ErrorKind.INVALID, message, code="SDK_MISSING") from error
-        account = Account(dict(config), self._patience, self._pause)
+        account = Account(dict(config), self._patience, self._pause, self._dry_runs)
         try:
             yield account
         finally:

@@ -131,6 +131,18 @@ class Engine:
             return await self._docker.images.inspect(reference)
         return None
 
+    async def can_be_pulled(self, reference: str) -> bool:
+        """Whether a registry tells the engine of the image. Nothing is pulled."""
+        try:
+            async with _speaking(writes=False):
+                # The client has no method for it.
+                await self._docker._query_json(f"distribution/{reference}/json")  # noqa: SLF001
+        except ProviderError as error:
+            if error.kind in (ErrorKind.NOT_FOUND, ErrorKind.ACCESS_DENIED):
+                return False
+            raise
+        return True
+
     async def build(
         self, context: Context, source: IO[bytes], tag: str, labels: Mapping[str, str], timeout_seconds: float
     ) -> None:
@@ -178,6 +190,12 @@ class Engine:
                 if shown is not None:
                     found.append(shown)
         return found
+
+    async def running(self) -> list[dict[str, Any]]:
+        """All containers that run, whoever made them, as they are listed."""
+        async with _speaking(writes=False):
+            found = await self._docker._query_json("containers/json")  # noqa: SLF001  listed, not asked for each by each
+            return list(found)
 
     async def container(self, reference: str) -> dict[str, Any] | None:
         async with _absent(), _speaking(writes=False):

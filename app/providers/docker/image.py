@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from app import clock
-from app.domain.diffing import Difference
-from app.domain.enums import TemplateType
+from app.domain.enums import ChangeAction, TemplateType
+from app.domain.errors import Diagnostic
 from app.providers.base import (
     Context,
     ErrorKind,
@@ -28,6 +28,8 @@ from app.providers.base import (
     Schema,
 )
 from app.providers.docker.labels import is_made_here, is_ours, marked, taken
+from app.providers.docker.preflights import image_to_make
+from app.providers.preflights import PreflightRequest
 from app.providers.sources import Sources
 
 if TYPE_CHECKING:
@@ -80,6 +82,14 @@ class ImageType(ResourceType):
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        engine: Engine = context.connection
+        reference = request.properties.get("reference")
+        found = None if reference is None else await engine.image(reference)
+        if found is not None and request.action is ChangeAction.CREATE and not is_ours(context, _labels(found)):
+            raise taken(str(reference), "image")
+        return await image_to_make(context, request, self._sources)
+
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         engine: Engine = context.connection
         found = await engine.image(state.id)
@@ -122,16 +132,6 @@ class ImageType(ResourceType):
         if not is_made_here(context, _labels(found)):
             raise taken(properties["reference"], "image")
         return _state(properties, found)
-
-    async def update(
-        self,
-        context: Context,  # noqa: ARG002
-        prior: ResourceState,
-        properties: JsonObject,  # noqa: ARG002
-        difference: Difference,  # noqa: ARG002  every difference replaces it
-    ) -> ResourceState:
-        message = f"the image {prior.id} cannot be changed"
-        raise ProviderError(ErrorKind.NOT_UPDATABLE, message)
 
     async def delete(self, context: Context, prior: ResourceState) -> None:
         engine: Engine = context.connection

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from app.domain.diffing import Difference
 from app.domain.enums import TemplateType
+from app.domain.errors import Diagnostic
 from app.providers.base import (
     Context,
     ErrorKind,
@@ -18,6 +18,8 @@ from app.providers.base import (
     Schema,
 )
 from app.providers.docker.labels import NAME_PATTERN, is_made_here, is_ours, marked, taken
+from app.providers.docker.preflights import require_free
+from app.providers.preflights import PreflightRequest
 
 if TYPE_CHECKING:
     from app.providers.docker.engine import Engine
@@ -48,6 +50,14 @@ class NetworkType(ResourceType):
         "required": ["id", "name"],
         "properties": {"id": {"type": "string"}, "name": {"type": "string"}, "gateway": {"type": "string"}},
     }
+
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        engine: Engine = context.connection
+        name = request.properties.get("name")
+        for found in [] if name is None else await engine.networks(name=name):
+            if found["Name"] == name:
+                require_free(context, request, found.get("Labels"), "network")
+        return ()
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         engine: Engine = context.connection
@@ -82,16 +92,6 @@ class NetworkType(ResourceType):
         if mine is None:
             raise taken(properties["name"], "network")
         return _state(await _there(engine, mine["Id"]))
-
-    async def update(
-        self,
-        context: Context,  # noqa: ARG002
-        prior: ResourceState,
-        properties: JsonObject,  # noqa: ARG002
-        difference: Difference,  # noqa: ARG002  every difference replaces it
-    ) -> ResourceState:
-        message = f"nothing of the network {prior.properties['name']} can be changed"
-        raise ProviderError(ErrorKind.NOT_UPDATABLE, message)
 
     async def delete(self, context: Context, prior: ResourceState) -> None:
         engine: Engine = context.connection

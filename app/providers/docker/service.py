@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.domain.diffing import Difference
 from app.domain.enums import TemplateType
+from app.domain.errors import Diagnostic
 from app.providers.base import (
     Context,
     ErrorKind,
@@ -24,8 +25,10 @@ from app.providers.base import (
     Schema,
 )
 from app.providers.docker.labels import HASH, OWNER, REPLICA, SERVICE, SPEC, is_made_here, is_ours, marked, taken
+from app.providers.docker.preflights import image_to_run, ports_to_take, require_free
 from app.providers.docker.readiness import await_ready
 from app.providers.docker.specification import SCHEMA, Specification
+from app.providers.preflights import PreflightRequest
 
 if TYPE_CHECKING:
     from app.providers.docker.engine import Engine
@@ -56,6 +59,13 @@ class ServiceType(ResourceType):
             },
         },
     }
+
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        engine: Engine = context.connection
+        name = request.properties.get("name")
+        for found in [] if name is None else await engine.replicas(name):
+            require_free(context, request, _labels(found), "service")
+        return [*await image_to_run(context, request), *await ports_to_take(context, request)]
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         found = await self._own(context, state.id)

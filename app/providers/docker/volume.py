@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from app.domain.diffing import Difference
 from app.domain.enums import TemplateType
+from app.domain.errors import Diagnostic
 from app.providers.base import (
     ActionResult,
     ActionSpec,
@@ -21,6 +21,8 @@ from app.providers.base import (
 )
 from app.providers.docker import copies
 from app.providers.docker.labels import NAME_PATTERN, is_made_here, is_ours, marked, taken
+from app.providers.docker.preflights import require_free
+from app.providers.preflights import PreflightRequest
 
 if TYPE_CHECKING:
     from app.providers.docker.engine import Engine
@@ -50,6 +52,14 @@ class VolumeType(ResourceType):
 
     actions: ClassVar[Mapping[str, ActionSpec]] = copies.ACTIONS
 
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        engine: Engine = context.connection
+        name = request.properties.get("name")
+        found = None if name is None else await engine.volume(name)
+        if found is not None:
+            require_free(context, request, found.get("Labels"), "volume")
+        return ()
+
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         engine: Engine = context.connection
         found = await engine.volume(state.id)
@@ -73,16 +83,6 @@ class VolumeType(ResourceType):
         if not is_made_here(context, found.get("Labels")):
             raise taken(properties["name"], "volume")
         return _state(found)
-
-    async def update(
-        self,
-        context: Context,  # noqa: ARG002
-        prior: ResourceState,
-        properties: JsonObject,  # noqa: ARG002
-        difference: Difference,  # noqa: ARG002  every difference replaces it
-    ) -> ResourceState:
-        message = f"nothing of the volume {prior.id} can be changed"
-        raise ProviderError(ErrorKind.NOT_UPDATABLE, message)
 
     async def delete(self, context: Context, prior: ResourceState) -> None:
         engine: Engine = context.connection

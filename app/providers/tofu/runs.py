@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.enums import LogLevel
+from app.domain.errors import Diagnostic, Severity
 from app.providers.base import Context, ErrorKind, JsonObject, ProviderError
 from app.providers.processes import Program
 from app.providers.sources import Sources
@@ -87,6 +88,28 @@ class Run:
         message = f"{Path(self.program).name} {arguments[0]}: {told}"
         raise ProviderError(kind, message, code="TOFU")
 
+    async def validate(self) -> list[Diagnostic]:
+        """What is wrong with the module, each with its file and line."""
+        lines: list[str] = []
+
+        async def hear(stream: str, line: str) -> None:
+            if stream == "stdout":
+                lines.append(line)
+
+        program = Program(
+            argv=[self.program, "validate", "-json", "-no-color"],
+            folder=self.folder,
+            environment=self.environment,
+            uid=self.uid,
+        )
+        await program.run(self.context, hear)
+        try:
+            told = json.loads("\n".join(lines))
+        except ValueError as error:
+            message = f"{Path(self.program).name} validate: it did not answer in JSON"
+            raise ProviderError(ErrorKind.INTERNAL, message) from error
+        return [_diagnostic(one) for one in told.get("diagnostics") or ()]
+
     async def _hear(self, stream: str, line: str) -> None:
         for secret in self.secrets:
             line = line.replace(secret, _MASK)
@@ -121,9 +144,18 @@ class Run:
 
 @asynccontextmanager
 async def prepared(
-    context: Context, installation: Installation, backend: Backend, properties: JsonObject, config: Mapping[str, Any]
+    context: Context,
+    installation: Installation,
+    backend: Backend,
+    properties: JsonObject,
+    config: Mapping[str, Any],
+    *,
+    keeps: bool = True,
 ) -> AsyncIterator[Run]:
-    """A run whose module is in place and initialised; its folder is removed afterwards."""
+    """A run whose module is in place and initialised; its folder is removed afterwards.
+
+    `keeps`: it has to do with what is kept of the workspace.
+    """
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="windlass-tofu-"))
     try:
         await asyncio.to_thread(_fill, folder, installation, properties)
@@ -150,7 +182,7 @@ async def prepared(
             sorted((word for word in hidden if len(word) >= _SHORTEST_SECRET), key=len, reverse=True),
             installation.uid,
         )
-        await run.call("init", "-input=false", "-no-color")
+        await run.call("init", "-input=false", "-no-color", *([] if keeps else ["-backend=false"]))
         yield run
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -178,6 +210,15 @@ def _fill(folder: Path, installation: Installation, properties: JsonObject) -> N
     if installation.uid is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, installation.uid, installation.uid, follow_symlinks=False)
+
+
+def _diagnostic(told: Mapping[str, Any]) -> Diagnostic:
+    place = told.get("range") or {}
+    line = (place.get("start") or {}).get("line")
+    where = f"{place['filename']} line {line}: " if place.get("filename") else ""
+    text = ": ".join(str(told[part]).strip() for part in ("summary", "detail") if told.get(part))
+    severity = Severity.ERROR if told.get("severity") == "error" else Severity.WARN
+    return Diagnostic(severity, "TOFU", f"{where}{text}", ("source",))
 
 
 def _program(binary: str) -> str:

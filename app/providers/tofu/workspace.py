@@ -6,7 +6,7 @@ false where the plan would change something, which is drift, or what an update t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from app.providers.base import (
     ResourceType,
     Schema,
 )
+from app.providers.preflights import PreflightRequest
 from app.providers.tofu.backend import Backend, Kept
 from app.providers.tofu.runs import Installation, prepared
 
@@ -93,6 +94,14 @@ class WorkspaceType(ResourceType):
             message = "a workspace has a `source`, or `files`"
             faults.append(Diagnostic(Severity.ERROR, "REQUIRED", message, ("source",)))
         return value, faults
+
+    async def preflight(self, context: Context, request: PreflightRequest) -> Sequence[Diagnostic]:
+        """What the program finds wrong with the module, without looking at anything that there is."""
+        if request.unknown & {"name", "source", "files"}:
+            return ()
+        async with self._run(context, dict(request.properties), keeps=False) as run:
+            found: list[Diagnostic] = await run.validate()
+            return found
 
     async def read(self, context: Context, state: ResourceState) -> ResourceState | None:
         kept = await self._kept(context, state.id)
@@ -186,9 +195,9 @@ class WorkspaceType(ResourceType):
                 return None
             raise
 
-    def _run(self, context: Context, properties: JsonObject) -> Any:
+    def _run(self, context: Context, properties: JsonObject, *, keeps: bool = True) -> Any:
         session: TofuSession = context.connection
-        return prepared(context, self._installation, self._backend, properties, session.config)
+        return prepared(context, self._installation, self._backend, properties, session.config, keeps=keeps)
 
     @property
     def _backend(self) -> Backend:

@@ -24,6 +24,7 @@ from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScop
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
 from app.domain.pausing import patience_of
+from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
@@ -176,6 +177,7 @@ def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
+        _preflight_fault(command.configuration),
         _constraints_fault(command.constraints),
     ]
     found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
@@ -288,6 +290,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
         _approvals_fault(command.configuration),
         _pause_fault(command.configuration),
         _verification_fault(command.configuration),
+        _preflight_fault(command.configuration),
         _constraints_fault(command.constraints),
     )
     faults.extend(fault for fault in later if fault is not None)
@@ -316,6 +319,14 @@ def _pause_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
 def _verification_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
     try:
         verification_of(configuration)
+    except Invalid as fault:
+        return fault
+    return None
+
+
+def _preflight_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
+    try:
+        wants_preflight(configuration)
     except Invalid as fault:
         return fault
     return None

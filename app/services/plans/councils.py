@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
+from app.auth.principal import Principal
 from app.db.models import Approval, DeploymentPlan
 from app.db.uow import Transaction
 from app.domain.approvals import ApprovalPolicy, Council, Review
+from app.domain.enums import UserKind
 from app.domain.planning import Deployment
 from app.domain.policies import Finding, overridable
 
@@ -34,6 +36,12 @@ def council(plan: DeploymentPlan, policy: ApprovalPolicy, rows: list[Approval]) 
     authors = {author for author in (plan.user_id, plan.submitted_by_id) if author is not None}
     reviews = tuple(Review(row.user_id, row.approved, row.preview_hash, row.round) for row in rows)
     return Council(policy, authors, plan.review_round, plan.preview_hash, reviews)
+
+
+def bars(members: Council, principal: Principal) -> bool:
+    """Whether somebody may not approve because they asked for it; a service account never may, whatever a plan says."""
+    own = principal.kind is UserKind.SERVICE_ACCOUNT and principal.user_id in members.authors
+    return own or members.is_barred(principal.user_id)
 
 
 async def convene(transaction: Transaction, plan: DeploymentPlan, policy: ApprovalPolicy) -> Council:

@@ -56,7 +56,7 @@ async def review(
         raise StalePreview(message, current=plan.preview, path=("previewHash",))
     policy = councils.quorum_of(plan)
     approves = command.decision is ReviewDecision.APPROVE
-    if approves and (await councils.convene(transaction, plan, policy)).is_barred(principal.user_id):
+    if approves and councils.bars(await councils.convene(transaction, plan, policy), principal):
         message = "whoever made or submitted a plan does not approve it"
         raise PolicyDenied(message, path=("planId",))
     if approves and overridable(councils.findings_of(plan)) and not (command.comment or "").strip():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.rehearsal.standins import MOTO_DRY_RUNS
 from app.providers.aws.account import Account
 from app.providers.aws.provider import AwsProvider
 from app.providers.conformance import OWNER, StandaloneContext
@@ -38,7 +39,7 @@ def world(emulator: Emulator, worlds: list[World]) -> World:
 
 @pytest.fixture
 def provider(emulator: Emulator) -> AwsProvider:
-    return AwsProvider(endpoints=[f"{emulator.host}:{emulator.port}"], patience=0, pause=0.01)
+    return AwsProvider(endpoints=[f"{emulator.host}:{emulator.port}"], patience=0, pause=0.01, dry_runs=MOTO_DRY_RUNS)
 
 
 @pytest.fixture

@@ -116,6 +116,10 @@ def _service_never_runs(emulator: Emulator, world: World) -> bool:
     return bool(found["runningCount"] == 0)
 
 
+def _dry_run_makes_a_network(emulator: Emulator, world: World) -> bool:  # noqa: ARG001
+    return _accepts(emulator.client("ec2").create_vpc, CidrBlock="10.96.0.0/16", DryRun=True)
+
+
 LAXITIES = (
     Laxity("CreateBucket forgets tags", "a bucket has its tags when it is made", _bucket_forgets_tags),
     Laxity("ModifyDBSubnetGroup loses the group", "the group is changed", _subnet_group_is_forgotten),
@@ -125,5 +129,6 @@ LAXITIES = (
     Laxity("RunInstances ignores its token", "one token, one instance", _token_makes_a_second_instance),
     Laxity("HTTPS needs no certificate", "CreateListener refuses it", _listener_without_certificate),
     Laxity("a restored database has the old id", "every instance has an id of its own", _restored_is_the_same),
+    Laxity("CreateVpc, CreateSubnet and CreateRouteTable ignore DryRun", "nothing is made", _dry_run_makes_a_network),
     Laxity("tasks of a service never run", "the scheduler starts them", _service_never_runs),
 )

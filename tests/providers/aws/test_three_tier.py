@@ -86,7 +86,7 @@ async def test_another_network_replaces_everything_that_is_in_it_and_says_so_bef
     template, given = await _made(shop)
     other = {**given, "network": "10.21"}
     shown = await shop.preview(template, **other)
-    stays = {"assets": "NO_CHANGE", "machine": "UPDATE", "machines": "UPDATE"}
+    stays = {"assets": "NO_CHANGE", "machine": "UPDATE", "machines": "UPDATE", "preflight:aws": "RUN"}
     assert shown == {key: stays.get(key, "REPLACE") for key in shown}
     job = await shop.deploy(template, **other)
     assert job.status is JobStatus.SUCCEEDED, job.error

@@ -25,6 +25,7 @@ from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
+from tests.schema.verbs import done
 
 TRANSPORT = Subprotocol("graphql-transport-ws")
 VIEWER = "{ orchestrationJobs(first: 1) { nodes { id } } }"
@@ -44,8 +45,9 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
     return message
 
 
-async def introduce(socket: ClientConnection, live: Live) -> None:
-    await send(socket, type="connection_init", payload={"authorization": f"Bearer {live.api.acme.token}"})
+async def introduce(socket: ClientConnection, live: Live, token: str | None = None) -> None:
+    given = {"authorization": f"Bearer {token or live.api.acme.token}"}
+    await send(socket, type="connection_init", payload=given)
     assert await receive(socket) == {"type": "connection_ack"}
 
 
@@ -247,6 +249,21 @@ async def test_a_revoked_token_ends_the_connection(live: Live, monkeypatch: pyte
         async with live.api.acme.rows.write() as transaction:
             await transaction.session.execute(text("UPDATE api_token SET revoked_at = now()"))
         assert await close_code(socket) == 4403
+
+
+async def test_a_changed_role_ends_the_connection_within_a_second(live: Live) -> None:
+    api, job = live.api, await live.job()
+    role = (await done(api, "createRole", name="own", permissions=["READ", "WRITE"]))["role"]
+    user = (await done(api, "createUser", email="x@x.example", displayName="x", customRoleId=role["id"]))["user"]
+    text_ = (await done(api, "createApiToken", name="t", userId=user["id"]))["text"]
+    async with dial(live) as socket:
+        await introduce(socket, live, text_)
+        await subscribe(socket, JOB, {"id": job_id(job)})
+        await receive(socket)
+        await done(api, "updateRole", id=role["id"], expectedVersion=role["version"], permissions=["READ"])
+        changed = clock.monotonic()
+        assert await close_code(socket) == 4403
+        assert clock.monotonic() - changed < 1.5
 
 
 async def test_a_token_that_expires_ends_the_connection(live: Live) -> None:
