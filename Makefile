@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 UV = $$($(PYTHON) bin/bootstrap)
 RUN = $(UV) run --no-sync
 
-.PHONY: help python sync up test check format schema bench chaos chaos-live mutants floors clean
+.PHONY: help python sync up test check format schema bench chaos chaos-live mutants mutation floors clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -67,6 +67,11 @@ mutants: sync
 ## make floors   the oldest releases that pyproject.toml allows, in an environment of their own, and the tests with them
 floors: python
 	@bin/floors $(ARGS)
+
+## make mutation mutants by mutmut of what decides who may do what; prints the score of each module
+mutation: sync
+	@$(UV) run --no-sync --with mutmut==3.8.1 mutmut run $(ARGS)
+	@$(RUN) python bin/mutation-score
 
 ## make clean    forget everything that was installed or built (.windlass stays)
 clean:

@@ -6,7 +6,7 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery
+from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery, row_security
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "live": live.run,
     "logs": logs.run,
     "queries": queries.run,
+    "row_security": row_security.run,
 }
 
 

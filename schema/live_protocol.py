@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Hashable, Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -43,6 +43,7 @@ PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
+_GONE = (WebSocketDisconnected, WebSocketDisconnect)
 
 _logger = structlog.get_logger("windlass.live")
 
@@ -64,6 +65,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         except asyncio.CancelledError:
             await self._close(1012, "Service restart")
             raise
+        except _GONE:
+            # The client went while it was being answered.
+            self._closing = True
         except Exception:
             _logger.exception("a live connection failed")
             await self._close(1013, "Try again later")
@@ -82,7 +86,10 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         payload: Any = message.get("payload") or {}
-        if not self.connection_init_received and not self.connection_timed_out and isinstance(payload, dict):
+        if self.connection_init_received:
+            await self._close(4429, "Too many initialisation requests")
+            return
+        if not self.connection_timed_out and isinstance(payload, dict):
             # Before the wait for the database, so that the time limit is the client's alone.
             if self.connection_init_timeout_task:
                 self.connection_init_timeout_task.cancel()
@@ -112,6 +119,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return token
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        if not self.connection_acknowledged:
+            await self._close(4401, "Unauthorized")
+            return
         if message["id"] in self.operations:
             await self._close(4409, "Subscriber for this id already exists")
             return
@@ -139,7 +149,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                     await self._follow(operation, principal, request_id)
                 else:
                     await self._follow_together(operation, principal, request_id, key)
-        except (WebSocketDisconnected, WebSocketDisconnect):
+        except _GONE:
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
             failure = GraphQLError("Internal error", original_error=error)
@@ -172,7 +182,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     async def _send_frame(self, head: str, payload: str) -> None:
         if not self._closing:
-            await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
+            with _sending():
+                await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
 
     async def _lead(
         self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
@@ -221,10 +232,15 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         if course is None or course.joined is None:
             await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
 
+    def forget_id(self, id: str) -> None:
+        # Closing has forgotten all of them.
+        self.operations.pop(id, None)
+
     async def send_message(self, message: Message) -> None:
         # An operation may have something to say at the moment the connection closes; nobody is there to hear it.
         if not self._closing:
-            await super().send_message(message)
+            with _sending():
+                await super().send_message(message)
 
     async def handle_invalid_message(self, error_message: str) -> None:
         # The reason of a close frame has 123 bytes.
@@ -265,6 +281,15 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
         # A document that does not parse is one operation's mistake, no reason to end the others.
         return None
+
+
+@contextlib.contextmanager
+def _sending() -> Iterator[None]:
+    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WebSocketDisconnected from error
 
 
 def _named_in(payload: dict[str, Any]) -> str | None:

@@ -87,3 +87,36 @@ def test_the_drawing_is_up_to_date() -> None:
 
     drawn = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
     assert drawn == draw(), "run: python -m app.domain.drawing > docs/states.md"
+
+
+LIGHT = Lifecycle(
+    "light",
+    initial=Light.RED,
+    closed={Light.DARK},
+    settled={Light.GREEN},
+    edges=[(Light.RED, "go", Light.GREEN), (Light.GREEN, "stop", Light.RED), (Light.GREEN, "break", Light.DARK)],
+)
+
+
+def test_an_event_leads_where_it_is_declared_to_and_nowhere_else() -> None:
+    ways = {(source, event): target for source, event, target in LIGHT.edges}
+    for status in Light:
+        assert LIGHT.events_from(status) == tuple(event for source, event in ways if source == status)
+        for event in ("go", "stop", "break"):
+            assert LIGHT.permits(status, event) is ((status, event) in ways)
+            if (status, event) in ways:
+                assert LIGHT.after(status, event) is ways[status, event]
+            else:
+                with pytest.raises(IllegalState, match=f"a light that is {status} does not take '{event}'"):
+                    LIGHT.after(status, event)
+        for target in Light:
+            assert LIGHT.connects(status, target) is any(
+                source == status and ways[source, event] == target for source, event in ways
+            )
+
+
+def test_every_status_has_the_stage_that_it_is_listed_under() -> None:
+    for plans, stage in ((PLAN_STAGES[stage], stage) for stage in Stage):
+        assert {stage_of(status) for status in plans} <= {stage}
+    for jobs, stage in ((JOB_STAGES[stage], stage) for stage in Stage):
+        assert {stage_of(status) for status in jobs} <= {stage}

@@ -19,6 +19,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLUnionType,
+    OperationType,
     get_named_type,
     is_abstract_type,
     is_leaf_type,
@@ -39,11 +40,14 @@ TEXTS = [
 LEFT_OUT = {"deleteUser", "updateUser", "revokeApiToken"}
 PRIVATE = {"isPublic": False}
 NUMBERS = [0, 1, -1, 2, 100, 101, 2**31 - 1, -(2**31), 7]
+DEEP: Any = "end"
+for _ in range(150):
+    DEEP = {"a": [DEEP]}
 JSONS: list[Any] = [
     None, {}, [], "x", 1, 1.5e300, True, {"a": {"b": [1, None]}}, {"$sealed": "eA=="}, {"$sensitive": True},
     {"resources": {"a": {"type": "core.note", "properties": {"name": "a"}}}}, {"resources": {"a": {"type": "nothing"}}},
     {"steps": [{"key": "a", "type": "CUSTOM", "configuration": {"task": "core.wait"}}]}, {"steps": [1]}, {"": ""},
-    {"approvals": {"required": 99}}, {"x": "y" * 3_000}, {"when": "${time.hour >= 0}"}, {"a": "${" * 50},
+    {"approvals": {"required": 99}}, {"x": "y" * 3_000}, {"when": "${time.hour >= 0}"}, {"a": "${" * 50}, DEEP,
 ]  # fmt: skip
 
 
@@ -55,15 +59,16 @@ class Dice:
     owned: list[Owned]
     variables: dict[str, Any] = field(default_factory=dict)
 
-    def operation(self) -> tuple[str, dict[str, Any]]:
+    def operation(self, kind: OperationType | None = None) -> tuple[str, dict[str, Any]]:
+        """A document and its variables; of `kind`, or a query or mutation."""
         self.variables = {}
-        mutates = self.chance.random() < 0.5
-        root = SCHEMA.mutation_type if mutates else SCHEMA.query_type
+        kind = kind or (OperationType.MUTATION if self.chance.random() < 0.5 else OperationType.QUERY)
+        root = SCHEMA.get_root_type(kind)
         assert root is not None
         name = self.chance.choice(sorted(root.fields.keys() - LEFT_OUT))
         body = self._field(name, root.fields[name], 4)
         declared = ", ".join(f"${key}: {kind}" for key, (kind, _) in self.variables.items())
-        head = f"{'mutation' if mutates else 'query'}{f'({declared})' if declared else ''}"
+        head = f"{kind.value}{f'({declared})' if declared else ''}"
         return f"{head} {{ {body} }}", {key: value for key, (_, value) in self.variables.items()}
 
     def _field(self, name: str, defined: GraphQLField, depth: int) -> str:

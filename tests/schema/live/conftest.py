@@ -142,6 +142,8 @@ async def live(api: Api) -> AsyncIterator[Live]:
         log_level="error",
         ws="websockets-sansio",
         ws_ping_interval=None,
+        ws_max_size=128 * 1024,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import text
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.types import ExecutionResult
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -312,3 +317,43 @@ async def test_a_bug_of_ours_ends_the_operation_and_not_the_connection(
         assert await receive(socket) == {"type": "complete", "id": "1"}
         await subscribe(socket, VIEWER)
         assert (await receive(socket))["type"] == "next"
+
+
+async def test_an_answer_that_comes_after_the_end_of_its_connection_is_no_fault_of_ours(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: object) -> Any:
+        async def results() -> AsyncIterator[ExecutionResult]:
+            yield ExecutionResult(data={}, errors=None)
+
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return results()
+
+    monkeypatch.setattr(live_protocol.LiveTransportHandler, "_results", late)
+    with structlog.testing.capture_logs() as said:
+        async with dial(live) as socket:
+            await introduce(socket, live)
+            await subscribe(socket, VIEWER)
+            await send(socket, type="ping")
+            assert await receive(socket) == {"type": "pong"}
+            await send(socket, type="connection_init", payload={"token": live.api.acme.token})
+            assert await close_code(socket) == 4429
+        async with dial(live) as socket:
+            await introduce(socket, live)
+    assert said == []
+
+
+async def test_a_client_that_goes_before_it_is_answered_is_no_fault_of_ours(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_there(*_: object) -> None:
+        raise WebSocketDisconnected
+
+    monkeypatch.setattr(live_protocol.LiveTransportHandler, "handle_ping", nobody_there)
+    with structlog.testing.capture_logs() as said:
+        async with dial(live) as socket:
+            await introduce(socket, live)
+            await send(socket, type="ping")
+            await close_code(socket)
+    assert said == []
