@@ -12,9 +12,10 @@ from strawberry.schema.schema import validate_document
 
 from app.auth.principal import Principal
 from app.domain.enums import Permission, Role
-from schema import limits
+from schema import limits, parsed
 from schema.allowance import RateLimited
-from schema.limits import DocumentCache, Measure, Measuring, OperationGuard, excesses, points_of, refusals
+from schema.limits import Measure, Measuring, OperationGuard, excesses, points_of, refusals
+from schema.parsed import DocumentCache
 
 SCHEMA: GraphQLSchema = build_schema("""
   interface Named { name: String  things(first: Int! = 5, after: String): [Thing] }
@@ -304,7 +305,7 @@ def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema)
     (error,) = said(guarded, "{ number", asking)
     assert error[0] == "Syntax Error: Expected Name, found <EOF>."
     (error,) = said(guarded, "{ number " + "a " * 3_000 + "}", asking)
-    assert error[0].endswith("Document contains more than 3000 tokens. Parsing aborted.")
+    assert error == ("the document has more than 3000 tokens", {"code": "LIMIT_EXCEEDED"})
     assert asking.charged == []
 
 
@@ -317,7 +318,7 @@ def test_documents_that_were_asked_lately_are_parsed_once(
         calls.append((text, max_tokens))
         return parse(text, max_tokens=max_tokens)
 
-    monkeypatch.setattr(limits, "parse", counted)
+    monkeypatch.setattr(parsed, "parse", counted)
     asking = Asking(Permission.READ)
     for text in ("{ number }", "{ number }", "{ a: number }", "{ b: number }", "{ b: number }", "{ number }"):
         assert said(guarded, text, asking) == []
