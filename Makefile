@@ -64,14 +64,14 @@ chaos-live: sync
 mutants: sync
 	@$(RUN) python -m tests.engine.hunting $(ARGS)
 
+## make floors   the oldest releases that pyproject.toml allows, in an environment of their own, and the tests with them
+floors: python
+	@bin/floors $(ARGS)
+
 ## make mutation mutants by mutmut of what decides who may do what; prints the score of each module
 mutation: sync
 	@$(UV) run --no-sync --with mutmut==3.8.1 mutmut run $(ARGS)
 	@$(RUN) python bin/mutation-score
-
-## make floors   the oldest releases that pyproject.toml allows, in an environment of their own, and the tests with them
-floors: python
-	@bin/floors $(ARGS)
 
 ## make clean    forget everything that was installed or built (.windlass stays)
 clean:
