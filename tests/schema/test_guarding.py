@@ -304,7 +304,12 @@ def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema)
     asking = Asking(Permission.READ)
     (error,) = said(guarded, "{ number", asking)
     assert error[0] == "Syntax Error: Expected Name, found <EOF>."
-    (error,) = said(guarded, "{ number " + "a " * 3_000 + "}", asking)
+    # Three thousand tokens are read; one more is not.
+    assert [message for message, _ in said(guarded, "{" + "number " * 2_998 + "}", asking)] == [
+        "the operation has more than 20 fields at the root",
+        "the operation has more than 2000 selections",
+    ]
+    (error,) = said(guarded, "{" + "number " * 2_999 + "}", asking)
     assert error == ("the document has more than 3000 tokens", {"code": "LIMIT_EXCEEDED"})
     assert asking.charged == []
 
