@@ -76,15 +76,17 @@ async def test_a_step_that_failed_after_its_effect_is_undone_too(open_workshop: 
 
 async def test_the_job_names_what_failed_first_and_not_what_was_given_up_for_its_sake(workshop: Workshop) -> None:
     """`a` waits for its next try when `b` fails, and is FAILED as well before `c` is over."""
-    original, tried, over = workshop.provider.notes.create, asyncio.Event(), asyncio.Event()
+    original = workshop.provider.notes.create
+    tried, begun, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def create(context: Any, properties: Any) -> Any:
         if properties["name"] == "a":
             tried.set()
             raise ProviderError(ErrorKind.THROTTLED, "later", retry_after_seconds=60)
         if properties["name"] == "b":
-            await tried.wait()
+            await asyncio.gather(tried.wait(), begun.wait())
             raise ProviderError(ErrorKind.ACCESS_DENIED, "never")
+        begun.set()
         await over.wait()
         return await original(context, properties)
 

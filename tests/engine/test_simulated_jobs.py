@@ -52,7 +52,7 @@ async def simulated(workshop: Workshop, plan_id: int, *fail_at: str) -> Orchestr
 
 
 # Nobody who acts for a tenant can read it.
-UNREADABLE = {"user_password"}
+UNREADABLE = {"platform_administrator", "user_password"}
 
 
 async def contents(workshop: Workshop) -> dict[str, str]:
