@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 import structlog
@@ -13,6 +12,7 @@ from workers.house import build, dependencies_of
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
+_ASK_AGAIN_SECONDS = 1.0
 
 
 async def _run() -> None:
@@ -37,9 +37,10 @@ async def _run() -> None:
         )
         _logger.info("scheduler ready")
         await stopping.wait()
-        ticking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking
+        # A cancellation that meets a client in the middle of a failing call may get lost there.
+        while not ticking.done():
+            ticking.cancel()
+            await asyncio.wait({ticking}, timeout=_ASK_AGAIN_SECONDS)
     house.doorbell.stop()
     await house.bus.stop()
     await house.database.close()

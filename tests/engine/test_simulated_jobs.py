@@ -14,7 +14,6 @@ from app.domain.enums import FailureStrategy, PlanType
 from app.domain.errors import IllegalState
 from app.domain.statuses import JobStatus, PlanStatus
 from app.domain.values import Secret
-from app.engine.ticking import tick
 from app.providers.base import ErrorKind, ProviderError
 from app.providers.postgres.provider import PostgresProvider
 from app.providers.registry import Registry
@@ -22,7 +21,7 @@ from app.services import jobs, plans
 from app.services.plans import CreatePlan, ExecutePlan
 from tests.engine.harness import SEALER, Workshop, note
 from tests.engine.test_pausing import act, begun, locks
-from tests.engine.test_recovery import die_at
+from tests.engine.test_recovery import die_at, notice
 
 DIAMOND = {
     "a": note("a"),
@@ -222,8 +221,7 @@ async def test_a_lost_workers_step_is_made_again(
     before = await contents(workshop)
     job = await act(workshop, plans.execute, ExecutePlan(plan_id, simulate=True))
     await die_at(workshop, monkeypatch, place, workshop.rung.pop(0))
-    await tick(workshop.database, ring_again_seconds=0)
-    assert (await workshop.steps(job.id))["a"] == "UNKNOWN"
+    await notice(workshop, job.id, "a")
     ended = await workshop.settle(job.id)
     assert (ended.status, ended.recoveries) == (JobStatus.SUCCEEDED, 1)
     assert await contents(workshop) == before
