@@ -49,7 +49,7 @@ async def notice(workshop: Workshop, job_id: int, key: str) -> None:
         if (await workshop.steps(job_id))[key] == "UNKNOWN":
             return
         await asyncio.sleep(0.02)
-    raise AssertionError("nobody noticed that the worker is lost")
+    pytest.fail("nobody noticed that the worker is lost")
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
