@@ -38,6 +38,7 @@ from app.reads import (
     templates,
     tenants,
     triggers,
+    upstream,
     webhooks,
     workflows,
 )
@@ -182,6 +183,16 @@ class Loaders:
     def plan_resources(self) -> DataLoader[int, list[models.CloudResource]]:
         """By plan."""
         return self._listed(plans.resources_of)
+
+    @property
+    def plan_upstream(self) -> DataLoader[int, list[models.DeploymentPlan]]:
+        """By plan: what it depends on."""
+        return self._listed(upstream.of_plans)
+
+    @property
+    def plan_unmet(self) -> DataLoader[int, list[models.DeploymentPlan]]:
+        """By plan: what it still waits for."""
+        return self._listed(upstream.unmet)
 
     @property
     def plan_reviews(self) -> DataLoader[int, list[models.Approval]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.db import pausing
 from app.db.ledger import Ledger
 from app.db.statements import Statement
+from app.db.upstream import UNMET
 from app.domain.enums import JobDirection, StatusReason
 from app.domain.limits import DEFAULT, UNDER_WAY
 from app.domain.statuses import JobStatus
@@ -17,20 +18,27 @@ _ALONE = Statement(
     " FROM tenant_limit WHERE tenant_id = :tenant"
 )
 _LOCK = Statement(
-    "WITH room AS (SELECT count(*) < :most::bigint AS free FROM orchestration_job WHERE tenant_id = :tenant"
-    "   AND status = ANY(:under_way::text[]) AND NOT simulated),"
+    "WITH room AS (SELECT count(*) < :most::bigint AS free,"  # noqa: S608  all of it is ours
+    # What was done can always be taken back, whatever has become of the plans that it was done after.
+    f"   :back OR NOT EXISTS ({UNMET.format(tenant=':tenant', plan=':plan')}) AS met"
+    "   FROM orchestration_job WHERE tenant_id = :tenant AND status = ANY(:under_way::text[]) AND NOT simulated),"
     " taken AS (INSERT INTO resource_lock (tenant_id, lock_key, job_id)"
-    " SELECT :tenant, 'stack/' || :stack, :job FROM room WHERE free"
+    " SELECT :tenant, 'stack/' || :stack, :job FROM room WHERE free AND met"
     " ON CONFLICT DO NOTHING RETURNING job_id)"
     # A job that was paused has kept it.
-    " SELECT free, EXISTS (SELECT FROM taken) OR free AND EXISTS (SELECT FROM resource_lock WHERE tenant_id = :tenant"
-    " AND lock_key = 'stack/' || :stack AND job_id = :job) AS taken FROM room"
+    " SELECT free, met, EXISTS (SELECT FROM taken) OR free AND EXISTS (SELECT FROM resource_lock"
+    " WHERE tenant_id = :tenant AND lock_key = 'stack/' || :stack AND job_id = :job) AS taken FROM room"
 )
 _HOLD_BACK = Statement(
-    "UPDATE orchestration_job SET status_reason = 'CONCURRENCY_LIMIT', updated_at = now(), status_message ="
-    " 'the tenant has as many jobs under way as it may' WHERE tenant_id = :tenant AND id = :id"
-    " AND status = 'QUEUED' AND status_reason <> 'CONCURRENCY_LIMIT'"
+    "UPDATE orchestration_job SET status_reason = :reason, updated_at = now(), status_message = :message"
+    " WHERE tenant_id = :tenant AND id = :id AND status = 'QUEUED' AND status_reason <> :reason"
 )
+
+
+_HELD_BACK = {
+    StatusReason.CONCURRENCY_LIMIT: "the tenant has as many jobs under way as it may",
+    StatusReason.DEPENDENCY_PENDING: "a plan that it depends on has not succeeded",
+}
 
 
 async def start(ledger: Ledger) -> bool:
@@ -69,13 +77,17 @@ async def _may_begin(ledger: Ledger) -> bool:
             "job": ledger.job_id,
             "most": DEFAULT.max_running_jobs if limited is None else limited["most"],
             "under_way": list(UNDER_WAY),
+            "plan": ledger.plan_id,
+            "back": ledger.row["direction"] == JobDirection.ROLLBACK,
         },
     )
-    if found is None or not found["taken"]:
-        if found is not None and not found["free"]:
-            await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id})
-        return False
-    return True
+    if found is not None and found["taken"]:
+        return True
+    if found is not None and not (found["free"] and found["met"]):
+        reason = StatusReason.CONCURRENCY_LIMIT if found["met"] else StatusReason.DEPENDENCY_PENDING
+        why = {"reason": reason.value, "message": _HELD_BACK[reason]}
+        await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id, **why})
+    return False
 
 
 async def resume(ledger: Ledger, reason: StatusReason = StatusReason.USER) -> None:

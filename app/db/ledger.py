@@ -131,6 +131,7 @@ class Ledger:
             fallback=self.fallback,
             scope=RollbackScope(row["rollback_scope"]),
             checkpoint=self.configuration.get("checkpoint"),
+            width=self.configuration.get("width"),
         )
 
     def advance(self) -> None:

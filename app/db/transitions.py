@@ -198,7 +198,7 @@ CLOSE_JOB = Statement(
     "   WHERE tenant_id = :tenant AND id = :plan))"
     # Whether somebody waits for what is free now: the tick need not be woken for nothing.
     " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
-    "   AND (stack = :stack OR status_reason = 'CONCURRENCY_LIMIT')) AS awaited"
+    "   AND (stack = :stack OR status_reason IN ('CONCURRENCY_LIMIT', 'DEPENDENCY_PENDING'))) AS awaited"
 )
 # A simulated job leaves its log, and nothing of what it has made up.
 CLOSE_SIMULATION = Statement(f"WITH {_TOLD} DELETE FROM simulated_resource WHERE tenant_id = :tenant AND job_id = :id")

@@ -72,6 +72,8 @@ class JobView:
     fallback: FailureStrategy | None = None
     scope: RollbackScope = RollbackScope.JOB
     checkpoint: str | None = None
+    # How many steps may be under way at the same time; None is no limit.
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,25 @@ class _Decision:
         """Start what may start; block what never will."""
         self._block(failed)
         committing = self._may_commit(failed)
+        room = len(self.job.steps) if self.job.width is None else self.job.width - self._under_way()
         for step in self.job.steps:
+            if room <= 0:
+                return
             if self.now[step.key] is not StepStatus.PENDING:
                 continue
             if all(self._satisfied(need) for need in step.needs) and (step.phase is Phase.APPLY or committing):
                 self._move(step, "deps_ok")
+                room -= 1
+
+    def _under_way(self) -> int:
+        """The steps that have begun and are not over. One that waits for people keeps nobody else from going on."""
+        return sum(
+            step.claimed
+            or (
+                self.now[step.key] in _OPEN and self.now[step.key] is not StepStatus.PENDING and not self._at_gate(step)
+            )
+            for step in self.job.steps
+        )
 
     def _block(self, failed: set[str]) -> None:
         """What waits for a failed step will not run, unless somebody decides otherwise about that one."""
@@ -209,14 +225,7 @@ class _Decision:
     def _rest_at_gates(self) -> None:
         """Pause when nothing can happen before somebody answers: what else is open waits behind a gate."""
         gates = [step.key for step in self.job.steps if self._at_gate(step)]
-        moving = any(
-            step.claimed
-            or (
-                self.now[step.key] in _OPEN and self.now[step.key] is not StepStatus.PENDING and not self._at_gate(step)
-            )
-            for step in self.job.steps
-        )
-        if gates and not moving:
+        if gates and not self._under_way():
             self._move_job("gate_only", StatusReason.GATE, gates[0])
 
     def _at_gate(self, step: StepView) -> bool:

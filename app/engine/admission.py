@@ -8,12 +8,13 @@ from app.db import jobs
 from app.db.ledger import Ledger
 from app.db.statements import Statement
 from app.db.uow import Transaction
+from app.db.upstream import UNMET
 from app.domain.limits import DEFAULT, UNDER_WAY
 
 # The first waiting job of each stack whose lock is free; the tenants in turn, so that nobody's many stacks come before
 # another's one. Tenants are found by leaps in the index of what is queued.
 _WAITING = Statement(
-    "WITH RECURSIVE tenants AS ("
+    "WITH RECURSIVE tenants AS ("  # noqa: S608  all of it is ours
     "  (SELECT tenant_id FROM orchestration_job WHERE status = 'QUEUED' ORDER BY tenant_id LIMIT 1)"
     "  UNION ALL SELECT (SELECT j.tenant_id FROM orchestration_job j WHERE j.status = 'QUEUED'"
     "    AND j.tenant_id > t.tenant_id ORDER BY j.tenant_id LIMIT 1) FROM tenants t WHERE t.tenant_id IS NOT NULL)"
@@ -28,6 +29,9 @@ _WAITING = Statement(
     "   SELECT DISTINCT ON (j.stack) j.tenant_id, j.id, j.priority FROM orchestration_job j"
     "   WHERE j.tenant_id = t.tenant_id AND j.status = 'QUEUED' AND NOT EXISTS (SELECT 1 FROM resource_lock l"
     "     WHERE l.tenant_id = j.tenant_id AND l.lock_key = 'stack/' || j.stack AND l.job_id <> j.id)"
+    # Who was found to wait for another plan is looked at again when that has succeeded.
+    "     AND NOT (j.status_reason = 'DEPENDENCY_PENDING'"
+    f"      AND EXISTS ({UNMET.format(tenant='j.tenant_id', plan='j.plan_id')}))"
     "   ORDER BY j.stack, j.priority DESC, j.id) f ORDER BY turn LIMIT greatest(least(:limit::bigint, r.room), 0)) s"
     " WHERE t.tenant_id IS NOT NULL ORDER BY s.turn, s.id LIMIT :limit"
 )

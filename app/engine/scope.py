@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from app.db import upstream
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement
@@ -44,6 +45,8 @@ async def read_scope(ledger: Ledger, sealer: Sealer, spec: Mapping[str, Value]) 
         for row in await transaction.fetch(_STEPS, found) if found["keys"] else ():
             scope["steps"][row["step_key"]] = {"outputs": sealer.open(row["outputs"] or {}, tenant_id)}
         scope["steps"] |= known
+    if wanted.get("plans"):
+        scope["plans"] = await _upstream(ledger, sealer, wanted["plans"])
     if wanted.get("resources"):
         found = {
             "tenant": tenant_id,
@@ -64,3 +67,12 @@ async def read_scope(ledger: Ledger, sealer: Sealer, spec: Mapping[str, Value]) 
             else:
                 scope["resources"].setdefault(instance["key"], {})[instance["each"]] = seen
     return scope
+
+
+async def _upstream(ledger: Ledger, sealer: Sealer, names: Sequence[str]) -> dict[str, Value]:
+    """What other plans have put out, by the names under which the job knows them."""
+    tenant_id = ledger.transaction.tenant_id
+    ids = {name: number for name, number in (ledger.configuration.get("plans") or {}).items() if name in names}
+    rows = await ledger.transaction.fetch(upstream.READ_OUTPUTS, {"tenant": tenant_id, "ids": list(ids.values())})
+    outputs = {row["id"]: sealer.open(row["outputs"] or {}, tenant_id) for row in rows}
+    return {name: {"outputs": outputs[number]} for name, number in ids.items() if number in outputs}

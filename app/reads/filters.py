@@ -75,6 +75,8 @@ class PlanFilter:
     type: tuple[PlanType, ...] | None = None
     name: TextFilter | None = None
     stack: TextFilter | None = None
+    # Of the plan's metadata.
+    tags: tuple[TagFilter, ...] | None = None
     workflow_id: int | None = None
     template_id: int | None = None
     user_id: int | None = None

@@ -39,6 +39,7 @@ def listed(tenant_id: int, wanted: PlanFilter) -> Select[DeploymentPlan]:
         *rows.one_of(DeploymentPlan.plan_type, wanted.type),
         *rows.text_conditions(DeploymentPlan.plan_name, wanted.name),
         *rows.text_conditions(DeploymentPlan.stack, wanted.stack),
+        *rows.tag_conditions(DeploymentPlan.metadata_, wanted.tags),
         *rows.exactly(DeploymentPlan.workflow_id, wanted.workflow_id),
         *rows.exactly(DeploymentPlan.template_id, wanted.template_id),
         *rows.exactly(DeploymentPlan.user_id, wanted.user_id),

@@ -15,6 +15,7 @@ from app.db.following import plan_event
 from app.db.ledger import Ledger
 from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
 from app.db.uow import Transaction
+from app.domain.concurrency import width_of
 from app.domain.drifting import ttl_of
 from app.domain.enums import ChangeAction, JobDirection, JobType, RollbackScope, StatusReason, WorkflowType
 from app.domain.events import Event, EventKind, Stream
@@ -109,8 +110,11 @@ def forward_job(
             "plan": {"name": plan.plan_name, "stack": plan.stack},
             "tenant": {"slug": context.tenant_slug},
             "pause": patience_of(plan.configuration).document(),
+            "width": width_of(plan.configuration),
             "outputs": dict(context.outputs),
             "outputReferences": references({"inputs": context.outputs}),
+            # Whose outputs they are stays as it was agreed to; what has succeeded is never another.
+            "plans": {found.name: found.plan_id for found in deployment.upstream},
         },
         failure_strategy=plan.failure_strategy,
         rollback_scope=plan.rollback_scope,

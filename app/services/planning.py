@@ -20,8 +20,10 @@ from app.domain.planning import Deployment, PlanningInput, RecordedResource, pla
 from app.domain.planning.preflighting import wants_preflight
 from app.domain.planning.restoring import Target
 from app.domain.statuses import RESOURCE, ResourceStatus
+from app.domain.upstream import mentions
 from app.domain.values import Value
 from app.domain.verification import Verification, verification_of
+from app.services import upstream
 from app.services.dependencies import Dependencies
 from app.services.reaching import with_missing_connections
 
@@ -48,6 +50,12 @@ class Intention:
     content: Mapping[str, Any] | None = None
     # Whether everything that the stack has is to go.
     teardown: bool = False
+    # Keys of the resources that alone are brought about, with what they need; None: all.
+    only: frozenset[str] | None = None
+    # Whether drift that was found counts, or only what was last applied.
+    refresh: bool = True
+    # The plan that wants it, where there is one already.
+    plan_id: int | None = None
 
 
 def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependencies) -> Intention:
@@ -65,6 +73,8 @@ def intention_of(plan: DeploymentPlan, tenant_slug: str, dependencies: Dependenc
         constraints=plan.constraints or (),
         target=None if plan.target is None else dependencies.sealer.open(plan.target, plan.tenant_id),
         teardown=plan.teardown,
+        plan_id=plan.id,
+        only=None if plan.only_keys is None else frozenset(plan.only_keys),
     )
 
 
@@ -123,9 +133,9 @@ async def workflow_of(session: AsyncSession, tenant_id: int, workflow_id: int) -
 
 
 async def recorded_resources(
-    session: AsyncSession, dependencies: Dependencies, tenant_id: int, stack: str
+    session: AsyncSession, dependencies: Dependencies, tenant_id: int, stack: str, *, refresh: bool = True
 ) -> tuple[RecordedResource, ...]:
-    """What is known of the live resources of the stack."""
+    """What is known of the live resources of the stack; without `refresh`, as if nothing had drifted."""
     found = await session.execute(
         select(CloudResource)
         .where(
@@ -135,19 +145,21 @@ async def recorded_resources(
         )
         .order_by(CloudResource.resource_key)
     )
-    return tuple(_recorded(row, dependencies) for row in found.scalars() if row.external_id is not None)
+    return tuple(_recorded(row, dependencies, refresh) for row in found.scalars() if row.external_id is not None)
 
 
-def _recorded(row: CloudResource, dependencies: Dependencies) -> RecordedResource:
+def _recorded(row: CloudResource, dependencies: Dependencies, refresh: bool) -> RecordedResource:
     seal = dependencies.sealer
     applied = seal.open(row.applied or {}, row.tenant_id)
-    drift = tuple(Deviation.from_document(seal.open(found, row.tenant_id)) for found in row.drift or ())
+    drift = tuple(
+        Deviation.from_document(seal.open(found, row.tenant_id)) for found in (row.drift or () if refresh else ())
+    )
     return RecordedResource(
         key=row.resource_key,
         type=row.type,
         properties=as_found(applied, drift),
         drift=drift,
-        missing=row.drift_status is DriftStatus.MISSING,
+        missing=refresh and row.drift_status is DriftStatus.MISSING,
         outputs=seal.open(row.outputs or {}, row.tenant_id),
         external_id=row.external_id,
         resource_id=row.id,
@@ -164,14 +176,18 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
     tenant_id = intention.tenant_id
     template: Any = parse_template({"resources": {}}) if intention.teardown else None
     workflow: Any = None
+    read = [*mentions(list(intention.constraints), ("constraints",))]
     if intention.template_revision_id is not None:
         revision = await revision_of(session, tenant_id, intention.template_revision_id)
         template = parse_template(revision.content, dependencies.catalogue)
+        read += mentions(revision.content, ("content",))
     elif intention.content is not None:
         template = parse_template(intention.content, dependencies.catalogue, path=("content",))
+        read += mentions(intention.content, ("content",))
     if intention.workflow_id is not None:
         row = await workflow_of(session, tenant_id, intention.workflow_id)
         workflow = parse_workflow(row.definition, dependencies.catalogue)
+        read += mentions(row.definition, ("definition",))
     # A large plan takes its time, and others shall have theirs meanwhile.
     deployment = await asyncio.to_thread(
         plan,
@@ -183,10 +199,16 @@ async def deployment_of(session: AsyncSession, intention: Intention, dependencie
             template=template,
             workflow=workflow,
             parameters=intention.parameters,
-            recorded=await recorded_resources(session, dependencies, tenant_id, intention.stack),
+            recorded=await recorded_resources(
+                session, dependencies, tenant_id, intention.stack, refresh=intention.refresh
+            ),
+            only=intention.only,
             verification=intention.verification,
             preflight=intention.preflight,
             constraints=tuple(intention.constraints),
+            upstream=await upstream.read_by(
+                session, tenant_id, intention.plan_id, intention.plan_name, read, dependencies
+            ),
             target=None if intention.target is None else Target.of(intention.target),
         ),
     )

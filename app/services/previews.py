@@ -34,6 +34,8 @@ class PreviewPlan:
     stack: str | None = None
     against_plan_id: int | None = None
     constraints: Value = None
+    # Whether drift that was found counts.
+    refresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ async def _meant(
         if (given := getattr(command, name)) is not None
     }
     others = {name: given for name in ("parameters", "constraints") if (given := getattr(command, name)) is not None}
-    return replace(intention, **definitions, **others), replace(proposal, **definitions)
+    return replace(intention, **definitions, **others, refresh=command.refresh), replace(proposal, **definitions)
 
 
 def diagnostics_of(error: DomainError) -> list[Diagnostic]:

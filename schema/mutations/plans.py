@@ -48,6 +48,13 @@ class CreatePlanInput:
         description="What has to hold beside what the template asks for: a list of `assert`, an expression, and"
         " `message`.",
     )
+    depends_on_plan_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Plans that have to have succeeded before it runs; its job waits for them."
+    )
+    resource_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None,
+        description="Resources of the stack that alone it is about, with all that they need; all of them by default.",
+    )
     submit: bool = True
     metadata: JSON | None = None
 
@@ -69,6 +76,8 @@ class CreatePlanInput:
             rollback_scope=self.rollback_scope,
             valid_until=self.valid_until,
             constraints=self.constraints,
+            upstream_ids=_numbers(self.depends_on_plan_ids, _PLAN) or (),
+            resource_ids=_numbers(self.resource_ids, "CloudResource") or (),
             metadata=mapping(self.metadata, "metadata"),
             submit=self.submit,
         )
@@ -87,6 +96,7 @@ class UpdatePlanInput:
     condition: JSON | None = None
     failure_strategy: FailureStrategy | None = None
     constraints: JSON | None = None
+    depends_on_plan_ids: list[strawberry.ID] | None = None
 
 
 @strawberry.input
@@ -148,6 +158,10 @@ class RetryPlanInput:
     idempotency_key: str
     plan_id: strawberry.ID
     mode: RetryMode
+    step_keys: list[str] | None = strawberry.field(
+        default=None,
+        description="With RESUME: steps to run again although they succeeded, and all that needs them with them.",
+    )
 
 
 @strawberry.input
@@ -162,6 +176,10 @@ class RollbackPlanInput:
 
     def command(self) -> plans.RollbackPlan:
         return plans.RollbackPlan(number_in(self.plan_id, _PLAN), self.scope, self.to_checkpoint)
+
+
+def _numbers(ids: list[strawberry.ID] | None, kind: str) -> list[int] | None:
+    return None if ids is None else [number_in(item, kind) for item in ids]
 
 
 @strawberry.type
@@ -189,6 +207,7 @@ class PlanMutations:
                 condition=mapping(input.condition, "condition"),
                 failure_strategy=input.failure_strategy,
                 constraints=input.constraints,
+                upstream_ids=_numbers(input.depends_on_plan_ids, _PLAN),
             )
             plan = await plans.update(transaction, info.context.principal, command, info.context.dependencies)
             return {"plan": plan.id}
@@ -266,7 +285,7 @@ class PlanMutations:
     )
     async def retry_plan(self, info: Info, input: RetryPlanInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            command = plans.RetryPlan(number_in(input.plan_id, _PLAN), input.mode)
+            command = plans.RetryPlan(number_in(input.plan_id, _PLAN), input.mode, tuple(input.step_keys or ()))
             job = await plans.retry(transaction, info.context.principal, command, info.context.dependencies)
             return {"job": None if job is None else job.id, "plan": command.plan_id}
 

@@ -36,6 +36,9 @@ class PreviewPlanInput:
         default=None, description="A plan: what is left out here is as that plan has it."
     )
     constraints: JSON | None = None
+    refresh: bool = strawberry.field(
+        default=True, description="Whether drift that was found counts; otherwise it is compared with what was applied."
+    )
 
 
 @strawberry.type
@@ -76,6 +79,7 @@ class PlanQueries:
                 None if input.against_plan_id is None else number_in(input.against_plan_id, "DeploymentPlan")
             ),
             constraints=input.constraints,
+            refresh=input.refresh,
         )
         async with context.read() as session:
             outcome = await previews.preview(

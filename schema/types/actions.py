@@ -7,9 +7,9 @@ from datetime import datetime
 import strawberry
 
 from app.db import models
-from app.domain.enums import StatusReason
+from app.domain.enums import JobDirection, StatusReason
 from app.domain.firing import TriggerOutcome
-from app.domain.statuses import JobStatus, PlanStatus
+from app.domain.statuses import PLAN, JobStatus, PlanStatus
 from app.services import availability
 from schema.context import Info
 from schema.enums import PlanAction
@@ -34,6 +34,7 @@ _UNFIRED = (
     StatusReason.CONDITION_FALSE,
     StatusReason.DEPENDENCY_FAILED,
 )
+_OVER = PLAN.closed | PLAN.settled
 _WAITS_FOR = {
     StatusReason.USER: "paused until somebody resumes it",
     StatusReason.STEP_FAILED: "paused until somebody decides about its failed steps",
@@ -57,12 +58,18 @@ class Blocker:
     queue_position: int | None = strawberry.field(
         default=None, description="From 1, among the jobs that wait for the same stack."
     )
-    # The job that has what is waited for.
+    # The job that has what is waited for, and the plan that is waited for itself.
     holder_id: strawberry.Private[int | None] = None
+    upstream_id: strawberry.Private[int | None] = None
 
-    @described("The job that has to end first, where it is one.")
+    @described("The job that has to end, or the plan that has to succeed first, where it is one.")
     async def node(self, info: Info) -> Node | None:
-        found: Node | None = await load(info.context.loaders.job, self.holder_id, "OrchestrationJob")
+        loaders = info.context.loaders
+        found: Node | None = (
+            await load(loaders.job, self.holder_id, "OrchestrationJob")
+            if self.upstream_id is None
+            else await load(loaders.plan, self.upstream_id, "DeploymentPlan")
+        )
         return found
 
     @described("When what is waited for may be free, for the first who wait. Null where nobody can tell.")
@@ -92,6 +99,9 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
     """Why a job or plan does not go on, when it is held up by something else than itself."""
     job_id = row.id if isinstance(row, models.OrchestrationJob) else row.active_job_id
     if row.status == JobStatus.QUEUED and job_id is not None:
+        awaited = await _awaited(info, job_id)
+        if awaited:
+            return awaited
         place = await info.context.loaders.queue_place.load(job_id)
         if place is not None:
             return [
@@ -113,6 +123,23 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
         return []
     message = row.status_message or _WAITS_FOR.get(row.status_reason, row.status_reason.value)
     return [Blocker(reason=row.status_reason, message=message, since=row.updated_at)]
+
+
+async def _awaited(info: Info, job_id: int) -> list[Blocker]:
+    """The plans that have to succeed before the job begins. None does where it takes something back."""
+    job = await info.context.loaders.job.load(job_id)
+    if job is None or job.direction is JobDirection.ROLLBACK:
+        return []
+    return [
+        Blocker(
+            reason=StatusReason.DEPENDENCY_FAILED if plan.status in _OVER else StatusReason.DEPENDENCY_PENDING,
+            message=f"it depends on the plan '{plan.plan_name}', which is {plan.status}",
+            since=job.created_at,
+            holder_id=plan.active_job_id,
+            upstream_id=plan.id,
+        )
+        for plan in await info.context.loaders.plan_unmet.load(job.plan_id)
+    ]
 
 
 async def _unfired(info: Info, row: models.DeploymentPlan) -> list[Blocker]:

@@ -87,6 +87,9 @@ class PlanFilter:
     type: list[PlanType] | None = None
     name: StringFilter | None = None
     stack: StringFilter | None = None
+    tags: list[TagFilter] | None = strawberry.field(
+        default=None, description="Entries of its metadata, all of which have to be there."
+    )
     workflow_id: strawberry.ID | None = None
     template_id: strawberry.ID | None = None
     user_id: strawberry.ID | None = None
@@ -175,14 +178,18 @@ def wanted_workflows(given: WorkflowFilter | None) -> reads.WorkflowFilter:
 def wanted_templates(given: TemplateFilter | None) -> reads.TemplateFilter:
     if given is None:
         return reads.TemplateFilter()
-    tags = None if given.tags is None else [reads.TagFilter(tag.key, _text(tag.value, "tags")) for tag in given.tags]
     return reads.TemplateFilter(
         _some(given.status, "status"),
         _some(given.type, "type"),
         _text(given.name, "name"),
         given.is_public,
-        _some(tags, "tags"),
+        _tags(given.tags),
     )
+
+
+def _tags(given: list[TagFilter] | None) -> tuple[reads.TagFilter, ...] | None:
+    tags = None if given is None else [reads.TagFilter(tag.key, _text(tag.value, "tags")) for tag in given]
+    return _some(tags, "tags")
 
 
 def wanted_plans(given: PlanFilter | None, info: Info) -> reads.PlanFilter:
@@ -195,6 +202,7 @@ def wanted_plans(given: PlanFilter | None, info: Info) -> reads.PlanFilter:
         _some(given.type, "type"),
         _text(given.name, "name"),
         _text(given.stack, "stack"),
+        _tags(given.tags),
         _number(given.workflow_id, "Workflow"),
         _number(given.template_id, "ResourceTemplate"),
         _number(given.user_id, "User"),

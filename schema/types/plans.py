@@ -16,6 +16,7 @@ from app.domain.statuses import PlanStatus, stage_of
 from app.reads import evaluations as evaluation_reads
 from app.reads import jobs as job_reads
 from app.reads import plans as plan_reads
+from app.reads import upstream as upstream_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
@@ -106,6 +107,16 @@ class DeploymentPlan(Entity):
     async def resources(self, info: Info) -> list[ResourceRef]:
         make = view("CloudResource")
         return [make(row) for row in await info.context.loaders.plan_resources.load(self.row.id)]
+
+    @described("The plans that have to have succeeded before it runs: declared, or read by its expressions.")
+    async def depends_on_plans(self, info: Info) -> list[PlanRef]:
+        make = view("DeploymentPlan")
+        return [make(row) for row in await info.context.loaders.plan_upstream.load(self.row.id)]
+
+    @described("The plans that depend on this one, newest first.")
+    async def dependent_plans(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[PlanRef]:
+        relation = upstream_reads.dependents(info.context.tenant_id)
+        return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
     @strawberry.field
     def configuration(self) -> JSON | None:

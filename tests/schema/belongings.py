@@ -22,6 +22,8 @@ ABSENT = 999_999_999
 KIND_OF = {
     "planId": "DeploymentPlan",
     "againstPlanId": "DeploymentPlan",
+    "dependsOnPlanIds": "DeploymentPlan",
+    "resourceIds": "CloudResource",
     "jobId": "OrchestrationJob",
     "workflowId": "Workflow",
     "templateId": "ResourceTemplate",

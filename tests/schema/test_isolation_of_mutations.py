@@ -106,8 +106,10 @@ def beside(name: str, field: str, ours: Owned) -> dict[str, Any]:
     kind = given_type(name)
     others = {other for other in ids_in(kind) if is_required_input_field(kind.fields[other])} - {field}
     filled = {other: ours.gid(KIND_OF.get(other) or GIVEN[name][0] or "") for other in others}
-    # `belongings` has renamed our user.
-    renamed = filled and GIVEN[name][0] == "User"
+    if name == "createPlan" and field in ("dependsOnPlanIds", "resourceIds"):
+        filled["workflowId"] = ours.gid("Workflow")
+    # `belongings` has changed our user and our plan after it made them.
+    renamed = filled and GIVEN[name][0] in ("User", "DeploymentPlan")
     return {**GIVEN[name][1], **filled, **({"expectedVersion": 2} if renamed else {})}
 
 

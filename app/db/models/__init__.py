@@ -9,7 +9,7 @@ from app.db.models.conditions import ConditionEvaluation, PlanSignal, PlanWatch,
 from app.db.models.events import EventLog, JobLog
 from app.db.models.jobs import OrchestrationJob
 from app.db.models.operations import IdempotencyKey, Worker
-from app.db.models.plans import Approval, DeploymentPlan, PlanFiring, PlanResource
+from app.db.models.plans import Approval, DeploymentPlan, PlanDependency, PlanFiring, PlanResource
 from app.db.models.platform import PlatformAccess, PlatformAdministrator
 from app.db.models.policies import Policy
 from app.db.models.resources import CloudResource, ProviderConnection, ResourceLock, ResourceRevision
@@ -39,6 +39,7 @@ __all__ = [
     "JobLog",
     "OrchestrationJob",
     "PlanAutomation",
+    "PlanDependency",
     "PlanFiring",
     "PlanHook",
     "PlanResource",

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
@@ -108,6 +109,8 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     dependencies: Mapped[Any | None]
     # The state that a plan restores which undoes another, sealed: app.domain.planning.restoring.
     target: Mapped[dict[str, Any] | None]
+    # Keys of the resources that alone it is about, with what they need; null: of all.
+    only_keys: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     constraints: Mapped[Any | None]
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     failure_strategy: Mapped[FailureStrategy] = one_of(
@@ -160,6 +163,24 @@ class PlanResource(Base):
     tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     plan_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     resource_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+
+
+class PlanDependency(Base):
+    """A plan that waits until another one has succeeded: because somebody said so, because it reads its outputs."""
+
+    __tablename__ = "plan_dependency"
+    __table_args__ = (
+        within_tenant("plan_id", "deployment_plan"),
+        within_tenant("upstream_id", "deployment_plan"),
+        Index("idx_plan_dependency_upstream", "tenant_id", "upstream_id"),
+    )
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    plan_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    upstream_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    declared: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    # The name under which expressions of the plan read it; null where none does.
+    read_as: Mapped[str | None] = mapped_column(String(200))
 
 
 class Approval(Audited, Base):

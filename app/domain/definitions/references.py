@@ -68,6 +68,8 @@ class ReferenceChecker:
                 self._resource(reference, found)
             elif root == "steps":
                 self._step(reference, found)
+            elif root == "plans":
+                self._plan(reference, found)
             elif reference.path and reference.path[0] not in _FIXED[root]:
                 fields = _FIXED[root]
                 self._complain(f"'{root}' has no '{reference.path[0]}'", found, nearest(reference.path[0], fields))
@@ -114,6 +116,13 @@ class ReferenceChecker:
             self._complain(f"there is no step '{reference.path[0]}'", found, nearest(reference.path[0], known))
         elif len(reference.path) > 1 and reference.path[1] != "outputs":
             self._complain(f"a step has outputs, but no '{reference.path[1]}'", found)
+
+    def _plan(self, reference: Reference, found: Embedded) -> None:
+        """Whether there is such a plan is asked when the document is deployed."""
+        if not reference.path:
+            self._complain('a reference to another plan has to name it: plans["name"].outputs', found)
+        elif reference.path[1:2] != ("outputs",):
+            self._complain(f"of the plan '{reference.path[0]}' outputs can be read and nothing else", found)
 
     def _walk(self, schema: Any, path: Path, trail: str, found: Embedded, *, closed: bool) -> None:
         """Follow `path` through the properties of a schema; stop without complaint where it says nothing.

@@ -17,7 +17,7 @@ from app.domain.naming import nearest
 from app.domain.values import Value
 
 # What expressions may begin with.
-ROOTS = frozenset({"parameters", "resources", "plan", "tenant", "each"})
+ROOTS = frozenset({"parameters", "resources", "plan", "plans", "tenant", "each"})
 _SECTIONS = ("parameters", "resources", "outputs", "constraints", "description")
 _RESOURCE = ("type", "connection", "properties", "dependsOn", "when", "forEach", "lifecycle", "description")
 

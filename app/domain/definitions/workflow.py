@@ -19,7 +19,7 @@ from app.domain.values import Value
 
 __all__ = ["StepDefinition", "WorkflowDefinition", "parse_workflow"]
 
-ROOTS = frozenset({"parameters", "resources", "steps", "plan", "tenant"})
+ROOTS = frozenset({"parameters", "resources", "steps", "plan", "plans", "tenant"})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.domain.drifting import Deviation
     from app.domain.graph import DependencyGraph
     from app.domain.planning.restoring import Target
+    from app.domain.upstream import Upstream
     from app.domain.verification import Verification
 
 
@@ -89,6 +90,10 @@ class PlanningInput:
     verification: Verification | None = None
     # What has to hold beside what the template asks for.
     constraints: tuple[Value, ...] = ()
+    # Keys of the resources that alone are brought about or taken away, with what they need; None: all.
+    only: frozenset[str] | None = None
+    # Plans whose outputs its expressions read.
+    upstream: tuple[Upstream, ...] = ()
     # A state to be had again, in place of a template.
     target: Target | None = None
     # Whether the outside world is asked beforehand, where it can be.
@@ -154,6 +159,8 @@ class Deployment:
     diagnostics: tuple[Diagnostic, ...]
     # What the tenant's policies say of it.
     findings: tuple[Finding, ...] = ()
+    # Plans whose outputs its steps read.
+    upstream: tuple[Upstream, ...] = ()
 
     @property
     def is_empty(self) -> bool:

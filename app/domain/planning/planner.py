@@ -13,11 +13,13 @@ from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
 from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
+from app.domain.planning.narrowing import left_alone, narrowed, refuse_workflow
 from app.domain.planning.preflighting import before_all_else, preflights
 from app.domain.planning.resources import RenderedResource, render_template
 from app.domain.planning.steps import StepPlanner
 from app.domain.planning.verifying import after_all_else, verifications
 from app.domain.schemas import apply_schema
+from app.domain.upstream import awaited, scope_of
 from app.domain.values import UNKNOWN, Value, reveal
 
 ALL = "*"
@@ -32,19 +34,25 @@ def plan(given: PlanningInput) -> Deployment:
     if given.template is None and given.workflow is None:
         message = "a plan needs a template or a workflow"
         raise Required(message, path=("templateRevisionId",))
+    refuse_workflow(given)
     parameters = _parameters(given)
     scope: dict[str, Value] = {
         "parameters": parameters,
         "plan": {"name": given.plan_name, "stack": given.stack},
+        "plans": scope_of(given.upstream),
         "tenant": {"slug": given.tenant_slug},
     }
     diagnostics: list[Diagnostic] = list(given.target.notes) if given.target else []
+    diagnostics += awaited(given.upstream)
     if given.template is not None and given.workflow is not None:
         diagnostics += given.workflow.check_against(given.template)
     _refuse(diagnostics)
     recorded = {resource.key: resource for resource in given.recorded}
     rendered = render_template(given.template, scope, recorded, given.catalogue, diagnostics) if given.template else {}
     _refuse(diagnostics)
+    everything = rendered
+    rendered, recorded = narrowed(given, rendered, recorded)
+    diagnostics += left_alone(given, everything, len(rendered))
     _judge("content", given.template.constraints if given.template else (), scope, diagnostics)
     _judge(None, _own_constraints(given), scope, diagnostics)
     planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
@@ -59,7 +67,7 @@ def plan(given: PlanningInput) -> Deployment:
     if given.verification is not None and any(change.action is not ChangeAction.NO_CHANGE for _, change in drafts):
         drafts += verifications(given.verification, rendered, given.catalogue, diagnostics)
     _refuse(diagnostics)
-    return _assemble(parameters, drafts, planner, diagnostics)
+    return replace(_assemble(parameters, drafts, planner, diagnostics), upstream=given.upstream)
 
 
 def _parameters(given: PlanningInput) -> Mapping[str, Value]:

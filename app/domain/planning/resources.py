@@ -185,11 +185,18 @@ def _expose(resources: dict[str, Value], instance: RenderedResource) -> None:
         resources.setdefault(instance.definition_key, {})[instance.each["key"]] = seen
 
 
+_SOURCES = {
+    "parameters": ChangeSource.PARAMETER,
+    "resources": ChangeSource.REFERENCE,
+    "plans": ChangeSource.REFERENCE,
+}
+
+
 def _origins(definition: ResourceDefinition) -> dict[tuple[str, ...], Origin]:
     origins: dict[tuple[str, ...], Origin] = {}
     for found in embedded.find(definition.properties):
         for reference in found.expression.references:
-            source = {"parameters": ChangeSource.PARAMETER, "resources": ChangeSource.REFERENCE}.get(reference.root)
+            source = _SOURCES.get(reference.root)
             if source is not None:
                 origins[found.path] = Origin(source, ".".join((reference.root, *reference.path)))
     return origins

@@ -365,8 +365,8 @@ class StepPlanner:
 
 
 def references(spec: Mapping[str, Value]) -> dict[str, list[str]]:
-    """The names of resources and steps that the spec's expressions read when they are evaluated."""
-    named: dict[str, set[str]] = {"resources": set(), "steps": set()}
+    """The names of resources, steps and other plans that the spec's expressions read when they are evaluated."""
+    named: dict[str, set[str]] = {"resources": set(), "steps": set(), "plans": set()}
     read = {name: spec.get(name) for name in ("properties", "overlay", "inputs", "when", "compensate")}
     read["prompt"] = (spec.get("gate") or {}).get("prompt")
     for found in embedded.find(read):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from app.db.models import DeploymentPlan
 from app.db.uow import Transaction
 from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
+from app.domain.concurrency import width_of
 from app.domain.definitions.constraints import constraints_of
 from app.domain.definitions.template import ROOTS
 from app.domain.drifting import configuration_faults
@@ -30,11 +31,12 @@ from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
 from app.domain.values import Value
 from app.domain.verification import verification_of
-from app.services import launching
+from app.services import launching, upstream
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import revision_of, workflow_of
 from app.services.plans import automation, passage
+from app.services.plans.narrowing import only_keys
 from app.services.records import same_version
 
 _NAME_LIMIT = 200
@@ -58,6 +60,10 @@ class CreatePlan:
     schedule: Schedule | None = None
     condition: Mapping[str, Any] | None = None
     valid_until: datetime | None = None
+    # The resources that alone it is about, with what those need; none: all of the stack.
+    resource_ids: Sequence[int] = ()
+    # Plans that have to have succeeded before it runs.
+    upstream_ids: Sequence[int] = ()
     # As somebody gave it: app.domain.definitions.constraints says what it has to be.
     constraints: Value = None
     metadata: Mapping[str, Any] | None = None
@@ -77,6 +83,7 @@ class UpdatePlan:
     schedule: Schedule | None = None
     condition: Mapping[str, Any] | None = None
     failure_strategy: FailureStrategy | None = None
+    upstream_ids: Sequence[int] | None = None
     # As somebody gave it: app.domain.definitions.constraints says what it has to be.
     constraints: Value = None
 
@@ -126,12 +133,15 @@ async def create(
         schema = revision.content.get("parameters") or {}
     if command.workflow_id is not None:
         await workflow_of(transaction.session, transaction.tenant_id, command.workflow_id)
+    plan.only_keys = await only_keys(transaction, plan.stack, command.resource_ids)
     plan.parameters = stored_parameters(command.parameters or {}, schema, dependencies, transaction.tenant_id)
     transaction.session.add(plan)
     await transaction.session.flush()
     first = plan_event(plan.id, PlanStatus.DRAFT, PlanStatus.DRAFT, StatusReason.NONE)
     first.data["previous"] = None
     await journal.append(transaction, Stream.PLAN, plan.id, [first])
+    if command.upstream_ids:
+        await upstream.declare(transaction, plan, command.upstream_ids)
     if command.submit:
         await _submit(transaction, principal, plan, dependencies, must_be_valid=True)
     return plan
@@ -150,6 +160,8 @@ async def update(
         message = f"a plan that is {plan.status} cannot be edited"
         raise IllegalState(message, status=plan.status, path=("id",))
     _edit(plan, command)
+    if command.upstream_ids is not None:
+        await upstream.declare(transaction, plan, command.upstream_ids)
     if command.parameters is not None:
         schema: Mapping[str, Any] = {}
         if plan.template_revision_id is not None:
@@ -160,6 +172,7 @@ async def update(
     plan.preview = plan.preview_hash = plan.diagnostics = plan.dependencies = plan.resources = plan.policy_results = (
         None
     )
+    await upstream.forget_read(transaction, plan)
     # Nor does what was approved: what comes of it is another round, even if it should be the same.
     plan.review_round += 1
     plan.approval_deadline = plan.scheduled_at = plan.fire_at = None
@@ -174,13 +187,9 @@ async def update(
 def _edit(plan: DeploymentPlan, command: UpdatePlan) -> None:
     faults = [
         _name_fault(command.name) if command.name is not None else None,
-        _approvals_fault(command.configuration),
-        _pause_fault(command.configuration),
-        _verification_fault(command.configuration),
-        _preflight_fault(command.configuration),
         _constraints_fault(command.constraints),
     ]
-    found = [fault for fault in faults if fault is not None] + configuration_faults(command.configuration)
+    found = [fault for fault in faults if fault is not None] + _settings_faults(command.configuration)
     found.extend(automation.faults_of(plan.plan_type, command.configuration, clock.utc_now()))
     if command.schedule is not None:
         found.extend(_schedule_faults(plan.plan_type, command.schedule))
@@ -226,6 +235,7 @@ async def delete(
     if plan.status not in resting:
         message = f"a plan that is {plan.status} cannot be deleted; cancel it first"
         raise IllegalState(message, status=plan.status, path=("planId",))
+    await upstream.refuse_while_depended_on(transaction, plan)
     plan.is_deleted = True
     plan.updated_by = transaction.actor
     await transaction.session.flush()
@@ -286,15 +296,10 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     faults.extend(_schedule_faults(command.type, command.schedule))
     faults.extend(_condition_faults(command.type, command.condition, command.name))
     faults.extend(automation.faults_of(command.type, command.configuration, clock.utc_now()))
-    later = (
-        _approvals_fault(command.configuration),
-        _pause_fault(command.configuration),
-        _verification_fault(command.configuration),
-        _preflight_fault(command.configuration),
-        _constraints_fault(command.constraints),
-    )
-    faults.extend(fault for fault in later if fault is not None)
-    faults.extend(configuration_faults(command.configuration))
+    faults.extend(_settings_faults(command.configuration))
+    fault = _constraints_fault(command.constraints)
+    if fault is not None:
+        faults.append(fault)
     if command.valid_until is not None and command.valid_until <= clock.utc_now():
         faults.append(Invalid("validUntil lies in the past", path=("validUntil",)))
     return faults
@@ -308,28 +313,18 @@ def _name_fault(name: str) -> DomainError | None:
     return None
 
 
-def _pause_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
-    try:
-        patience_of(configuration)
-    except Invalid as fault:
-        return fault
-    return None
+# What each says about its part of the configuration is looked up again when the plan runs.
+_READERS = (ApprovalPolicy.of, patience_of, verification_of, wants_preflight, width_of)
 
 
-def _verification_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
-    try:
-        verification_of(configuration)
-    except Invalid as fault:
-        return fault
-    return None
-
-
-def _preflight_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
-    try:
-        wants_preflight(configuration)
-    except Invalid as fault:
-        return fault
-    return None
+def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:
+    faults: list[DomainError] = []
+    for read in _READERS:
+        try:
+            read(configuration)
+        except DomainError as fault:
+            faults.append(fault)
+    return faults + configuration_faults(configuration)
 
 
 def _constraints_fault(constraints: Value) -> DomainError | None:
@@ -356,14 +351,6 @@ def _condition_faults(kind: PlanType, condition: object | None, name: str) -> li
     if condition is not None:
         return [Invalid(f"a plan of type {kind} has no condition: make it CONDITIONAL", path=("condition",))]
     return []
-
-
-def _approvals_fault(configuration: Mapping[str, Any] | None) -> DomainError | None:
-    try:
-        ApprovalPolicy.of(configuration)
-    except DomainError as fault:
-        return fault
-    return None
 
 
 def stored_parameters(

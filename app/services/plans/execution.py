@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -19,7 +20,17 @@ from app.domain.enums import (
     RetryMode,
     StatusReason,
 )
-from app.domain.errors import ApprovalRequired, Conflict, IllegalState, Invalid, NotFound, Required, StalePreview
+from app.domain.errors import (
+    ApprovalRequired,
+    Conflict,
+    IllegalState,
+    Invalid,
+    NotFound,
+    Required,
+    StalePreview,
+    UnknownReference,
+)
+from app.domain.naming import hint, nearest
 from app.domain.operations import OperationKind
 from app.domain.planning import Deployment
 from app.domain.policies import overridable
@@ -55,6 +66,8 @@ class RetryPlan:
 
     plan_id: int
     mode: RetryMode
+    # With RESUME: what is run again although it succeeded, together with all that needs it.
+    step_keys: Sequence[str] = ()
 
 
 async def execute(
@@ -86,9 +99,9 @@ async def execute(
     reviewed = {command.expected_preview_hash or current, plan.preview_hash if policy.required else current}
     if reviewed != {current}:
         message = "what the plan would do has changed since it was reviewed"
-        keep_preview(plan, deployment)
+        await keep_preview(transaction, plan, deployment)
         raise StalePreview(message, current=plan.preview, path=("expectedPreviewHash",))
-    keep_preview(plan, deployment)
+    await keep_preview(transaction, plan, deployment)
     if deployment.is_empty:
         message = "there is nothing left to do: the stack is as the plan wants it"
         raise IllegalState(message, status=plan.status, path=("planId",))
@@ -132,6 +145,9 @@ async def retry(
     authorize(transaction, principal, Permission.EXECUTE)
     plan = await find(transaction, command.plan_id, None)
     event = "retry_resume" if command.mode is RetryMode.RESUME else "retry_restart"
+    if command.step_keys and command.mode is RetryMode.RESTART:
+        message = "RESTART runs every step again: leave out stepKeys, or RESUME"
+        raise Invalid(message, path=("stepKeys",))
     require(plan, event)
     if plan.last_job_id is None:
         return await _begin_anew(transaction, principal, plan, dependencies)
@@ -140,10 +156,12 @@ async def retry(
     deployment = await work_out(transaction, principal, plan, dependencies)
     if command.mode is RetryMode.RESUME:
         _require_overruled(plan, deployment)
-    keep_preview(plan, deployment)
+    await keep_preview(transaction, plan, deployment)
     done: dict[str, StepRun] = {}
     if command.mode is RetryMode.RESUME:
         done = await _kept_results(transaction, parent)
+        for key in _run_again(deployment, command.step_keys):
+            done.pop(key, None)
     else:
         if deployment.is_empty:
             message = "there is nothing to do: the stack is as the plan wants it"
@@ -155,6 +173,16 @@ async def retry(
         await launching.move_plan(transaction, plan, "execute")
     context = await job_context(transaction, principal, plan)
     return await launching.launch(transaction, plan, deployment, dependencies, context, parent=parent, done=done)
+
+
+def _run_again(deployment: Deployment, keys: Sequence[str]) -> set[str]:
+    """The steps of these keys and all that needs them. Raises UnknownReference for one that there is not."""
+    known = deployment.graph.nodes
+    for key in keys:
+        if key not in known:
+            message = f"the plan has no step '{key}'{hint(nearest(key, known))}"
+            raise UnknownReference(message, path=("stepKeys",))
+    return {*keys, *(later for key in keys for later in deployment.graph.descendants(key))}
 
 
 def _require_overruled(plan: DeploymentPlan, deployment: Deployment) -> None:

@@ -113,7 +113,7 @@ async def _run(
     if deployment.is_empty or not agreed:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return
-    passage.keep_preview(plan, deployment)
+    await passage.keep_preview(transaction, plan, deployment)
     await passage.start(transaction, clockwork, plan, deployment, dependencies, "due")
 
 

@@ -17,7 +17,7 @@ from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDeni
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
-from app.services import launching, previews
+from app.services import launching, previews, upstream
 from app.services.dependencies import Dependencies
 from app.services.judging import Proposal, judged, require_permitted
 from app.services.planning import deployment_of, intention_of, revision_of, workflow_of
@@ -60,8 +60,9 @@ async def judged_deployment(
     return await judged(transaction.session, transaction.tenant_id, Proposal.of(plan), deployment)
 
 
-def keep_preview(plan: DeploymentPlan, deployment: Deployment) -> None:
-    """Store what was worked out with the plan."""
+async def keep_preview(transaction: Transaction, plan: DeploymentPlan, deployment: Deployment) -> None:
+    """Store what was worked out with the plan. Raises Cyclic where a plan that it reads waits for it."""
+    await upstream.keep(transaction, plan, deployment)
     plan.preview = previews.stamped(deployment)
     plan.preview_hash = plan.preview["hash"]
     plan.dependencies = deployment.graph_document()
@@ -97,7 +98,7 @@ async def pass_on(
         plan.diagnostics = [diagnostic_document(found) for found in previews.diagnostics_of(error)]
         await launching.move_plan(transaction, plan, "invalid", StatusReason.NONE, error.message)
         return
-    keep_preview(plan, deployment)
+    await keep_preview(transaction, plan, deployment)
     try:
         require_permitted(deployment)
     except PolicyDenied as error:

@@ -67,6 +67,10 @@ async def simulate(
     if deployment.is_empty:
         message = "there is nothing to simulate: the stack is as the plan wants it"
         raise IllegalState(message, status=plan.status, path=("planId",))
+    unknown = [found.name for found in deployment.upstream if not found.is_known]
+    if unknown:
+        message = f"it cannot be simulated before {', '.join(unknown)} has succeeded: what that puts out is not known"
+        raise IllegalState(message, status=plan.status, path=("planId",))
     simulation = Simulation.planned(fail_at, _keys(deployment, dependencies))
     context = await job_context(transaction, principal, plan)
     job = launching.forward_job(transaction, plan, deployment, dependencies, context)

@@ -16,7 +16,7 @@ from app.domain.enums import PlanType, StatusReason
 from app.domain.errors import DomainError
 from app.domain.events import Stream
 from app.domain.statuses import PlanStatus
-from app.services import launching
+from app.services import launching, upstream
 from app.services.dependencies import Dependencies
 from app.services.plans import passage
 
@@ -56,6 +56,7 @@ async def spawn(
         configuration=plan.configuration,
         parameters=plan.parameters,
         target=plan.target,
+        only_keys=plan.only_keys,
         constraints=plan.constraints,
         metadata_=plan.metadata_,
         failure_strategy=plan.failure_strategy,
@@ -74,6 +75,7 @@ async def spawn(
     first.data["previous"] = None
     await journal.append(transaction, Stream.PLAN, child.id, [first])
     await _inherit_reviews(transaction, plan, child)
+    await upstream.inherit(transaction, plan, child)
     await launching.move_plan(transaction, child, "submit")
     message = None if plan.review_round == 0 else "what it would do is not what was approved of its plan"
     await passage.pass_on(transaction, clockwork, child, dependencies, kept=(DomainError,), message=message)

@@ -237,7 +237,7 @@ async def _run(
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return StatusReason.PREVIEW_STALE
     if deployment.is_empty:
-        passage.keep_preview(plan, deployment)
+        await passage.keep_preview(transaction, plan, deployment)
         await launching.move_plan(transaction, plan, "preview_stale", StatusReason.PREVIEW_STALE)
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
@@ -245,7 +245,7 @@ async def _run(
     if not await councils.is_agreed_to(transaction, plan, deployment):
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return StatusReason.APPROVAL_PENDING
-    passage.keep_preview(plan, deployment)
+    await passage.keep_preview(transaction, plan, deployment)
     await passage.start(transaction, clockwork, plan, deployment, dependencies, "condition_met")
     return None
 
