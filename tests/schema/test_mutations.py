@@ -28,9 +28,9 @@ WAIT: dict[str, Any] = {
 }
 
 
-async def revision(api: Api, content: dict[str, Any]) -> str:
+async def revision(api: Api, content: dict[str, Any], name: str = "t") -> str:
     """The id of a published revision with this content."""
-    made = await done(api, "createResourceTemplate", name="t", type="CUSTOM", content=content)
+    made = await done(api, "createResourceTemplate", name=name, type="CUSTOM", content=content)
     template = made["resourceTemplate"]
     given = {"id": template["id"], "expectedVersion": template["version"]}
     published = await done(api, "publishResourceTemplate", **given)

@@ -159,9 +159,9 @@ async def update(
     if plan.status is not PlanStatus.DRAFT and not PLAN.permits(plan.status, "edit"):
         message = f"a plan that is {plan.status} cannot be edited"
         raise IllegalState(message, status=plan.status, path=("id",))
-    _edit(plan, command)
     if command.upstream_ids is not None:
         await upstream.declare(transaction, plan, command.upstream_ids)
+    _edit(plan, command)
     if command.parameters is not None:
         schema: Mapping[str, Any] = {}
         if plan.template_revision_id is not None:
