@@ -15,13 +15,23 @@ from app.reads import tenants as tenant_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
-from schema.nodes import load, view
+from schema.nodes import Node, load, view
 from schema.scalars import Cursor
 from schema.types.accesses import PlatformAccess
 from schema.types.entities import Entity, SystemActor
 from schema.types.filters import PlanFilter, page, wanted_plans
 from schema.types.references import ApiTokenRef, CustomRoleRef, PlanRef, TenantRef
 from schema.types.service_accounts import ServiceAccount
+
+
+@strawberry.type(description="A role that somebody has: a built-in one, or one of the tenant's own by its name.")
+class RoleBinding:
+    role: str
+    tenant_id: strawberry.Private[int]
+
+    @described("All of the tenant: there are no narrower ones.")
+    async def scope(self, info: Info) -> Node:
+        return await load(info.context.loaders.tenant, self.tenant_id, "Tenant")
 
 
 @strawberry.type(description="A person of one tenant, or somebody who acts there as one would: see `kind`.")
@@ -47,6 +57,12 @@ class User(Entity):
     @described("In place of the built-in role.")
     async def custom_role(self, info: Info) -> CustomRoleRef | None:
         return await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
+
+    @strawberry.field
+    async def roles(self, info: Info) -> list[RoleBinding]:
+        custom = await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
+        name = self.row.role.value if custom is None else custom.row.name
+        return [RoleBinding(role=name, tenant_id=self.row.tenant_id)]
 
     @strawberry.field
     async def tenant(self, info: Info) -> TenantRef | None:

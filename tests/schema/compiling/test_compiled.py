@@ -53,7 +53,7 @@ ORDINARY = {
     "StepRun": "attempts change durationSeconds error nextRetryAt notRunBecause",
     "TemplateRevision": "constraints graph lint outputsSchema parametersSchema",
     "Tenant": "createdBy quotas updatedBy viewerCan",
-    "User": "createdBy tokens updatedBy",
+    "User": "createdBy roles tokens updatedBy",
     "Workflow": "createdBy graph updatedBy",
     "WorkflowStep": "checkpoint createdBy dependsOn errorHandling retry timeout updatedBy",
 }  # fmt: skip
