@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Hashable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -33,11 +33,13 @@ from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.web.credentials import cookie_in
-from schema.context import Services
+from schema.allowance import RateLimited
+from schema.context import Context, Services
 from schema.documents import ID, DocumentRefused
 from schema.guard import seconds_left
 from schema.masking import is_unavailable, mask
-from schema.sharing import Course, Follower, Joining
+from schema.openings import Entry
+from schema.sharing import Course, Follower, Group, Joining
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
@@ -141,14 +143,14 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             return
         request_id = uuid4().hex
         try:
-            key = self.view.sharers.key_of(  # type: ignore[attr-defined]  # our own endpoint
+            entry = self.view.sharers.entry_of(  # type: ignore[attr-defined]  # our own endpoint
                 operation.query, operation.operation_name, operation.variables, principal
             )
             with self.context.occupancy.one(principal):
-                if key is None:
+                if entry is None:
                     await self._follow(operation, principal, request_id)
                 else:
-                    await self._follow_together(operation, principal, request_id, key)
+                    await self._follow_together(operation, principal, request_id, entry)
         except _GONE:
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
@@ -159,26 +161,43 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             self.operations.pop(operation.id, None)
 
     async def _follow_together(
-        self, operation: Operation[Services, None], principal: Principal, request_id: str, key: Hashable
+        self, operation: Operation[Services, None], principal: Principal, request_id: str, entry: Entry
     ) -> None:
         """By itself up to where the others are, then with them; and again whenever it has fallen behind."""
         groups = self.context.groups
         follower = Follower(partial(self._send_frame, f'{{"id":{orjson.dumps(operation.id).decode()}'))
         lead = partial(self._lead, operation, principal, request_id)
+        group = await self._enter(principal, entry, follower)
         start = None
         while True:
-            course = Joining(groups, key, follower, lead, start=start)
+            course = Joining(groups, entry, follower, lead, start=start)
             try:
-                await self._follow(operation, principal, request_id, course)
-                if course.joined is None:
+                if group is None:
+                    with groups.makings.one(entry) as course.made:
+                        await self._follow(operation, principal, request_id, course)
+                    group = course.joined
+                if group is None:
                     return
                 if await follower.drain():
                     await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
                     return
             finally:
-                if course.joined is not None:
-                    groups.leave(course.joined, follower)
-            start = follower.place
+                joined = course.joined if group is None else group
+                if joined is not None:
+                    groups.leave(joined, follower)
+            start, group = follower.place, None
+
+    async def _enter(self, principal: Principal, entry: Entry, follower: Follower) -> Group | None:
+        """The group, begun with the first frame of somebody who came just before; None: it has to come up by itself."""
+        opening = await self.context.groups.opening(entry)
+        if opening is None:
+            return None
+        try:
+            self.context.allowance.charge(principal, opening.points)
+        except RateLimited:
+            # It is told so by the execution, which costs as much.
+            return None
+        return self.context.groups.enter(entry, follower, opening)
 
     async def _send_frame(self, head: str, payload: str) -> None:
         if not self._closing:
@@ -189,20 +208,22 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
     ) -> AsyncGenerator[str, None]:
         """The frames of an operation from a place on, encoded, for all who share them."""
-        async with contextlib.aclosing(await self._results(operation, principal, request_id, course)) as results:
+        context = self._context_of(principal, request_id, course)
+        async with contextlib.aclosing(await self._results(operation, context)) as results:
             async for result in results:
                 if not isinstance(result, ExecutionResult) or result.errors:
                     message = "a frame could not be resolved"
                     raise RuntimeError(message)
                 yield orjson.dumps({"data": result.data}).decode()
 
-    async def _results(
-        self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course | None
-    ) -> Any:
+    def _context_of(self, principal: Principal, request_id: str, course: Course | None) -> Context:
+        return self.context.context(principal, request_id, course, address=self._address)
+
+    async def _results(self, operation: Operation[Services, None], context: Context) -> Any:
         return await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
-            context_value=self.context.context(principal, request_id, course, address=self._address),
+            context_value=context,
             root_value=None,
             operation_name=operation.operation_name,
         )
@@ -215,7 +236,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         course: Joining | None = None,
     ) -> None:
         """Send every result; the operation is complete then, unless it has joined others."""
-        async with contextlib.aclosing(await self._results(operation, principal, request_id, course)) as results:
+        context = self._context_of(principal, request_id, course)
+        async with contextlib.aclosing(await self._results(operation, context)) as results:
             async for result in results:
                 if is_unavailable(getattr(result, "errors", None)):
                     # The client comes back, with the place of the last frame that it got. A task of its own, because
@@ -228,6 +250,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                 if not isinstance(result, ExecutionResult):
                     await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
                     return
+                if course is not None and course.is_opening and not result.errors:
+                    course.opened(orjson.dumps({"data": result.data}).decode(), context.bill.points)
                 await operation.send_next(result)
         if course is None or course.joined is None:
             await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))

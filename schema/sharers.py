@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from graphql import FieldNode, GraphQLError, OperationType, VariableNode, Visito
 
 from app.auth.principal import Principal
 from schema.kept import Kept
+from schema.openings import Entry
 from schema.parsed import MAX_TOKENS
 
 _STREAMS = frozenset({"jobUpdated", "jobLogs", "planUpdated"})
@@ -35,20 +36,24 @@ class Sharers:
     def __init__(self) -> None:
         self._shapes = Kept[tuple[str, str | None], _Shape | None](_KEPT)
 
-    def key_of(
+    def entry_of(
         self, query: str, name: str | None, variables: Mapping[str, Any] | None, principal: Principal
-    ) -> Hashable | None:
-        """The same for all operations that share their frames; None for one that shares with nobody."""
+    ) -> Entry | None:
+        """Its key is the same for all operations that share their frames; None for one that shares with nobody."""
         shape = self._shapes.get((query, name), lambda: _shape(query, name))
         if shape is None:
             return None
-        rest = {key: value for key, value in (variables or {}).items() if key not in shape.beginnings}
+        given = variables or {}
+        rest = {key: value for key, value in given.items() if key not in shape.beginnings}
         try:
-            given = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+            same = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+            beginning = orjson.dumps(
+                {key: given[key] for key in shape.beginnings if key in given}, option=orjson.OPT_SORT_KEYS
+            )
         except TypeError:
             return None
         viewer = None if shape.common else principal.user_id
-        return (query, name, given, principal.tenant_id, principal.permissions, viewer)
+        return Entry((query, name, same, principal.tenant_id, principal.permissions, viewer), beginning)
 
 
 def _shape(query: str, name: str | None) -> _Shape | None:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from app import clock
+from schema.openings import Entry, Makings, Opening
 from schema.pace import SWEEP_SECONDS
 
 _WAITING_FRAMES = 64
@@ -69,15 +70,26 @@ class Joining(Course):
     """The course of one who would rather go on with a group. `place` is what it has come to."""
 
     def __init__(
-        self, groups: Groups, key: Hashable, follower: Follower, lead: Lead, *, start: int | None = None
+        self,
+        groups: Groups,
+        entry: Entry,
+        follower: Follower,
+        lead: Lead,
+        *,
+        start: int | None = None,
     ) -> None:
         self.start = start
+        # Said when its first frame is there for others as well, or is not.
+        self.made: Callable[[], None] | None = None
         # Whoever has left a group finds out by itself what the next frame is: that may be why it left.
         self._alone = start is not None
         self._groups = groups
-        self._key = key
+        self._entry = entry
+        self._key = entry.key
         self._follower = follower
         self._lead = lead
+        self._frames = 0
+        self._opening: Opening | None = None
         self.joined: Group | None = None
 
     def bound(self, head: int) -> int:
@@ -86,8 +98,12 @@ class Joining(Course):
 
     def joins(self, place: int) -> bool:
         self._follower.place = place
-        if self._alone:
-            return False
+        joined = not self._alone and self._join(place)
+        if self._frames and self.made is not None:
+            self.made()
+        return joined
+
+    def _join(self, place: int) -> bool:
         group = self._groups.get(self._key)
         if group is None:
             group = self._groups.found(self._key, place, self._lead)
@@ -95,7 +111,18 @@ class Joining(Course):
             return False
         group.members.add(self._follower)
         self.joined = group
+        if self._opening is not None and self._opening.place == place:
+            group.openings[self._entry.beginning] = self._opening
         return True
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether what is being sent is the first frame of somebody who begins."""
+        return self._frames == 1 and self.start is None
+
+    def opened(self, text: str, points: int) -> None:
+        """What that first frame is, which others may be sent as well."""
+        self._opening = Opening(text, self._follower.place, points, clock.monotonic())
 
     async def let_catch_up(self, place: int) -> None:
         group = self._groups.get(self._key)
@@ -103,8 +130,11 @@ class Joining(Course):
             await group.move(SWEEP_SECONDS)
 
     def passed(self, place: int, *, delivering: bool, last: bool) -> None:
-        del place, last
+        del last
         self._alone = self._alone and not delivering
+        if delivering:
+            self._frames += 1
+            self._follower.place = place
 
 
 # Executes the document on a course: frames as text.
@@ -211,6 +241,7 @@ class Group:
         self.coming = place
         self.ending = False
         self.members: set[Follower] = set()
+        self.openings: dict[Hashable, Opening] = {}
         self.executions = 0
         self._moved = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -218,6 +249,9 @@ class Group:
 
     def arrive(self) -> None:
         """The group is where its follower has come to."""
+        if self.place != self.coming:
+            # Whoever began with them was at another place.
+            self.openings.clear()
         self.place = self.coming
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
@@ -268,12 +302,35 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[Hashable, Group] = {}
+        self.makings = Makings()
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def get(self, key: Hashable) -> Group | None:
         return self._groups.get(key)
+
+    async def opening(self, entry: Entry) -> Opening | None:
+        """The first frame that somebody else was sent a moment ago, or is being made; None: make your own."""
+        found = self._fresh(entry)
+        if found is None and await self.makings.over(entry):
+            found = self._fresh(entry)
+        return found
+
+    def enter(self, entry: Entry, follower: Follower, opening: Opening) -> Group | None:
+        """Begin with that first frame in the group; None where the group has gone on since."""
+        group = self._groups.get(entry.key)
+        if group is None or group.place != opening.place:
+            return None
+        group.members.add(follower)
+        if not follower.offer(opening.text, opening.place, last=False):
+            group.members.discard(follower)
+        return group
+
+    def _fresh(self, entry: Entry) -> Opening | None:
+        group = self._groups.get(entry.key)
+        found = None if group is None else group.openings.get(entry.beginning)
+        return found if found is not None and found.is_fresh(clock.monotonic()) else None
 
     def found(self, key: Hashable, place: int, lead: Lead) -> Group:
         """A new group, which begins at `place`."""
