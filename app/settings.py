@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # A JSON file of documents by id, and whether others are executed besides: `allowed`, or `required` where not.
     documents_file: Path | None = None
     documents: str = "allowed"
+    # Whether those who are let in may ask for the schema, and are told what an unknown name may have meant.
+    introspection: str = "allowed"
     log_level: str = "info"
     log_format: str = "console"
 
@@ -175,6 +177,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES = {
     "documents": ("allowed", "required"),
+    "introspection": ("allowed", "refused"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("console", "json"),
 }

@@ -95,7 +95,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             await services.database.close()
 
     graphql = GraphQLEndpoint(
-        build_schema(),
+        build_schema(introspection=settings.introspection == "allowed"),
         services,
         allowed_origins=settings.allowed_origins,
         compiled=settings.compiled_queries,

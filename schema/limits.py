@@ -25,6 +25,7 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -172,9 +173,10 @@ def excesses(measure: Measure, operation: OperationType) -> list[str]:
 class OperationGuard(SchemaExtension):
     """Refuses what is too large, or may not be read at all, before anything else looks at it."""
 
-    def __init__(self, cache: DocumentCache) -> None:
+    def __init__(self, cache: DocumentCache, *, introspection: bool = True) -> None:
         super().__init__()
         self._cache = cache
+        self._more_rules = () if introspection else (NoSchemaIntrospectionCustomRule,)
         self._unread = False
 
     def on_operation(self) -> Iterator[None]:
@@ -220,7 +222,7 @@ class OperationGuard(SchemaExtension):
             prepared.errors = validate_document(
                 context.schema._schema,  # noqa: SLF001  Strawberry keeps the executable schema there
                 prepared.document,
-                context.validation_rules,
+                (*context.validation_rules, *self._more_rules),
             )
         return prepared.errors
 

@@ -39,10 +39,13 @@ class MaskingSchema(strawberry.Schema):
     """A schema whose every error, on any transport, has passed `mask`. `documents`: those it was asked lately."""
 
     documents = DocumentCache(1)
+    introspection = True
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         context = None if execution_context is None else execution_context.context
         mask(errors, context.request_id if isinstance(context, Context) else "")
+        if not self.introspection:
+            _without_suggestions(errors)
 
 
 def mask(errors: Iterable[GraphQLError], request_id: str) -> None:
@@ -69,6 +72,13 @@ def mask(errors: Iterable[GraphQLError], request_id: str) -> None:
             error.message = "Internal error"
             extensions = {"code": INTERNAL, "requestId": request_id}
         error.extensions = extensions
+
+
+def _without_suggestions(errors: Iterable[GraphQLError]) -> None:
+    """Whoever may not ask for the schema is not told its names one by one either."""
+    for error in errors:
+        if (error.extensions or {}).get("code") == VALIDATION_FAILED:
+            error.message = error.message.partition(" Did you mean ")[0]
 
 
 def is_unavailable(errors: Iterable[GraphQLError] | None) -> bool:

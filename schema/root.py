@@ -19,17 +19,21 @@ from schema.subscriptions import Subscription
 from schema.types.events import EVENT_TYPES
 
 
-def build_schema() -> MaskingSchema:
-    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements)."""
+def build_schema(*, introspection: bool = True) -> MaskingSchema:
+    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements).
+
+    Without `introspection` nobody is told what there is, nor what an unknown name may have meant.
+    """
     documents = DocumentCache()
     schema = MaskingSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         types=[*EVENT_TYPES.values(), *ERROR_TYPES, *PAYLOAD_TYPES],
-        extensions=[partial(OperationGuard, documents)],
+        extensions=[partial(OperationGuard, documents, introspection=introspection)],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     schema.documents = documents
+    schema.introspection = introspection
     declare(schema._schema)  # noqa: SLF001  Strawberry keeps the executable schema there
     return schema
