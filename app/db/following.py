@@ -10,7 +10,7 @@ from app.db.uow import Transaction
 from app.domain.decisions import JobMove
 from app.domain.enums import StatusReason
 from app.domain.events import Event, EventKind, Stream
-from app.domain.statuses import PLAN, PlanStatus
+from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus
 
 # What a job's event means to its plan, where the names differ or the plan does not care.
 _PLAN_EVENTS: dict[str, str | None] = {
@@ -40,7 +40,14 @@ async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Seq
 
 
 def values(transaction: Transaction, plan_id: int, expected: PlanStatus, moves: Sequence[JobMove]) -> dict[str, Any]:
-    """What a statement about the job needs to let the plan follow, if it is in the status `expected`; or nothing."""
+    """What a statement about the job needs to let the plan follow, if it is in the status `expected`.
+
+    Nothing where the plan does not move, or has to be asked first.
+    """
+    if not moves or any(move.because for move in moves):
+        return {}
+    if moves[-1].status in JOB.closed and moves[-1].status is not JobStatus.SUCCEEDED:
+        return {}
     status, events, entered = _taken(plan_id, expected, moves)
     if not events:
         return {}

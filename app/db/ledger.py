@@ -10,25 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import following, journal, pausing, tails, transitions
+from app.db import following, journal, moves, pausing, tails, transitions, turns
 from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
-from app.domain.events import Event, EventKind, Stream
+from app.domain.events import Stream
 from app.domain.operations import Phase
-from app.domain.statuses import JOB, STEP, JobStatus, PlanStatus, StepStatus
+from app.domain.statuses import JOB, JobStatus, PlanStatus, StepStatus
 from app.domain.values import Value
 from app.messages import StepDue
 
 _RESTING = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})
-_DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
-_ENDED = STEP.closed | STEP.settled
 
-
-# Of a job with more steps, a worker remembers only what it reads for each outcome.
-_REMEMBERED = 100
 # In these, whatever is done to a job is an event as well, so that the number of events tells whether anything was.
 _REMEMBERABLE = frozenset({JobStatus.RUNNING, JobStatus.ROLLING_BACK})
 
@@ -65,21 +60,40 @@ class Ledger:
     _expected: int | None = None
     _last: int = 0
     _plan_status: PlanStatus = PlanStatus.QUEUED
+    # The end of the log, where all of it was written from here.
+    _heard: tails.Heard | None = None
 
     @classmethod
     async def open(cls, transaction: Transaction, job_id: int) -> Ledger | None:
         """Lock the job; None when the tenant has no such job."""
         row = await transaction.fetch_one(transitions.LOCK_JOB, {"tenant": transaction.tenant_id, "id": job_id})
-        if row is None:
+        return None if row is None else cls._of(transaction, row)
+
+    @classmethod
+    async def look(cls, transaction: Transaction, job_id: int) -> Ledger | None:
+        """The job without its lock, together with its steps unless there are too many; None when there is none.
+
+        What is written about it raises Overtaken where somebody has written about it in between.
+        """
+        found = await transaction.together(turns.LOOKS, job_id, ends=False)
+        if found is None:
             return None
+        ledger = cls._of(transaction, found.job)
+        ledger.recall(transaction)
+        ledger.know_untried(found.steps)
+        return ledger
+
+    @classmethod
+    def _of(cls, transaction: Transaction, row: Row) -> Ledger:
         ledger = cls(transaction, row, JobStatus(row["status"]), row["plan_id"])
         ledger._last, ledger._plan_status = row["event_seq"], PlanStatus(row["plan_status"])
+        ledger._heard = tails.Heard() if row["log_lines"] == 0 else None
         return ledger
 
     @property
     def is_memorable(self) -> bool:
         """Whether `recall` makes sense once this transaction is over."""
-        return bool(self.steps) and len(self.steps) <= _REMEMBERED and self.status in _REMEMBERABLE
+        return bool(self.steps) and len(self.steps) <= transitions.REMEMBERED and self.status in _REMEMBERABLE
 
     def recall(self, transaction: Transaction) -> None:
         """Go on in another transaction with what is known, as if nobody had touched the job since.
@@ -111,9 +125,13 @@ class Ledger:
         """Read all steps, and what a claim has to know of the untried ones; neither where there are too many."""
         rows = await self.transaction.fetch(
             transitions.STEPS_TO_CLAIM,
-            {"tenant": self.transaction.tenant_id, "job": self.job_id, "limit": _REMEMBERED + 1},
+            {"tenant": self.transaction.tenant_id, "job": self.job_id},
         )
-        if len(rows) <= _REMEMBERED:
+        self.know_untried(rows)
+
+    def know_untried(self, rows: Sequence[Row]) -> None:
+        """Take in what was read of all steps; nothing where there are too many."""
+        if len(rows) <= transitions.REMEMBERED:
             self._know(rows)
             self.untried = {row["id"]: row for row in rows if row["untried"]}
 
@@ -150,7 +168,7 @@ class Ledger:
         step.abandoned = move.reason is StatusReason.DEPENDENCY_FAILED
         self._moved[step.id] = move
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
-        if move.status in _DUE:
+        if move.status in moves.DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
 
     async def limit_rollback(self, scope: RollbackScope, checkpoint: str | None) -> None:
@@ -203,16 +221,7 @@ class Ledger:
 
     def move_job(self, move: JobMove) -> None:
         """Collect a move of the job, which its plan follows."""
-        data: dict[str, Any] = {
-            "jobId": self.job_id,
-            "planId": self.plan_id,
-            "previous": self.status.value,
-            "status": move.status.value,
-            "reason": move.reason.value,
-        }
-        if move.because:
-            data["message"] = f"because of step {move.because}"
-        self.event(Event(EventKind.JOB_STATUS_CHANGED, data))
+        self.event(moves.told_of_job(self.job_id, self.plan_id, self.status, move))
         self.status = move.status
         self._job_moves.append(move)
 
@@ -233,20 +242,14 @@ class Ledger:
         error: dict[str, Any] | None = None,
     ) -> None:
         """Collect the event of a step's move that the caller writes itself."""
-        data: dict[str, Any] = {
-            "jobId": self.job_id,
-            "stepRunId": step_id,
-            "stepKey": key,
-            "previous": previous.value,
-            "status": status.value,
-            "reason": reason.value,
-            "attempt": attempt,
-        }
-        if because:
-            data["message"] = f"because of step {because}"
-        if error:
-            data["error"] = error
-        self.event(Event(EventKind.STEP_STATUS_CHANGED, data))
+        self.event(
+            moves.told_of_step(
+                {"jobId": self.job_id, "stepRunId": step_id, "stepKey": key},
+                {"previous": previous.value, "status": status.value, "reason": reason.value, "attempt": attempt},
+                because,
+                error,
+            )
+        )
 
     def event(self, entry: journal.Entry) -> None:
         """Collect an event, or a batch of lines, for the job's journal."""
@@ -319,29 +322,61 @@ class Ledger:
         if not (entries or moved or job_moves or take or finish):
             return 0
         follow = self._plan_move(job_moves)
-        statement = transitions.write_job(
-            lines=any(isinstance(entry, journal.Lines) for entry in entries),
-            steps=bool(moved),
-            job=bool(job_moves),
-            plan=bool(follow),
-            take=take is not None,
-            finish=finish is not None,
-            expects=self._expected is not None,
-        )
         values = journal.parameters(self.transaction, self.job_id, entries) | {"expected": self._expected}
-        values |= (
-            self._step_values(moved) | self._job_values(job_moves) | follow | dict(take or {}) | dict(finish or {})
-        )
-        fetch = self.transaction.fetch_last if last and not job_moves else self.transaction.fetch_one
-        row = await fetch(statement, values)
+        values |= moves.of_steps(moved, rings=self.transaction.rings_workers) | moves.of_job(job_moves)
+        values |= follow | dict(take or {}) | dict(finish or {})
+        parts = {
+            "job": bool(job_moves), "plan": bool(follow), "take": take is not None, "finish": finish is not None,
+        }  # fmt: skip
+        together = last and self._goes_together(job_moves, follow)
+        if together:
+            turn = turns.Turn(values, **parts, logs=self._tail_with(values))
+            row = await self.transaction.together(turns.TURNS, turn, ends=True)
+        else:
+            lines = any(isinstance(entry, journal.Lines) for entry in entries)
+            expects = self._expected is not None
+            statement = transitions.write_job(lines=lines, steps=bool(moved), expects=expects, **parts)
+            fetch = self.transaction.fetch_last if last and not job_moves else self.transaction.fetch_one
+            row = await fetch(statement, values)
         if row is None:
             raise Overtaken
+        if self._heard is not None and not together:
+            self._heard = None if row.get("full") else self._heard.hear(row["last"] - values["total"], values)
         self._expected, self._last = None, row["last"]
         if entries:
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.JOB, self.job_id))
-        if job_moves:
+        if together:
+            self._plan_followed(follow)
+            self.transaction.rings.freed |= row["awaited"]
+        elif job_moves:
             await self._follow(job_moves, follow, told=bool(follow) and row["followed"])
         return row["fence"] if take is not None else 0
+
+    def _goes_together(self, job_moves: Sequence[JobMove], follow: Mapping[str, Any]) -> bool:
+        """Whether what is to be written can go out beside the turns of other jobs (`app.db.turns`)."""
+        if self._expected is None or not self.transaction.is_untouched:
+            return False
+        if self.status is JobStatus.SUCCEEDED:
+            # What the closing job leaves behind, where that is no more than its lock, its log and a count.
+            return bool(follow) and self._heard is not None and not any(s.has_resource for s in self.steps.values())
+        return not job_moves or (bool(follow) and self.status is JobStatus.RUNNING)
+
+    def _tail_with(self, values: Mapping[str, Any]) -> str | None:
+        """Hear what is about to be written; the customer's column of logs where the job closes with it."""
+        if self._heard is None:
+            return None
+        self._heard.hear(self._last, values)
+        return dumps(self._heard.tail()) if self.status in JOB.closed else None
+
+    def _plan_move(self, job_moves: Sequence[JobMove]) -> dict[str, Any]:
+        if self.simulated:
+            return {}
+        return following.values(self.transaction, self.plan_id, self._plan_status, job_moves)
+
+    def _plan_followed(self, follow: Mapping[str, Any]) -> None:
+        if follow:
+            self._plan_status = PlanStatus(follow["p_status"])
+            self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.PLAN, self.plan_id))
 
     async def _follow(self, moves: Sequence[JobMove], follow: Mapping[str, Any], *, told: bool) -> None:
         """What else a move of the job brings with it."""
@@ -354,44 +389,6 @@ class Ledger:
         if self.simulated:
             return
         if told:
-            self._plan_status = PlanStatus(follow["p_status"])
-            self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.PLAN, self.plan_id))
+            self._plan_followed(follow)
         else:
             self._plan_status = await following.follow(self.transaction, self.plan_id, self.job_id, moves)
-
-    def _plan_move(self, moves: Sequence[JobMove]) -> dict[str, Any]:
-        """What the plan takes from the job's moves, for the same statement; nothing where it has to be asked first."""
-        if self.simulated or not moves or any(move.because for move in moves):
-            return {}
-        if self.status in JOB.closed and self.status is not JobStatus.SUCCEEDED:
-            return {}
-        return following.values(self.transaction, self.plan_id, self._plan_status, moves)
-
-    def _step_values(self, moved: Mapping[int, StepMove]) -> dict[str, Any]:
-        moves = moved.values()
-        return {
-            "rings": self.transaction.rings_workers,
-            "moved_ids": list(moved),
-            "moved_statuses": [move.status.value for move in moves],
-            "moved_reasons": [move.reason.value for move in moves],
-            "moved_because": [move.because for move in moves],
-            "moved_due": [move.status in _DUE for move in moves],
-            "moved_ended": [move.status in _ENDED for move in moves],
-        }
-
-    def _job_values(self, moves: Sequence[JobMove]) -> dict[str, Any]:
-        if not moves:
-            return {}
-        last = moves[-1]
-        entered = {move.status for move in moves}
-        return {
-            "status": last.status.value,
-            "reason": last.reason.value,
-            "message": f"because of step {last.because}" if last.because else None,
-            "granted": JobStatus.DISPATCHED in entered,
-            "started": bool(entered & {JobStatus.RUNNING, JobStatus.ROLLING_BACK}),
-            "closed": last.status in JOB.closed,
-            "pauses": last.status is JobStatus.PAUSED and last.reason is not StatusReason.GATE,
-            "patience": pausing.PATIENCE_SECONDS,
-            "resumes": any(move.event == "resume" for move in moves),
-        }

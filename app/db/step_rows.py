@@ -32,6 +32,7 @@ class StepRow:
     verifies: bool = False
     abandoned: bool = False
     ended_at: datetime | None = None
+    has_resource: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -70,4 +71,5 @@ def step_row(row: Row) -> StepRow:
         verifies=row["verifies"],
         abandoned=row["abandoned"],
         ended_at=row["completed_at"],
+        has_resource=row["has_resource"],
     )

@@ -13,16 +13,23 @@ from app.db import journal
 from app.db.statements import Statement
 from app.domain.events import Stream
 
+# Of a job with more steps, a worker remembers only what it reads for each outcome.
+REMEMBERED = 100
+
 # Nothing is done unless the row of the job was taken: its condition says what has to hold for all of it.
 _HEADED = " AND EXISTS (SELECT FROM head)"
-_MOVE_STEPS = (
-    ", moved AS (UPDATE step_run s SET status = m.status, status_reason = m.reason, not_run_because = m.because,"
+# What a move writes into a step's row; `m` has the columns of `unnest` below.
+MOVED_COLUMNS = (
+    "status = m.status, status_reason = m.reason, not_run_because = m.because,"
     " due_at = CASE WHEN m.due THEN clock_timestamp() END,"
     " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
     " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
     " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
     " completed_at = CASE WHEN m.ended THEN clock_timestamp() WHEN m.status NOT IN ('PENDING', 'READY')"
     "   THEN s.completed_at END"
+)
+_MOVE_STEPS = (
+    f", moved AS (UPDATE step_run s SET {MOVED_COLUMNS}"
     " FROM unnest(:moved_ids::bigint[], :moved_statuses::text[], :moved_reasons::text[],"
     " :moved_because::text[], :moved_due::boolean[], :moved_ended::boolean[])"
     " AS m(id, status, reason, because, due, ended)"
@@ -53,64 +60,106 @@ _MOVE_PLAN = (
     "   WHERE tenant_id = :tenant AND id = :job) END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"
 )
+
+
+def taken_columns(new: str) -> str:
+    """What taking a step writes into its row `s`; `new` stands before the names of the values."""
+    return (
+        f"status = {new}held, worker_id = {new}worker, fence = s.fence + 1, due_at = NULL, attempt = {new}attempt,"
+        f" undo_attempt = {new}undo_attempt, observations = {new}observations, touched = s.touched OR {new}acts,"
+        f" inputs = coalesce({new}inputs::jsonb, s.inputs), started_at = coalesce(s.started_at, clock_timestamp()),"
+        " deadline_at = clock_timestamp() + make_interval(secs => s.timeout_seconds), status_reason = 'NONE'"
+    )
+
+
 # The step is taken, the try is entered, the intent is written. What was before the first attempt stays what was before:
 # later attempts may find it half changed.
-_TAKE = (
-    ", taken AS (UPDATE step_run SET status = :held, worker_id = :worker, fence = fence + 1, due_at = NULL,"
-    " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :acts,"
-    " inputs = coalesce(:inputs::jsonb, inputs), started_at = coalesce(started_at, clock_timestamp()),"
-    " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE'"
-    f" WHERE tenant_id = :tenant AND id = :step{_HEADED} RETURNING fence),"
-    " tried AS (INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
-    " SELECT :tenant, :step, :direction, :number, w.name, taken.fence FROM worker w, taken"
-    " WHERE w.id = :worker AND :tries::boolean"
+TRY_COLUMNS = "step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
+TRY_AGAIN = (
     " ON CONFLICT (tenant_id, step_run_id, direction, number) DO UPDATE SET worker = excluded.worker,"
-    " fence = excluded.fence, ended_at = NULL),"
-    " meant AS (INSERT INTO step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state,"
-    " operation_id, before, intended) SELECT :tenant, :id, :step, 'FORWARD', :resource::bigint, :action, 'INTENT',"
-    " :operation::uuid, :before::jsonb, :intended::jsonb FROM taken WHERE :acts"
-    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended)"
+    " fence = excluded.fence, ended_at = NULL"
+)
+INTENT_COLUMNS = (
+    "step_effect (tenant_id, job_id, step_run_id, direction, resource_id, action, state, operation_id, before,"
+    " intended)"
+)
+INTEND_AGAIN = (
+    " ON CONFLICT (tenant_id, step_run_id, direction) DO UPDATE SET state = 'INTENT', intended = excluded.intended"
+)
+_TAKE = (
+    f", taken AS (UPDATE step_run s SET {taken_columns(':')}"
+    f" WHERE s.tenant_id = :tenant AND s.id = :step{_HEADED} RETURNING s.fence),"
+    f" tried AS (INSERT INTO {TRY_COLUMNS}"
+    " SELECT :tenant, :step, :direction, :number, w.name, taken.fence FROM worker w, taken"
+    f" WHERE w.id = :worker AND :tries::boolean{TRY_AGAIN}),"
+    f" meant AS (INSERT INTO {INTENT_COLUMNS} SELECT :tenant, :id, :step, 'FORWARD', :resource::bigint, :action,"
+    " 'INTENT', :operation::uuid, :before::jsonb, :intended::jsonb FROM taken WHERE :acts"
+    f"{INTEND_AGAIN})"
 )
 # A worker without a lease takes nothing.
 _LIVES = " AND EXISTS (SELECT FROM worker WHERE id = :worker AND dead_at IS NULL AND lease_until > clock_timestamp())"
+
+
+def finished_columns(new: str) -> str:
+    """What the outcome of a step writes into its row `s`; `new` stands before the names of the values."""
+    return (
+        f"status = {new}status, status_reason = {new}reason, status_message = {new}message, worker_id = NULL,"
+        f" due_at = CASE WHEN {new}wait::float8 IS NULL THEN NULL"
+        f"   ELSE clock_timestamp() + make_interval(secs => {new}wait::float8) END,"
+        f" dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = {new}handle::jsonb,"
+        f" outputs = coalesce({new}outputs::jsonb, s.outputs),"
+        f" error = CASE WHEN {new}keeps_error THEN coalesce({new}error::jsonb, s.error) ELSE {new}error::jsonb END,"
+        f" percent = coalesce({new}percent::float8, s.percent),"
+        f" completed_at = CASE WHEN {new}ended THEN clock_timestamp() END"
+    )
+
+
+def effect_columns(new: str) -> str:
+    """What the outcome of a step writes into the row `e` of its effect."""
+    return (
+        f"state = {new}effect, after = coalesce({new}after::jsonb, e.after), undo = coalesce({new}undo::jsonb, e.undo),"
+        " completed_at = clock_timestamp()"
+    )
+
+
 # The outcome of a step, the end of its try, and what became of its effect.
 _FINISH = (
-    ", finished AS (UPDATE step_run SET status = :f_status, status_reason = :f_reason, status_message = :f_message,"
-    " worker_id = NULL, due_at = CASE WHEN :f_wait::float8 IS NULL THEN NULL"
-    "   ELSE clock_timestamp() + make_interval(secs => :f_wait::float8) END,"
-    " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :f_handle::jsonb,"
-    " outputs = coalesce(:f_outputs::jsonb, outputs), "
-    " error = CASE WHEN :f_keeps_error THEN coalesce(:f_error::jsonb, error) ELSE :f_error::jsonb END,"
-    " percent = coalesce(:f_percent::float8, percent),"
-    " completed_at = CASE WHEN :f_ended THEN clock_timestamp() END"
-    f" WHERE tenant_id = :tenant AND id = :f_id{_HEADED}),"
+    f", finished AS (UPDATE step_run s SET {finished_columns(':f_')}"
+    f" WHERE s.tenant_id = :tenant AND s.id = :f_id{_HEADED}),"
     " tried_out AS (UPDATE step_attempt SET ended_at = clock_timestamp(), error = :f_error::jsonb"
     " WHERE :f_tried AND tenant_id = :tenant AND step_run_id = :f_id AND direction = :f_direction"
     f" AND number = :f_number{_HEADED}),"
-    " became AS (UPDATE step_effect SET state = :f_effect, after = coalesce(:f_after::jsonb, after),"
-    " undo = coalesce(:f_undo::jsonb, undo), completed_at = clock_timestamp()"
-    " WHERE :f_effect::text IS NOT NULL AND tenant_id = :tenant AND step_run_id = :f_effect_of"
-    f" AND direction = 'FORWARD'{_HEADED})"
+    f" became AS (UPDATE step_effect e SET {effect_columns(':f_')}"
+    " WHERE :f_effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.step_run_id = :f_effect_of"
+    f" AND e.direction = 'FORWARD'{_HEADED})"
 )
 # Only who holds the step with the newest fence may say what came of it.
 _HOLDS = (
     " AND EXISTS (SELECT FROM step_run h WHERE h.tenant_id = :tenant AND h.id = :f_id AND h.fence = :f_fence"
     " AND h.worker_id = :f_worker)"
 )
+
+
+def followed_columns(new: str) -> str:
+    """What following its job writes into the plan's row `p`; `new` stands before the names of the values."""
+    return (
+        f"event_seq = p.event_seq + {new}total, feed = greatest(p.feed, pg_current_xact_id()::text::bigint),"
+        f" status = {new}status, status_reason = {new}reason, status_message = NULL, error_message = NULL,"
+        f" started_at = CASE WHEN {new}started THEN coalesce(p.started_at, clock_timestamp()) ELSE p.started_at END,"
+        f" completed_at = CASE WHEN {new}closed THEN clock_timestamp() END,"
+        f" duration_seconds = CASE WHEN {new}closed THEN"
+        "   extract(epoch FROM clock_timestamp() - coalesce(p.started_at, clock_timestamp()))::int END,"
+        f" ttl_at = CASE WHEN {new}succeeded THEN clock_timestamp() + make_interval(secs => p.ttl_seconds) END,"
+        f" active_job_id = CASE WHEN {new}closed THEN NULL ELSE p.active_job_id END,"
+        " version = p.version + 1, updated_at = now()"
+    )
+
+
 # The plan follows in the same statement where it is in the status that it was last seen in.
 _FOLLOW = (
-    ", followed AS (UPDATE deployment_plan SET event_seq = event_seq + :p_total,"
-    " feed = greatest(feed, pg_current_xact_id()::text::bigint), status = :p_status, status_reason = :p_reason,"
-    " status_message = NULL, error_message = NULL,"
-    " started_at = CASE WHEN :p_started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
-    " completed_at = CASE WHEN :p_closed THEN clock_timestamp() END,"
-    " duration_seconds = CASE WHEN :p_closed THEN"
-    "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
-    " ttl_at = CASE WHEN :p_succeeded THEN clock_timestamp() + make_interval(secs => ttl_seconds) END,"
-    " active_job_id = CASE WHEN :p_closed THEN NULL ELSE active_job_id END,"
-    " version = version + 1, updated_at = now(), updated_by = :actor"
-    f" WHERE tenant_id = :tenant AND id = :p_id AND status = :p_expected{_HEADED}"
-    " RETURNING event_seq - :p_total AS start, feed),"
+    f", followed AS (UPDATE deployment_plan p SET {followed_columns(':p_')}, updated_by = :actor"
+    f" WHERE p.tenant_id = :tenant AND p.id = :p_id AND p.status = :p_expected{_HEADED}"
+    " RETURNING p.event_seq - :p_total AS start, p.feed),"
     " followed_events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor,"
     " correlation_id, data) SELECT :tenant, 'PLAN', :p_id, f.start + e.place, f.feed, e.kind, :actor, :correlation,"
     " e.data::jsonb FROM followed f, unnest(:p_places::bigint[], :p_kinds::text[], :p_data::text[])"
@@ -144,28 +193,31 @@ def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, fi
 
 WRITE_PLAN = journal.statement(Stream.PLAN, lines=False, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
-LOCK_JOB = Statement(
-    "SELECT id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
-    " inputs, configuration, direction, event_seq, started_at, simulated,"
+JOB_COLUMNS = (
+    "id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
+    " inputs, configuration, direction, event_seq, started_at, simulated, log_lines,"
     " coalesce(pause_until <= clock_timestamp(), false) AS overdue,"
     # Without a lock: what is written about the plan is written only where this is still so.
     " (SELECT p.status FROM deployment_plan p WHERE p.tenant_id = :tenant AND p.id = plan_id) AS plan_status"
-    " FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
 )
+LOCK_JOB = Statement(f"SELECT {JOB_COLUMNS} FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
 STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
     "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
     " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies,"
-    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at"
+    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at, s.resource_id IS NOT NULL AS has_resource"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
-STEPS_TO_CLAIM = Statement(
-    f"SELECT {STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
+CLAIM_COLUMNS = (
+    f"{STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
     f" CASE WHEN {_UNTRIED} THEN s.spec END AS spec, CASE WHEN {_UNTRIED} THEN s.inputs END AS inputs,"
     " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id"
-    " FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id LIMIT :limit"
+)
+STEPS_TO_CLAIM = Statement(
+    f"SELECT {CLAIM_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job"
+    f" ORDER BY s.wave, s.id LIMIT {REMEMBERED + 1}"
 )
 STEPS = Statement(
     f"SELECT {STEP_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id"

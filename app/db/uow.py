@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from app.db.away import DATABASE_AWAY, as_away
 from app.db.changes import Changes, collect
+from app.db.driver import MachineConnection, prepare
+from app.db.gathering import Answer, Ask, Gathering, Together
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
@@ -31,6 +33,9 @@ WRITE_TIMEOUT = "15s"
 _ANSWER_SECONDS = 5.0
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
+# How many statements with what was asked together are under way at a time, and how much goes into one.
+_SENDERS = 2
+_TOGETHER = 64
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
 _IDLE_TIMEOUT = "5s"
 
@@ -122,6 +127,24 @@ class Transaction:
         row: Row | None = await connection.fetchrow(statement.sql, *statement.bind(parameters))
         return row
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether this is a transaction of the machinery that has not begun: it may end by being asked `together`."""
+        return self._machine is not None and self._driver is None
+
+    async def together(self, kind: Together[Ask, Answer], ask: Ask, *, ends: bool) -> Answer:
+        """Ask beside other transactions of the tenant, outside of this one.
+
+        `ends`: what is asked for is all that this transaction does, and is committed with its answer.
+        """
+        machine = self._machine
+        if machine is None:
+            message = "only the machinery's transactions are asked for together"
+            raise RuntimeError(message)
+        if ends:
+            machine.end(self)
+        return await machine.database.together(self.tenant_id, kind, ask)
+
     async def _connection(self) -> Any:
         if self._driver is None and self._machine is not None:
             self._driver = await self._machine.begin(self.tenant_id)
@@ -149,6 +172,7 @@ class Database:
         self._driver = dict(driver or {})
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._gatherings: dict[Together[Any, Any], Gathering[Any, Any]] = {}
         self._after_commit = after_commit
         self._rings_workers = rings_workers
 
@@ -191,11 +215,11 @@ class Database:
             "server_settings": {**_MACHINE_SETTINGS, "application_name": name},
             "timeout": 10,
             "command_timeout": 30,
-            "connection_class": _MachineConnection,
+            "connection_class": MachineConnection,
             # A statement that was prepared stays so: the longest are those of queries, and bounded by their cache.
             "max_cacheable_statement_size": 0,
             "max_cached_statement_lifetime": 0,
-            "init": _prepare,
+            "init": prepare,
         }
         return cls(engine, after_commit, rings_workers=rings_workers, driver=driver)
 
@@ -248,25 +272,31 @@ class Database:
         It begins with its first statement, and does without a transaction where that is the only one. Raises NoReceipt
         as `write` does.
         """
-        pool = await self._machine_pool()
-        async with pool.acquire() as connection:
-            machine = _Machine(connection, self._committing)
-            transaction = Transaction(
-                _NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine
-            )
-            try:
-                yield transaction
-                if not machine.is_over:
-                    self._committing(transaction)
-            except BaseException:
-                # Where this cannot be sent any more, the pool ends the transaction or the connection.
-                if machine.has_begun:
-                    with suppress(*DATABASE_AWAY):
-                        await connection.execute("ROLLBACK")
-                raise
-            if machine.has_begun:
-                await connection.execute("COMMIT")
+        machine = _Machine(self)
+        transaction = Transaction(_NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine)
+        try:
+            yield transaction
+            if not machine.is_over:
+                self._committing(transaction)
+                await machine.commit()
+        finally:
+            await machine.give_back()
         self._tell(transaction.rings)
+
+    async def together(self, tenant_id: int, kind: Together[Ask, Answer], ask: Ask) -> Answer:
+        """Ask for the tenant, in one statement with what others of this process ask at the moment."""
+        gathering = self._gatherings.get(kind)
+        if gathering is None:
+
+            async def send(tenant_id: int, asks: Sequence[Ask]) -> Sequence[Answer]:
+                pool = await self._machine_pool()
+                async with pool.acquire() as connection:
+                    await connection.enter(tenant_id)
+                    return await kind.send(connection, tenant_id, asks)
+
+            gathering = self._gatherings[kind] = Gathering(send, senders=_SENDERS, most=_TOGETHER)
+        answer: Answer = await gathering.ask(tenant_id, ask)
+        return answer
 
     async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
@@ -292,31 +322,12 @@ class Database:
             self._after_commit(rings)
 
 
-class _MachineConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver is untyped
-    """A connection that is given back without being asked to forget.
-
-    What it was told is for one transaction, or is the tenant of its last statement without one; whoever has it next
-    says whose it is before anything else.
-    """
-
-    _tenant_id: int | None = None
-
-    def get_reset_query(self) -> str:
-        return ""
-
-    async def enter(self, tenant_id: int) -> None:
-        """Be of this tenant until another is named; a transaction may still be another's."""
-        if self._tenant_id != tenant_id:
-            await self.execute(f"SELECT set_config('app.tenant_id', '{int(tenant_id)}', false)")
-            self._tenant_id = tenant_id
-
-
 @dataclass(slots=True)
 class _Machine:
-    """The connection of one transaction of the machinery, and how far it is."""
+    """One transaction of the machinery, and how far it is. It has a connection from its first statement on."""
 
-    connection: Any
-    committing: Callable[[Transaction], None]
+    database: Database
+    connection: Any = None
     has_begun: bool = False
     # A statement was run by itself, and nothing may follow.
     is_over: bool = False
@@ -326,6 +337,7 @@ class _Machine:
         if self.is_over:
             message = "a statement after the last one would be a transaction of its own"
             raise RuntimeError(message)
+        await self._acquire()
         # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
         await self.connection.execute(
             f"BEGIN; SELECT set_config('app.tenant_id', '{int(tenant_id)}', true),"
@@ -336,21 +348,39 @@ class _Machine:
 
     async def alone(self, transaction: Transaction) -> Any:
         """The connection, for one statement that is a transaction by itself."""
+        await self._acquire()
         await self.connection.enter(transaction.tenant_id)
-        self.committing(transaction)
-        self.is_over = True
+        self.end(transaction)
         return self.connection
 
+    def end(self, transaction: Transaction) -> None:
+        """What is sent now commits the transaction, and nothing may follow."""
+        self.database._committing(transaction)  # noqa: SLF001  the two are one thing in two classes
+        self.is_over = True
 
-async def _prepare(connection: asyncpg.Connection) -> None:
-    """JSON goes in as text and comes out as values, as on the session's connections."""
-    await connection.set_type_codec(
-        "jsonb",
-        schema="pg_catalog",
-        format="binary",
-        encoder=lambda value: b"\x01" + value.encode(),
-        decoder=lambda value: orjson.loads(value[1:]),
-    )
+    async def commit(self) -> None:
+        """Make true what was done, if anything was."""
+        if self.has_begun:
+            await self.connection.execute("COMMIT")
+            self.has_begun = False
+
+    async def give_back(self) -> None:
+        """Give the connection back; what was not committed is undone."""
+        if self.connection is None:
+            return
+        try:
+            # Where this cannot be sent any more, the pool ends the transaction or the connection.
+            if self.has_begun:
+                with suppress(*DATABASE_AWAY):
+                    await self.connection.execute("ROLLBACK")
+        finally:
+            pool = await self.database._machine_pool()  # noqa: SLF001
+            await pool.release(self.connection)
+
+    async def _acquire(self) -> None:
+        if self.connection is None:
+            pool = await self.database._machine_pool()  # noqa: SLF001
+            self.connection = await pool.acquire()
 
 
 # The machinery has statements of its own; whoever asks its transactions for a session has come to the wrong place.

@@ -96,14 +96,12 @@ class Runner:
 
     async def _claim(self, message: StepDue) -> Hand | None:
         try:
-            async with self._transaction(message.tenant_id, message.job_id) as transaction:
-                ledger = await Ledger.open(transaction, message.job_id)
-                if ledger is None:
-                    return None
-                await ledger.read_untried()
-                return await self._take(ledger, message.step_run_id)
+            try:
+                return await self._try_claim(message, alone=False)
+            except Overtaken:
+                return await self._try_claim(message, alone=True)
         except Overtaken:
-            # This process has no lease any more; the step is rung for again.
+            # Under the lock: this process has no lease any more; the step is rung for again.
             return None
         except _LOST_CONNECTION:
             raise
@@ -112,6 +110,17 @@ class Runner:
             async with self._transaction(message.tenant_id, message.job_id) as transaction:
                 await breaking.count(transaction, message.job_id, message.step_run_id)
             return None
+
+    async def _try_claim(self, message: StepDue, *, alone: bool) -> Hand | None:
+        """Claim the step; under the job's lock where `alone` says so, or where rows of others are changed with it."""
+        async with self._transaction(message.tenant_id, message.job_id) as transaction:
+            ledger = None if alone else await Ledger.look(transaction, message.job_id)
+            if ledger is None or message.step_run_id not in ledger.untried:
+                ledger = await Ledger.open(transaction, message.job_id)
+                if ledger is None:
+                    return None
+                await ledger.read_untried()
+            return await self._take(ledger, message.step_run_id)
 
     async def _take(self, ledger: Ledger, step_id: int | None, *, inline: bool = False) -> Hand | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""

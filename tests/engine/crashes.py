@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -162,6 +163,9 @@ class MortalWorkshop(Workshop):
         for database in self._databases:
             await database.close()
         await super().close()
+        # What dead workers were in the middle of ends here, and not within whatever collects garbage next: CPython 3.11
+        # takes it ill when that is its parser.
+        gc.collect()
 
     async def history(self, job_id: int) -> History:
         """All that happened, once the job has ended."""

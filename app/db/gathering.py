@@ -1,0 +1,95 @@
+"""Lets what many ask at the same moment go out together.
+
+A statement costs more on its way, and in being set up by the server, than in its work on one row. Who asks alone is
+sent at once; what is asked while others are on their way waits for one of them to come back, and goes out with all else
+that has come together by then. So nobody waits for company, and the busier a process is the fewer statements it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Together(Generic[Ask, Answer]):
+    """Something that can be asked together: `send` takes a connection that is a tenant's, and the asks.
+
+    It gives an answer for each, in their order.
+    """
+
+    send: Callable[[Any, int, Sequence[Ask]], Awaitable[Sequence[Answer]]]
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Gathering(Generic[Ask, Answer]):
+    """Sends what is asked for one tenant together. Must be used from one event loop.
+
+    `send` takes a tenant and its asks, and gives an answer for each in their order; what it raises everybody hears
+    whose ask was among them.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[int, Sequence[Ask]], Awaitable[Sequence[Answer]]],
+        *,
+        senders: int,
+        most: int,
+    ) -> None:
+        self._send = send
+        self._senders = senders
+        self._most = most
+        self._asked: defaultdict[int, deque[tuple[Ask, asyncio.Future[Answer]]]] = defaultdict(deque)
+        self._turns: deque[int] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, tenant_id: int, ask: Ask) -> Answer:
+        """The answer to `ask`. A cancelled ask may have been sent all the same."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        asked = self._asked[tenant_id]
+        if not asked:
+            self._turns.append(tenant_id)
+        asked.append((ask, future))
+        if len(self._tasks) < self._senders:
+            task = asyncio.create_task(self._go())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _go(self) -> None:
+        """Send until nobody asks any more, one tenant after the other."""
+        # Whoever was woken by the same answers asks in the same turn of the loop.
+        await asyncio.sleep(0)
+        while self._turns:
+            tenant_id = self._turns.popleft()
+            asked = self._asked[tenant_id]
+            taken = [asked.popleft() for _ in range(min(len(asked), self._most))]
+            if asked:
+                self._turns.append(tenant_id)
+            else:
+                del self._asked[tenant_id]
+            await self._answer(tenant_id, taken)
+
+    async def _answer(self, tenant_id: int, taken: Sequence[tuple[Ask, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send(tenant_id, [ask for ask, _ in taken])
+        except Exception as error:
+            for _, future in taken:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except BaseException:
+            for _, future in taken:
+                future.cancel()
+            raise
+        for (_, future), answer in zip(taken, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
