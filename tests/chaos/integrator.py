@@ -13,6 +13,7 @@ from sqlalchemy import text
 from standardwebhooks import WebhookVerificationError
 
 from app.db.sealing import Sealer
+from app.domain.events import Stream
 from app.domain.webhooks import event_message_id
 from app.providers.egress import Egress
 from app.services import webhooks
@@ -93,7 +94,9 @@ class Integrator:
         del folder
         rows = await eyes.rows(_EVENTS, self.customers.principals[_TENANT].tenant_id, *self._place)
         self._events = len(rows)
-        expected = [event_message_id(self._endpoint, row["stream"], row["stream_id"], row["seq"]) for row in rows]
+        expected = [
+            event_message_id(self._endpoint, Stream(row["stream"]), row["stream_id"], row["seq"]) for row in rows
+        ]
         return [*wrong_deliveries(expected, self.receiver.taken), *self.receiver.forged]
 
     @property
