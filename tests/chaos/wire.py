@@ -20,6 +20,9 @@ _LONGEST_START = 10_000
 _SSL_REQUEST, _CANCEL_REQUEST = 80877103, 80877102
 _READY = b"Z\x00\x00\x00\x05"
 _IDLE = ord("I")
+# Commits that a connection is left: the first is often that by which a worker enters itself, and one that cannot do so
+# ends and begins anew. That would be met again and again, and nothing else.
+_SPARED = 2
 _COMMIT = re.compile(rb"\s*COMMIT\b", re.IGNORECASE)
 _WRITES = re.compile(rb"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\b", re.IGNORECASE)
 # The answers to what has come true; a transaction that had failed answers COMMIT with ROLLBACK.
@@ -168,14 +171,17 @@ class _Call:
 
     wire: Wire
     ears: Ears
+    commits: int = 0
     # What the server has said since the commit that is to be cut was sent.
     doomed: bytearray | None = None
 
     async def ask(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
-                if self.ears.heard(data) and self.doomed is None and self.wire.take_aim():
-                    self.doomed = bytearray()
+                if self.ears.heard(data):
+                    self.commits += 1
+                    if self.commits > _SPARED and self.doomed is None and self.wire.take_aim():
+                        self.doomed = bytearray()
                 server.write(data)
                 await server.drain()
 
