@@ -42,7 +42,7 @@ _Decision = decisions._Decision
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or the tests of stacks."""
+    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or tests of stacks or pauses."""
 
     name: str
     what: str
@@ -314,7 +314,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("finish-without-fence", "an outcome is written whoever has the step now", _finish_without_fence, "late"),
         Mutant("claim-takes-running", "a claim takes a step that somebody has", _claim_takes_running, "random"),
         Mutant("intent-not-written", "a claim does not say that it will act", _intent_not_written, "crash"),
-        Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "random"),
+        Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "pausing"),
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),
