@@ -1,5 +1,5 @@
-"""People who step in while everything falls over: they pause plans and resume them, and go on with rollbacks that got
-stuck when what held them up is gone."""
+"""People who step in while everything falls over: they pause plans and resume them, answer what plans ask, and go on
+with rollbacks that got stuck when what held them up is gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from app.domain.errors import DomainError
 from app.domain.statuses import JOB, JobStatus
-from app.services import jobs, plans
+from app.services import gates, jobs, plans
+from app.services.gates import AnswerGate
 from app.services.jobs import ContinueRollback
 from app.services.plans import PlanAction
 from tests.chaos.eyes import Eyes
@@ -26,6 +27,10 @@ _REST_SECONDS = (0.3, 2.5)
 _LAST = text(
     "SELECT p.id AS plan_id, j.id AS job_id, j.status FROM deployment_plan p"
     " JOIN orchestration_job j ON j.tenant_id = p.tenant_id AND j.id = p.last_job_id WHERE p.plan_name = :name"
+)
+_ASKING = text(
+    "SELECT s.id FROM deployment_plan p JOIN step_run s ON s.tenant_id = p.tenant_id AND s.job_id = p.last_job_id"
+    " WHERE p.plan_name = :name AND s.step_key = 'ask' AND s.status = 'WAITING'"
 )
 _MOVES = (
     "SELECT p.plan_name, e.stream_id AS job_id, e.seq, e.kind, e.data->>'status' AS status,"
@@ -39,11 +44,14 @@ _CLOSED = {status.value for status in JOB.closed}
 
 @dataclass
 class Interventions:
-    """`paused` are the plans that somebody paused, `freed` those whose rollback had got stuck and was gone on with."""
+    """`paused` are the plans that somebody paused, `answered` those that had asked something, `freed`
+    those whose rollback had got stuck and was gone on with.
+    """
 
     customers: Customers
     chance: random.Random
     paused: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
     freed: set[str] = field(default_factory=set)
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -56,6 +64,8 @@ class Interventions:
         """Step in, beside everything else, now that the plan is there."""
         if order.paused:
             self._do(self._pause(order, random.Random(self.chance.getrandbits(64))))
+        if order.gated:
+            self._do(self._answer(order))
         if order.stuck is not None:
             self._do(self._free(order, order.stuck))
 
@@ -71,14 +81,19 @@ class Interventions:
         return bool(self.paused) and bool(self.freed)
 
     def said(self) -> str:
-        return f"Paused and resumed: {len(self.paused)} plans; stuck rollbacks gone on with: {len(self.freed)}"
+        return (
+            f"Paused and resumed: {len(self.paused)} plans; gates answered: {len(self.answered)};"
+            f" stuck rollbacks gone on with: {len(self.freed)}"
+        )
 
     async def faults(self, eyes: Eyes, folder: Path) -> list[str]:
         del folder
-        rows = await eyes.rows(_MOVES, sorted(self.paused | self.freed))
-        return list(wrong_pauses([row for row in rows if row["plan_name"] in self.paused])) + list(
-            wrong_continuations([row for row in rows if row["plan_name"] in self.freed])
-        )
+        rows = await eyes.rows(_MOVES, sorted(self.paused | self.answered | self.freed))
+        return [
+            *wrong_pauses([row for row in rows if row["plan_name"] in self.paused]),
+            *wrong_answers([row for row in rows if row["plan_name"] in self.answered]),
+            *wrong_continuations([row for row in rows if row["plan_name"] in self.freed]),
+        ]
 
     def _do(self, deed: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(deed)
@@ -108,6 +123,23 @@ class Interventions:
                     return
             except (DomainError, *AWAY):
                 # It has moved on meanwhile, or nobody could be asked.
+                continue
+
+    async def _answer(self, order: Order) -> None:
+        """Answer when it asks."""
+        principal = self.customers.principals[order.tenant]
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                _, _, status = await self._last(order)
+                if status in JOB.closed:
+                    return
+                async with self.customers.database.read(principal.tenant_id) as session:
+                    step_id = await session.scalar(_ASKING, {"name": order.name})
+                if step_id is not None:
+                    self.answered.add(order.name)
+                    await self._act(order, gates.answer, AnswerGate(step_id, answer={"number": 1}))
+            except (DomainError, *AWAY):
                 continue
 
     async def _free(self, order: Order, note: str) -> None:
@@ -150,6 +182,15 @@ def wrong_pauses(moves: Sequence[Row]) -> Iterator[str]:
                 yield f"pause: step {move['step']} of job {job_id} began while the job was {status}"
         if status not in _CLOSED:
             yield f"pause: job {job_id} stayed {status}"
+
+
+def wrong_answers(moves: Sequence[Row]) -> Iterator[str]:
+    """What is wrong in the moves of jobs that asked: each answer is taken once, and the gate is passed once."""
+    for job_id, of_job in _by_job(moves).items():
+        asked = [(move["previous"], move["status"]) for move in of_job if move["step"] == "ask"]
+        taken, passed = asked.count(("WAITING", "READY")), sum(status == "SUCCEEDED" for _, status in asked)
+        if (taken, passed) != (1, 1):
+            yield f"gate: job {job_id} took {taken} answers and passed its gate {passed} times"
 
 
 def wrong_continuations(moves: Sequence[Row]) -> Iterator[str]:

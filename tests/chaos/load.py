@@ -45,6 +45,7 @@ _CANCELLED = 0.05
 _BY_API = 0.1
 _AGAIN = 0.15
 _PAUSED = 0.06
+_GATED = 0.05
 _STUCK = 0.04
 AWAY = (*DATABASE_AWAY, DBAPIError, TimeoutError)
 _PLAN = """mutation($input: CreatePlanInput!) { createPlan(input: $input) {
@@ -54,6 +55,10 @@ _TELL = {"key": "tell", "type": "CUSTOM", "order": 2, "configuration": {"task": 
          "inputs": {"message": "the password is ${parameters.password}"}, "retry": {"maxAttempts": 3}}  # fmt: skip
 _FAIL = {"key": "fail", "type": "CUSTOM", "order": 3, "configuration": {"task": "core.assert"},
          "inputs": {"that": False, "message": "on purpose"}}  # fmt: skip
+
+
+_FORM = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
+_ASK = {"key": "ask", "type": "CUSTOM", "gate": {"kind": "INPUT", "prompt": "how many?", "inputSchema": _FORM}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Order:
     cancel: tuple[CancelMode, CancelOutcome] | None
     # Whether somebody pauses it and resumes it a while later.
     paused: bool = False
+    # Whether it asks something before it goes on.
+    gated: bool = False
     # The note that cannot be deleted until somebody has seen that the rollback failed.
     stuck: str | None = None
 
@@ -94,13 +101,15 @@ def _order(chance: random.Random, number: int, made: list[Order]) -> Order:
     stack = earlier.stack if earlier else f"stack-{number}"
     notes = dict(earlier.notes) if earlier else _graph(chance, stack)
     fails = chance.random() < _FAILING
-    cancel, paused, stuck = None, False, None
+    cancel, paused, gated, stuck = None, False, False, None
     fate = chance.random()
     if fate < _CANCELLED:
         cancel = chance.choice(list(CancelMode)), chance.choice(list(CancelOutcome))
     elif fate < _CANCELLED + _PAUSED:
         paused = True
-    elif earlier is None and fate < _CANCELLED + _PAUSED + _STUCK:
+    elif fate < _CANCELLED + _PAUSED + _GATED:
+        gated = True
+    elif earlier is None and fate < _CANCELLED + _PAUSED + _GATED + _STUCK:
         fails, stuck = True, chance.choice(list(notes))
     return Order(
         name=f"plan-{number}",
@@ -109,12 +118,19 @@ def _order(chance: random.Random, number: int, made: list[Order]) -> Order:
         notes=notes,
         text=f"text {number}",
         fails=fails,
-        workflow=fails or chance.random() < 0.4,
+        workflow=fails or gated or chance.random() < 0.4,
         by_api=chance.random() < _BY_API,
         cancel=cancel,
         paused=paused,
+        gated=gated,
         stuck=stuck,
     )
+
+
+def _steps(order: Order) -> list[dict[str, Any]]:
+    """The steps of an order's workflow, one after the other."""
+    chosen: list[dict[str, Any]] = [_ALL, *([_ASK] if order.gated else []), _TELL, *([_FAIL] if order.fails else [])]
+    return [{**step, "order": number} for number, step in enumerate(chosen, 1)]
 
 
 def _graph(chance: random.Random, stack: str) -> dict[str, tuple[str, ...]]:
@@ -249,7 +265,7 @@ class Customers:
             workflow = Workflow(
                 tenant_id=tenant_id, workflow_name=name, workflow_type=WorkflowType.DEPLOYMENT,
                 status=DefinitionStatus.PUBLISHED,
-                definition={"steps": [_ALL, _TELL, _FAIL] if order.fails else [_ALL, _TELL]},
+                definition={"steps": _steps(order)},
             )  # fmt: skip
             write.session.add(workflow)
         await write.session.flush()

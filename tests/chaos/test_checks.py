@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.integrator import wrong_deliveries
-from tests.chaos.interventions import wrong_continuations, wrong_pauses
+from tests.chaos.interventions import wrong_answers, wrong_continuations, wrong_pauses
 from tests.chaos.timetable import wrong_firings, wrong_runs_once
 
 NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -41,6 +41,16 @@ def test_what_begins_in_a_pause_is_found(place: int) -> None:
 
 def test_a_pause_without_end_is_found() -> None:
     assert list(wrong_pauses(PAUSED[:4])) == ["pause: job 1 stayed PAUSED"]
+
+
+ASKED = [of_step("RUNNING", "WAITING", step="ask"), of_job("PAUSED"), of_step("WAITING", "READY", step="ask"),
+         of_step("READY", "RUNNING", step="ask"), of_step("RUNNING", "SUCCEEDED", step="ask")]  # fmt: skip
+
+
+def test_an_answer_that_is_lost_or_taken_twice_is_found() -> None:
+    assert list(wrong_answers(ASKED)) == []
+    assert list(wrong_answers([*ASKED, ASKED[2]])) == ["gate: job 1 took 2 answers and passed its gate 1 times"]
+    assert list(wrong_answers(ASKED[:2])) == ["gate: job 1 took 0 answers and passed its gate 0 times"]
 
 
 FAILED = [of_step("SUCCEEDED", "COMPENSATING", step="b"), of_step("COMPENSATING", "COMPENSATED", step="b"),

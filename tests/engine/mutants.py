@@ -42,7 +42,7 @@ _Decision = decisions._Decision
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or tests of stacks or pauses."""
+    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or a test of its own."""
 
     name: str
     what: str
