@@ -48,12 +48,15 @@ _UNDER_WAY = "SELECT count(*) FROM orchestration_job WHERE status <> ALL($1)"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a run is to be: at least so many plans, and faults, each in seconds or by number; `bug` is planted."""
+    """What a run is to be: at least so many plans and faults, but no faults for longer than `rage` seconds. Then so many
+    seconds to `settle`. `bug` is planted.
+    """
 
     seed: int
     jobs: int
     faults: int
     settle: float
+    rage: float
     bug: str | None = None
     log: Path | None = None
 
@@ -125,16 +128,18 @@ class Play:
     handed: list[Order] = field(default_factory=list)
     _coming: Iterator[Order] = field(default_factory=lambda: iter(()))
     _under_way: float = 0.0
+    _began: float = 0.0
 
     def more(self) -> bool:
         """Whether there are plans to come."""
+        if time.monotonic() - self._began > self.given.rage:
+            return False
         return len(self.handed) < self.given.jobs or self.nemesis.injected.total() < self.given.faults
 
     async def run(self) -> float:
         """Until everything has come to rest, or time is up; the seconds for which there were faults."""
-        self._coming = orders(self.given.seed)
+        self._coming, self._began = orders(self.given.seed), time.monotonic()
         counting = asyncio.create_task(self._count())
-        began = time.monotonic()
         left = asyncio.Event()
         raging = asyncio.create_task(self.nemesis.rage(self._is_enough(left)))
         try:
@@ -145,7 +150,7 @@ class Play:
             await self._until_ended(share=0.9)
             left.set()
             await raging
-            raged = time.monotonic() - began
+            raged = time.monotonic() - self._began
             await self._until_ended()
             return raged
         finally:
@@ -155,7 +160,7 @@ class Play:
 
     def _is_enough(self, left: asyncio.Event) -> Callable[[], bool]:
         if self.given.faults:
-            return lambda: self.nemesis.injected.total() >= self.given.faults
+            return lambda: left.is_set() or not self.more()
         return left.is_set
 
     async def _hand_in(self) -> None:
@@ -249,12 +254,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed: the same plans and faults")
     parser.add_argument("--jobs", type=int, help="how many plans are handed in at least; 200 without --faults")
     parser.add_argument("--faults", type=int, default=0, help="go on until so many faults were injected, then let end")
+    parser.add_argument(
+        "--rage", type=float, default=3600, help="seconds after which there are no more faults or plans"
+    )
     parser.add_argument("--settle", type=float, default=180, help="seconds for the jobs to end after the last fault")
     parser.add_argument("--plant", choices=sorted(MUTANTS), help="a bug that must be found")
     parser.add_argument("--log", type=Path, help="where to keep what the processes have said")
     asked = parser.parse_args()
     jobs = asked.jobs if asked.jobs is not None else 0 if asked.faults else 200
-    reckoning = asyncio.run(run(Given(asked.seed, jobs, asked.faults, asked.settle, asked.plant, asked.log)))
+    given = Given(asked.seed, jobs, asked.faults, asked.settle, asked.rage, asked.plant, asked.log)
+    reckoning = asyncio.run(run(given))
     sys.stdout.write(reckoning.table() + "\n")
     if not reckoning.proved:
         sys.stdout.write("nothing was proved: no fault was injected, or no work was done of some kind\n")

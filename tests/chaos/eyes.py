@@ -16,6 +16,8 @@ from app.db.away import DATABASE_AWAY
 
 UNREACHABLE = (*DATABASE_AWAY, asyncpg.PostgresError, TimeoutError)
 _SECONDS = 5.0
+# For looks that go through everything, when all is over.
+_LONGEST_SECONDS = 60.0
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Eyes:
                     self._connection = await asyncpg.connect(
                         self.url, timeout=_SECONDS, server_settings={"application_name": "chaos-eyes"}
                     )
-                found: list[Any] = await self._connection.fetch(query, *arguments, timeout=_SECONDS)
+                found: list[Any] = await self._connection.fetch(query, *arguments, timeout=_LONGEST_SECONDS)
                 return found
             except BaseException:
                 self._forget()

@@ -106,6 +106,11 @@ def test_minutes_that_were_each_run_once_are_as_they_should_be() -> None:
     assert list(wrong_firings(fired([0, 1]) + fired([2], outcome="MISSED"), runs([0, 1]))) == []
 
 
+def test_a_minute_that_is_missing_at_the_end_is_found() -> None:
+    assert list(wrong_firings(fired([0]), runs([0]), {"often": NOON + timedelta(seconds=89)})) == []
+    assert len(list(wrong_firings(fired([0]), runs([0]), {"often": NOON + timedelta(seconds=91)}))) == 1
+
+
 @pytest.mark.parametrize(
     ("firings", "children"),
     [

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import text
 
@@ -29,6 +30,8 @@ _AHEAD_SECONDS = (1.0, 8.0)
 # Recurring plans: every minute, on clocks of different zones.
 _ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu")
 _MINUTE = timedelta(minutes=1)
+# How late a time may be entered, at the least while PostgreSQL recovers.
+_LATE = timedelta(seconds=30)
 _ONCE, _OFTEN = "once", "often"
 _STEP = {"key": "tell", "type": "CUSTOM", "configuration": {"task": "core.log"}, "inputs": {"message": "it is time"},
          "retry": {"maxAttempts": 20}}  # fmt: skip
@@ -61,6 +64,8 @@ class Timetable:
     customers: Customers
     chance: random.Random
     asked: set[str] = field(default_factory=set)
+    # When each recurring plan was cancelled.
+    _until: dict[str, datetime] = field(default_factory=dict)
     _fired: int = 0
 
     async def go(self, more: Callable[[], bool]) -> None:
@@ -85,7 +90,7 @@ class Timetable:
         del folder
         once, firings, children = [await eyes.rows(query) for query in (_RUNS_ONCE, _FIRINGS, _CHILDREN)]
         self._fired = len(children)
-        wrong = list(wrong_runs_once(once)) + list(wrong_firings(firings, children))
+        wrong = list(wrong_runs_once(once)) + list(wrong_firings(firings, children, self._until))
         wrong += [f"I12: {name} was accepted and is not there" for name in self.asked - {r["plan_name"] for r in once}]
         return wrong
 
@@ -121,6 +126,7 @@ class Timetable:
 
     async def _cancel(self, name: str) -> None:
         principal = self.customers.principals[_TENANT]
+        self._until[name] = datetime.now(UTC)
         while True:
             try:
                 async with self.customers.writing(principal) as write:
@@ -150,9 +156,12 @@ def wrong_runs_once(rows: Sequence[Row]) -> Iterator[str]:
             yield f"I12: {row['plan_name']} was to run at {row['scheduled_at']} and began at {row['began']}"
 
 
-def wrong_firings(firings: Sequence[Row], children: Sequence[Row]) -> Iterator[str]:
-    """What is wrong with plans that run every minute: each minute between the first and the last is entered once, and
-    each that was run made one child with one job, not before its time. Only what was cancelled last may be missed.
+def wrong_firings(
+    firings: Sequence[Row], children: Sequence[Row], until: Mapping[str, datetime] = MappingProxyType({})
+) -> Iterator[str]:
+    """What is wrong with plans that run every minute: each minute from the first one `until` the plan was cancelled is
+    entered once, and each that was run made one child with one job, not before its time. Only what was cancelled last
+    may be missed.
     """
     of_plan: dict[str, list[Row]] = {}
     for firing in firings:
@@ -163,6 +172,8 @@ def wrong_firings(firings: Sequence[Row], children: Sequence[Row]) -> Iterator[s
                 yield f"I12: {name} fired at {one['fire_at']} and next at {other['fire_at']}"
             if one["outcome"] != "SPAWNED" and other["outcome"] == "SPAWNED":
                 yield f"I12: {name} is {one['outcome']} for {one['fire_at']}, and a later time was run"
+        if until.get(name, times[-1]["fire_at"]) - times[-1]["fire_at"] > _MINUTE + _LATE:
+            yield f"I12: {name} fired last at {times[-1]['fire_at']} and was cancelled at {until[name]}"
         yield from _wrong_children(name, times, [child for child in children if child["plan_name"] == name])
 
 
