@@ -144,13 +144,15 @@ def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, fi
 
 WRITE_PLAN = journal.statement(Stream.PLAN, lines=False, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+# Of others who would write about the job, and not of rows that point to it: their foreign keys would wait for this lock,
+# and whoever has it wait for them.
 LOCK_JOB = Statement(
     "SELECT id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
     " inputs, configuration, direction, event_seq, started_at, simulated,"
     " coalesce(pause_until <= clock_timestamp(), false) AS overdue,"
     # Without a lock: what is written about the plan is written only where this is still so.
     " (SELECT p.status FROM deployment_plan p WHERE p.tenant_id = :tenant AND p.id = plan_id) AS plan_status"
-    " FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE"
+    " FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR NO KEY UPDATE"
 )
 STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"

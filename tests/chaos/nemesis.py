@@ -22,7 +22,7 @@ from tests.chaos.town import LEASE_SECONDS, Town
 # Whoever does something says whether there was anybody to do it to.
 Deed = Callable[[random.Random], Awaitable[bool]]
 Deeds = Mapping[str, tuple[int, Deed]]
-_AT_A_TIME = 12
+_AT_A_TIME = 16
 _FEWEST_WORKERS = 2
 _PATIENCE_SECONDS = 10.0
 _ROLLING = "SELECT count(*) FROM (SELECT 1 FROM orchestration_job WHERE status = 'ROLLING_BACK' LIMIT 1) r"
@@ -61,7 +61,7 @@ class Nemesis:
         """What costs next to nothing, at a brisk pace, and beside it what makes a process begin anew: a second or two
         of a processor each time.
         """
-        return [Track(self.light, (0.2, 0.6)), Track(self.heavy, (0.8, 2.2), spares=True)]
+        return [Track(self.light, (0.15, 0.45)), Track(self.heavy, (0.8, 2.2), spares=True)]
 
     @property
     def light(self) -> Deeds:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.db.ledger import Ledger
 from app.db.uow import SystemRole
 from app.domain.enums import CancelMode, CancelOutcome
 from app.domain.statuses import JobStatus
@@ -212,3 +213,19 @@ async def test_what_is_made_after_its_step_was_given_up_is_taken_back(workshop: 
     await lost
     assert workshop.notes() == {}
     assert [row.external_id for row in await workshop.rows("SELECT external_id FROM cloud_resource")] == [None]
+
+
+async def test_the_tick_waits_for_no_job_when_it_rings_again_for_a_lost_worker(workshop: Workshop) -> None:
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    (bell,) = workshop.rung
+    workshop.rung.clear()
+    await workshop.lose(workshop.workers[0])
+    workshop.runners[:] = [await workshop.hire()]
+    async with workshop.database.machine(workshop.tenant_id, actor="test", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        # Whoever has it is about to claim the step, which the tick has touched: neither may wait for the other.
+        await Ledger.open(transaction, job_id)
+        async with asyncio.timeout(10):
+            await tick(workshop.database, ring_again_seconds=60)
+    assert workshop.rung == [bell]
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
