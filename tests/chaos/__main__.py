@@ -48,8 +48,8 @@ _UNDER_WAY = "SELECT count(*) FROM orchestration_job WHERE status <> ALL($1)"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a run is to be: at least so many plans and faults, but no faults for longer than `rage` seconds. Then as many
-    as `settle` for everything to end. `bug` is planted.
+    """What a run is to be: at least so many plans and faults, but no faults for longer than `rage` seconds; then as
+    many as `settle` for everything to end. `bug` is planted.
     """
 
     seed: int
