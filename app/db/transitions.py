@@ -144,8 +144,8 @@ def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, fi
 
 WRITE_PLAN = journal.statement(Stream.PLAN, lines=False, assignments=_MOVE_PLAN)
 LOCK_PLAN = Statement("SELECT status FROM deployment_plan WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
-# Of others who would write about the job, and not of rows that point to it: their foreign keys would wait for this lock,
-# and whoever has it wait for them.
+# Against others who would write about the job, and not against rows that point to it: their foreign keys would wait for
+# this lock, and whoever has it wait for them.
 LOCK_JOB = Statement(
     "SELECT id, plan_id, status, status_reason, failure_strategy, rollback_scope, cancel_mode, cancel_outcome, stack,"
     " inputs, configuration, direction, event_seq, started_at, simulated,"
