@@ -275,7 +275,7 @@ def _secrets_in_lines() -> Sequence[Patch]:
     return [(StepLog, "_redact", lambda _self, line: line)]
 
 
-# ── what goes on beside jobs: only the chaos plays it ───────────────────────────────────────────────────────────────
+# ── what goes on beside jobs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _time_left_out() -> Sequence[Patch]:
@@ -332,8 +332,8 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("lock-kept", "an ended job keeps its stack", _lock_kept, "crash"),
         Mutant("told-twice", "the end of a job is told twice", _told_twice, "crash"),
         Mutant("secrets-in-lines", "log lines are not searched for secrets", _secrets_in_lines, "chaos"),
-        Mutant("time-left-out", "a time of a recurring plan is passed over", _time_left_out, "chaos"),
-        Mutant("time-run-twice", "a time of a recurring plan makes two runs", _time_run_twice, "chaos"),
-        Mutant("event-not-told", "a webhook counts as told that was not sent", _event_not_told, "chaos"),
+        Mutant("time-left-out", "a time of a recurring plan is passed over", _time_left_out, "schedules"),
+        Mutant("time-run-twice", "a time of a recurring plan makes two runs", _time_run_twice, "schedules"),
+        Mutant("event-not-told", "a webhook counts as told that was not sent", _event_not_told, "webhooks"),
     )
 }
