@@ -200,7 +200,11 @@ JOB_COLUMNS = (
     # Without a lock: what is written about the plan is written only where this is still so.
     " (SELECT p.status FROM deployment_plan p WHERE p.tenant_id = :tenant AND p.id = plan_id) AS plan_status"
 )
-LOCK_JOB = Statement(f"SELECT {JOB_COLUMNS} FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR UPDATE")
+# Against others who would write about the job, and not against rows that point to it: their foreign keys would wait for
+# this lock, and whoever has it wait for them.
+LOCK_JOB = Statement(
+    f"SELECT {JOB_COLUMNS} FROM orchestration_job WHERE tenant_id = :tenant AND id = :id FOR NO KEY UPDATE"
+)
 STEP_COLUMNS = (
     "s.id, s.step_key, s.status, s.needs, s.phase, s.worker_id, s.fence, s.touched, s.attempt,"
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"

@@ -1,7 +1,8 @@
 """What came into being too late: a provider did what it was asked, after the step had been taken back.
 
-The attempt lost its step while its request was under way; whoever undid the step found nothing yet. When the answer
-comes after all, its outcome is refused, and what it brought is taken back by the one who has it.
+The attempt lost its step while its request was under way; whoever undid the step, or asked what had become of it, found
+nothing yet. When the answer comes after all, its outcome is refused, and what it brought is taken back by the one who
+has it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ from app.db.ledger import Ledger
 from app.db.statements import Statement
 from app.domain.enums import ChangeAction
 from app.domain.operations import EffectState, OperationKind
-from app.domain.statuses import StepStatus
+from app.domain.statuses import JOB, JobStatus, ResourceStatus, StepStatus
 from app.engine.work import Effect, Mode, Work
 
-_STATUS = Statement("SELECT status FROM step_run WHERE tenant_id = :tenant AND id = :id")
+_STATUS = Statement(
+    "SELECT s.status, r.status AS resource, r.external_id IS NOT NULL AS exists FROM step_run s"
+    " LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
+    " WHERE s.tenant_id = :tenant AND s.id = :id"
+)
 _TAKEN_BACK = frozenset({StepStatus.COMPENSATING, StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED})
+_GIVEN_UP = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
+# What a resource is that nobody knows to exist, or perhaps to exist: a doubt is for people to resolve.
+_NOWHERE = frozenset({ResourceStatus.PLANNED, ResourceStatus.CREATING, ResourceStatus.DELETED})
+# Of these nobody tries a step again: a retry is another job, and other operations.
+_OVER = JOB.closed | {JobStatus.CANCELLING}
 # A change in place is not undone like that: others may rightly have changed the resource since.
 _MADE = frozenset({ChangeAction.CREATE, ChangeAction.REPLACE})
 
@@ -24,13 +34,19 @@ _MADE = frozenset({ChangeAction.CREATE, ChangeAction.REPLACE})
 async def left_behind(ledger: Ledger, work: Work) -> Work | None:
     """The work of removing what `work` has made; None where it made nothing or its step still stands.
 
+    A step that was given up counts when its job is over, and nobody has recorded that there is, or may be, a resource.
     It is safe beside the step's own compensation and beside later jobs: only what this operation made is removed. It
     has no fence, so its outcome will be refused, and the record says already what it brings about.
     """
     if work.mode is not Mode.RUN or work.operation is not OperationKind.APPLY or work.action not in _MADE:
         return None
     row = await ledger.transaction.fetch_one(_STATUS, {"tenant": work.tenant_id, "id": work.step_id})
-    if row is None or StepStatus(row["status"]) not in _TAKEN_BACK:
+    if row is None:
+        return None
+    status = StepStatus(row["status"])
+    nowhere = row["resource"] in _NOWHERE and not row["exists"]
+    given_up = status in _GIVEN_UP and nowhere and ledger.status in _OVER
+    if not given_up and status not in _TAKEN_BACK:
         return None
     made = Effect(
         action=ChangeAction.CREATE,

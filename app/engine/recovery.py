@@ -47,7 +47,7 @@ _ORPHANS = Statement(
     " AND j.id = s.job_id LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
     " OR s.deadline_at < clock_timestamp() - interval '30 seconds')"
-    " ORDER BY s.job_id, s.id LIMIT 200 FOR UPDATE OF j SKIP LOCKED"
+    " ORDER BY s.job_id, s.id LIMIT 200 FOR NO KEY UPDATE OF j SKIP LOCKED"
 )
 _TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, crashes = crashes + 1, status = :status,"

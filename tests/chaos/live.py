@@ -17,10 +17,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ from app.reads import filters, streams
 from app.services import plans, tokens
 from app.services.plans import CreatePlan
 from schema.nodes import encode_id
+from tests.chaos.eyes import UNREACHABLE
 from tests.chaos.live_bugs import LIVE_BUGS
 from tests.chaos.load import Customers
-from tests.chaos.nemesis import UNREACHABLE, Nemesis
+from tests.chaos.nemesis import Deeds, Nemesis, Track
 from tests.chaos.part import Unfriendly
 from tests.chaos.town import LEASE_SECONDS, Town, town
 from tests.chaos.watchers import EVENTS, LOGS, NEEDLES, Watch, Watchers, digest_of
@@ -58,18 +59,21 @@ class LiveNemesis(Nemesis):
     """Prefers whatever stands between a worker and those who watch."""
 
     @property
-    def faults(self) -> dict[str, tuple[int, Callable[[], Awaitable[bool]]]]:
-        known = super().faults
+    def tracks(self) -> list[Track]:
+        light, heavy, processes = self.light, self.heavy, self.processes
         chosen = {
-            "worker kill -9": 2, "worker SIGSTOP > lease": 1, "Valkey FLUSHALL": 1, "Valkey kill -9": 2,
-            "PostgreSQL kill -9": 1, "PostgreSQL immediate restart": 1, "connections terminated": 3, "API kill -9": 6,
+            "worker kill -9": 2, "worker SIGSTOP > lease": 1, "Valkey kill -9": 2, "PostgreSQL kill -9": 1,
+            "PostgreSQL immediate restart": 1, "API kill -9": 6,
         }  # fmt: skip
-        return {
-            **{kind: (weight, known[kind][1]) for kind, weight in chosen.items()},
-            "API SIGTERM": (3, lambda: self._signal("api", signal.SIGTERM)),
-            "API SIGSTOP 2 s": (2, lambda: self._stop("api", 2.0)),
-            f"API SIGSTOP {LEASE_SECONDS:.0f} s": (1, lambda: self._stop("api", LEASE_SECONDS)),
+        deeds: Deeds = {
+            **{kind: (weight, heavy[kind][1]) for kind, weight in chosen.items()},
+            "Valkey FLUSHALL": (1, light["Valkey FLUSHALL"][1]),
+            "connections terminated": (3, light["connections terminated"][1]),
+            "API SIGTERM": (3, partial(processes.signal, kind="api", number=signal.SIGTERM)),
+            "API SIGSTOP 2 s": (2, partial(processes.stop, kind="api", seconds=2.0)),
+            f"API SIGSTOP {LEASE_SECONDS:.0f} s": (1, partial(processes.stop, kind="api", seconds=LEASE_SECONDS)),
         }
+        return [Track(deeds, (0.4, 1.6))]
 
 
 @dataclass
@@ -172,7 +176,7 @@ class Stage:
         await raging
         await self._compare(watches, watchers, jobs, found)
         found.injected += nemesis.injected
-        found.wrong += nemesis.lost
+        found.wrong += nemesis.takeovers.lost
 
     async def _compare(self, watches: list[Watch], watchers: Watchers, jobs: list[int], found: Reckoning) -> None:
         stored = {job_id: await self._stored(job_id, found) for job_id in jobs}

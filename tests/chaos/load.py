@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,6 +44,9 @@ _FAILING = 0.3
 _CANCELLED = 0.05
 _BY_API = 0.1
 _AGAIN = 0.15
+_PAUSED = 0.06
+_GATED = 0.05
+_STUCK = 0.04
 AWAY = (*DATABASE_AWAY, DBAPIError, TimeoutError)
 _PLAN = """mutation($input: CreatePlanInput!) { createPlan(input: $input) {
   plan { id } userErrors { code message } } }"""
@@ -52,6 +55,10 @@ _TELL = {"key": "tell", "type": "CUSTOM", "order": 2, "configuration": {"task": 
          "inputs": {"message": "the password is ${parameters.password}"}, "retry": {"maxAttempts": 3}}  # fmt: skip
 _FAIL = {"key": "fail", "type": "CUSTOM", "order": 3, "configuration": {"task": "core.assert"},
          "inputs": {"that": False, "message": "on purpose"}}  # fmt: skip
+
+
+_FORM = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
+_ASK = {"key": "ask", "type": "CUSTOM", "gate": {"kind": "INPUT", "prompt": "how many?", "inputSchema": _FORM}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +74,63 @@ class Order:
     workflow: bool
     by_api: bool
     cancel: tuple[CancelMode, CancelOutcome] | None
+    # Whether somebody pauses it and resumes it a while later.
+    paused: bool = False
+    # Whether it asks something before it goes on.
+    gated: bool = False
+    # The note that cannot be deleted until somebody has seen that the rollback failed.
+    stuck: str | None = None
 
 
-def orders(seed: int, number: int) -> list[Order]:
-    """`number` plans, the same for the same seed. Nine in ten belong to one tenant."""
+def orders(seed: int) -> Iterator[Order]:
+    """Plans without end, the same for the same seed. Nine in ten belong to one tenant."""
     chance = random.Random(seed)
+    # Those whose stack others may change afterwards.
     made: list[Order] = []
-    for n in range(number):
-        earlier = chance.choice(made) if made and chance.random() < _AGAIN else None
-        stack = earlier.stack if earlier else f"stack-{n}"
-        notes = dict(earlier.notes) if earlier else _graph(chance, stack)
-        fails = chance.random() < _FAILING
-        cancel = None
-        if chance.random() < _CANCELLED:
-            cancel = chance.choice(list(CancelMode)), chance.choice(list(CancelOutcome))
-        made.append(
-            Order(
-                name=f"plan-{n}",
-                tenant=earlier.tenant if earlier else "beta" if chance.random() < 0.1 else "alpha",
-                stack=stack,
-                notes=notes,
-                text=f"text {n}",
-                fails=fails,
-                workflow=fails or chance.random() < 0.4,
-                by_api=chance.random() < _BY_API,
-                cancel=cancel,
-            )
-        )
-    return made
+    number = 0
+    while True:
+        order = _order(chance, number, made)
+        if order.stuck is None:
+            made.append(order)
+        yield order
+        number += 1
+
+
+def _order(chance: random.Random, number: int, made: list[Order]) -> Order:
+    earlier = chance.choice(made) if made and chance.random() < _AGAIN else None
+    stack = earlier.stack if earlier else f"stack-{number}"
+    notes = dict(earlier.notes) if earlier else _graph(chance, stack)
+    fails = chance.random() < _FAILING
+    cancel, paused, gated, stuck = None, False, False, None
+    fate = chance.random()
+    if fate < _CANCELLED:
+        cancel = chance.choice(list(CancelMode)), chance.choice(list(CancelOutcome))
+    elif fate < _CANCELLED + _PAUSED:
+        paused = True
+    elif fate < _CANCELLED + _PAUSED + _GATED:
+        gated = True
+    elif earlier is None and fate < _CANCELLED + _PAUSED + _GATED + _STUCK:
+        fails, stuck = True, chance.choice(list(notes))
+    return Order(
+        name=f"plan-{number}",
+        tenant=earlier.tenant if earlier else "beta" if chance.random() < 0.1 else "alpha",
+        stack=stack,
+        notes=notes,
+        text=f"text {number}",
+        fails=fails,
+        workflow=fails or gated or chance.random() < 0.4,
+        by_api=chance.random() < _BY_API,
+        cancel=cancel,
+        paused=paused,
+        gated=gated,
+        stuck=stuck,
+    )
+
+
+def _steps(order: Order) -> list[dict[str, Any]]:
+    """The steps of an order's workflow, one after the other."""
+    chosen: list[dict[str, Any]] = [_ALL, *([_ASK] if order.gated else []), _TELL, *([_FAIL] if order.fails else [])]
+    return [{**step, "order": number} for number, step in enumerate(chosen, 1)]
 
 
 def _graph(chance: random.Random, stack: str) -> dict[str, tuple[str, ...]]:
@@ -142,8 +178,10 @@ class Customers:
 
     @classmethod
     async def of(cls, town: Town) -> Customers:
-        url = town.environment["WINDLASS_DATABASE_URL"]
-        database = Database.connect(url, name="chaos-customers", pool_size=6)
+        # Over a wire that may be cut, where there is one: a person's service meets lost answers, too.
+        wire = town.wires.get("customer")
+        url = town.environment["WINDLASS_DATABASE_URL"] if wire is None else wire.leading
+        database = Database.connect(url, name="chaos-customers", pool_size=10)
         until = datetime.now(UTC) + timedelta(hours=5)
         principals = {}
         for slug, (tenant_id, _) in town.tenants.items():
@@ -227,7 +265,7 @@ class Customers:
             workflow = Workflow(
                 tenant_id=tenant_id, workflow_name=name, workflow_type=WorkflowType.DEPLOYMENT,
                 status=DefinitionStatus.PUBLISHED,
-                definition={"steps": [_ALL, _TELL, _FAIL] if order.fails else [_ALL, _TELL]},
+                definition={"steps": _steps(order)},
             )  # fmt: skip
             write.session.add(workflow)
         await write.session.flush()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 import httpx
 from sqlalchemy import text
 
@@ -17,12 +17,12 @@ from app.domain.enums import DefinitionStatus, PlanType, WorkflowType
 from app.services import hooks, plans
 from app.services.hooks import RotateHook
 from app.services.plans import CreatePlan, ExecutePlan
+from tests.chaos.eyes import Eyes
 from tests.chaos.load import AWAY, SECRET, Customers, Order
 from tests.engine.history import world
 
-# One call and one rehearsal for so many plans.
-_EVERY = 8
-_MOST = 90
+# Between one call and rehearsal and the next.
+_EVERY_SECONDS = 2.0
 _TWICE = 0.3
 _FAILING = 0.4
 _TENANT = "alpha"
@@ -43,23 +43,31 @@ class Beside:
 
     customers: Customers
     chance: random.Random
-    number: int
     calls: set[str] = field(default_factory=set)
     rehearsed: dict[str, bool] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, customers: Customers, seed: int, orders: int) -> Beside:
-        return cls(customers, random.Random(seed), min(max(orders // _EVERY, 3), _MOST))
-
-    async def go(self) -> None:
-        """Call and rehearse until every call was taken and every rehearsal has begun."""
+    async def go(self, more: Callable[[], bool]) -> None:
+        """Call and rehearse, until every call was taken and every rehearsal has begun."""
         path = await self._hook()
-        for n in range(self.number):
-            await self._call(path, f"call-{n}")
+        number = 0
+        while more():
+            await self._call(path, f"call-{number}")
             if self.chance.random() < _TWICE:
                 # It asks again, as a caller does that has lost the answer.
-                await self._call(path, f"call-{n}")
-            await self._rehearse(f"rehearsal-{n}", fails=self.chance.random() < _FAILING)
+                await self._call(path, f"call-{number}")
+            await self._rehearse(f"rehearsal-{number}", fails=self.chance.random() < _FAILING)
+            number += 1
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    async def rests(self, eyes: Eyes) -> bool:
+        return await eyes.number("SELECT count(*) FROM plan_trigger WHERE outcome = 'PENDING'") == 0
+
+    @property
+    def proved(self) -> bool:
+        return bool(self.calls) and bool(self.rehearsed)
+
+    def said(self) -> str:
+        return f"A standing plan was called {len(self.calls)} times; simulations: {len(self.rehearsed)}"
 
     async def _hook(self) -> str:
         principal, dependencies = self.customers.principals[_TENANT], self.customers.dependencies
@@ -124,16 +132,12 @@ class Beside:
             except AWAY:
                 await asyncio.sleep(0.3)
 
-    async def faults(self, url: str, folder: Path) -> list[str]:
+    async def faults(self, eyes: Eyes, folder: Path) -> list[str]:
         """What is wrong when everything has come to rest."""
-        connection = await asyncpg.connect(url)
-        try:
-            heard = await connection.fetch(_HEARD, _STANDING)
-            runs = await connection.fetch(_RUNS, _STANDING)
-            rehearsals = {row["plan_name"]: row for row in await connection.fetch(_REHEARSALS)}
-            recorded = {row["stack"] for row in await connection.fetch("SELECT DISTINCT stack FROM cloud_resource")}
-        finally:
-            await connection.close()
+        heard = await eyes.rows(_HEARD, _STANDING)
+        runs = await eyes.rows(_RUNS, _STANDING)
+        rehearsals = {row["plan_name"]: row for row in await eyes.rows(_REHEARSALS)}
+        recorded = {row["stack"] for row in await eyes.rows("SELECT DISTINCT stack FROM cloud_resource")}
         wrong = [f"{row['key']} was heard and is {row['outcome']}" for row in heard if row["outcome"] != "SPAWNED"]
         wrong += [f"{key} was taken and not heard" for key in sorted(self.calls - {row["key"] for row in heard})]
         if len({row["child_plan_id"] for row in heard}) != len(heard) or len(runs) != len(heard):

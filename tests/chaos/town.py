@@ -1,4 +1,4 @@
-"""The whole product as processes that anybody may kill: servers, workers, schedulers, an API; the dead are replaced."""
+"""The whole product as processes that anybody may kill: servers, workers, schedulers, APIs; the dead are replaced."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.processes import die_with_parent, free_port
 from app.embedded.valkey import EmbeddedValkey
 from app.services.seeding import create_tenant
-from tests.chaos.part import VARIABLE, Unfriendly
+from tests.chaos.part import ACCIDENTS, CLOCK_SIGNAL, STUCK, VARIABLE, Unfriendly
+from tests.chaos.wire import Wire
 
 LEASE_SECONDS = 5.0
 HANDS = 8
 _TENANTS = ("alpha", "beta")
 _AGAIN_SECONDS = 0.3
 _EXPECTED_ENDS = {0, 70, 71, -signal.SIGKILL, -signal.SIGTERM}
+# Who has a wire to PostgreSQL that may be cut; the others of their kind have none.
+_WIRED = {"worker-1": "worker", "worker-2": "worker", "scheduler-1": "scheduler", "api-1": "api"}
+_WIRES = ("worker", "scheduler", "api", "customer")
 
 
 @dataclass(slots=True)
@@ -63,10 +67,22 @@ class Town:
     parts: dict[str, Part] = field(default_factory=dict)
     # Where the APIs listen.
     ports: list[int] = field(default_factory=list)
+    # Wires to PostgreSQL that can be cut, by whose they are; none in a town without.
+    wires: dict[str, Wire] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
         return self.folder / "town.log"
+
+    @property
+    def accidents(self) -> Path:
+        """Where a file lies for each provider call that is to fail."""
+        return self.folder / ACCIDENTS
+
+    @property
+    def stuck(self) -> Path:
+        """Where a file lies for each note that cannot be deleted for now."""
+        return self.folder / STUCK
 
     def of(self, kind: str) -> list[Part]:
         """The living parts of a kind, those that are stopped left out."""
@@ -81,7 +97,7 @@ class Town:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
+                preexec_fn=_prepare,  # noqa: PLW1509
             )
         part.stopped = False
 
@@ -128,12 +144,26 @@ class Town:
 def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="windlass-chaos-"))
     folder.chmod(0o755)
+    for name in (ACCIDENTS, STUCK):
+        (folder / name).mkdir()
     return folder
 
 
+_die = die_with_parent(signal.SIGKILL)
+
+
+def _prepare() -> None:
+    """Between fork and exec: die when we do, and do not die of a clock that is set before one looks at it."""
+    signal.signal(CLOCK_SIGNAL, signal.SIG_IGN)
+    if _die is not None:
+        _die()
+
+
 @asynccontextmanager
-async def town(workers: int, schedulers: int, world: Unfriendly, *, apis: int = 1) -> AsyncIterator[Town]:
-    """A town of its own, gone afterwards."""
+async def town(
+    workers: int, schedulers: int, world: Unfriendly, *, apis: int = 1, webhooks: int = 0, wired: bool = False
+) -> AsyncIterator[Town]:
+    """A town of its own, gone afterwards. `wired`: some of it reaches PostgreSQL by wires that can be cut."""
     folder = _folder()
     here = Town(folder, EmbeddedPostgres(folder / "postgres"), EmbeddedValkey(folder / "valkey"))
     keeping: asyncio.Task[None] | None = None
@@ -152,14 +182,17 @@ async def town(workers: int, schedulers: int, world: Unfriendly, *, apis: int = 
             "WINDLASS_REDISPATCH_SECONDS": "1",
             "WINDLASS_DRAIN_SECONDS": "2",
             "WINDLASS_WORKER_THREADS": str(HANDS),
+            "WINDLASS_WEBHOOK_ALLOWED_TARGETS": "127.0.0.0/8",
             VARIABLE: world.dump(),
         }
         await _seed(here, database_url)
-        for n, port in enumerate(here.ports, 1):
-            here.parts[f"api-{n}"] = Part(f"api-{n}", ["-m", "tests.chaos.part", "api"], {"WINDLASS_PORT": str(port)})
-        for kind, number in (("scheduler", schedulers), ("worker", workers)):
+        if wired:
+            here.wires = {name: Wire(database_url) for name in _WIRES}
+            for wire in here.wires.values():
+                await wire.open()
+        for kind, number in (("api", apis), ("scheduler", schedulers), ("worker", workers), ("webhooks", webhooks)):
             for n in range(1, number + 1):
-                here.parts[f"{kind}-{n}"] = Part(f"{kind}-{n}", ["-m", "tests.chaos.part", kind])
+                here.parts[f"{kind}-{n}"] = _part(here, kind, n)
         keeping = asyncio.create_task(here.keep())
         yield here
     finally:
@@ -167,9 +200,19 @@ async def town(workers: int, schedulers: int, world: Unfriendly, *, apis: int = 
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         await asyncio.to_thread(here.stop)
+        for wire in here.wires.values():
+            await wire.close()
         here.valkey.stop()
         here.postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _part(here: Town, kind: str, number: int) -> Part:
+    name = f"{kind}-{number}"
+    environment = {"WINDLASS_PORT": str(here.ports[number - 1])} if kind == "api" else {}
+    if here.wires and name in _WIRED:
+        environment["WINDLASS_DATABASE_URL"] = here.wires[_WIRED[name]].leading
+    return Part(name, ["-m", "tests.chaos.part", kind], environment)
 
 
 async def _seed(here: Town, database_url: str) -> None:

@@ -46,7 +46,7 @@ class _Beside:
         self._thread = threading.Thread(target=lambda: self.loop.run_until_complete(self._run()))
 
     async def _run(self) -> None:
-        async with receiving() as self.receiver:
+        async with receiving(Receiver()) as self.receiver:
             self._ready.set()
             await self._stop.wait()
 

@@ -29,6 +29,7 @@ from tests.engine.crashes import MortalWorkshop, cases, suffer
 from tests.engine.mutants import MUTANTS, planted
 from tests.engine.simulation import Simulation
 
+_HUNTS = ("crash", "random", "late")
 GAMES = settings(
     max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck), phases=(Phase.generate,), print_blob=False,
@@ -128,11 +129,13 @@ def by_games(place: Ground, *, late: bool, games: settings = GAMES) -> str | Non
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hunting", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which mutants; all but those only chaos can meet by default")
+    parser.add_argument(
+        "names", nargs="*", help="which mutants; by default all that crash points or games are known to catch"
+    )
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    names = given.names or [name for name, mutant in MUTANTS.items() if mutant.caught_by != "chaos"]
+    names = given.names or [name for name, mutant in MUTANTS.items() if mutant.caught_by in _HUNTS]
     out = sys.stdout
     out.write("| mutant | crash points | games, random | games, late | first complaint |\n|---|--:|--:|--:|---|\n")
     survivors = []

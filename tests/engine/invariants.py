@@ -97,13 +97,11 @@ def _unlike_the_record(history: History) -> Iterator[str]:
     for row in history.resources:
         if row["external_id"] is not None:
             recorded.setdefault((row["tenant_id"], row["stack"]), {})[row["external_id"]] = row
+    doubted = {row["stack"] for row in history.resources if row["status"] in _PERHAPS}
     for place, notes in history.world.items():
         for name in notes:
             known = name in recorded.get(place, {})
-            doubts = {
-                r["resource_key"] for r in history.resources if r["status"] in _PERHAPS and r["stack"] == place[1]
-            }
-            if not known and not doubts:
+            if not known and place[1] not in doubted:
                 yield f"note {name} of stack {place[1]} exists and nobody knows of it"
     for place, rows in recorded.items():
         for name, row in rows.items():
@@ -176,9 +174,11 @@ def counters_equal_a_recount(history: History) -> Iterator[str]:
             entered = numbers[step["id"], direction]
             if step[column] != entered and not (entered == 0 and direction == "FORWARD"):
                 yield f"step {step['step_key']} of job {step['job_id']}: {column} {step[column]}, {entered} entered"
+    spans_of: dict[int, list[int]] = {job["id"]: [] for job in history.jobs}
+    for batch in history.lines:
+        spans_of[batch["job_id"]].append(batch["last_seq"])
     for job in history.jobs:
-        events = history.events_of[job["id"]]
-        spans = [batch["last_seq"] for batch in history.lines if batch["job_id"] == job["id"]]
+        events, spans = history.events_of[job["id"]], spans_of[job["id"]]
         newest = max([event.seq for event in events] + spans, default=0)
         if job["event_seq"] != newest:
             yield f"job {job['id']} counts {job['event_seq']} events and has {newest}"
@@ -192,8 +192,12 @@ def counters_equal_a_recount(history: History) -> Iterator[str]:
 
 
 def _miscounted_workflows(history: History) -> Iterator[str]:
+    ended: dict[int, list[str]] = {}
+    for job in history.jobs:
+        if job["status"] in _CLOSED:
+            ended.setdefault(job["workflow_id"], []).append(job["status"])
     for workflow in history.workflows:
-        of_it = [j["status"] for j in history.jobs if j["workflow_id"] == workflow["id"] and j["status"] in _CLOSED]
+        of_it = ended.get(workflow["id"], [])
         good = of_it.count("SUCCEEDED")
         counted = workflow["execution_count"], workflow["success_count"], workflow["failure_count"]
         if counted != (len(of_it), good, len(of_it) - good):

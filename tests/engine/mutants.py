@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from app.db import journal
 from app.db.ledger import Ledger
+from app.db.models import DeploymentPlan
 from app.db.statements import Statement
 from app.db.step_rows import StepRow
 from app.db.uow import Transaction
-from app.domain import decisions
+from app.db.webhooks import Endpoint
+from app.domain import decisions, webhooks
 from app.domain.decisions import JobMove, Move, StepView
 from app.domain.logs import LogLine
+from app.domain.scheduling import Schedule
 from app.domain.statuses import JOB, JobStatus, StepStatus
 from app.engine import claims, orphans, ticking
 from app.engine.claims import Claimer
@@ -26,7 +31,9 @@ from app.engine.context import StepContext
 from app.engine.executor import Executor
 from app.engine.log import StepLog
 from app.engine.recorder import Recorder
+from app.engine.webhooks import Message, Sender
 from app.engine.work import Mode, Outcome, Succeeded, Work
+from app.services.plans import passage, spawning
 
 Patch = tuple[Any, str, Any]
 
@@ -35,7 +42,7 @@ _Decision = decisions._Decision
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or the tests of stacks."""
+    """One planted bug. `caught_by`: what is known to catch it: crash points, games, chaos, or a test of its own."""
 
     name: str
     what: str
@@ -268,13 +275,46 @@ def _secrets_in_lines() -> Sequence[Patch]:
     return [(StepLog, "_redact", lambda _self, line: line)]
 
 
+# ── what goes on beside jobs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _time_left_out() -> Sequence[Patch]:
+    set_clock = passage.set_clock
+
+    def leave_out(plan: DeploymentPlan, schedule: Schedule, time: datetime | None) -> None:
+        skips = time is not None and schedule.recurrence is not None and random.random() < 0.5
+        set_clock(plan, schedule, schedule.after(time) if skips and time is not None else time)
+
+    return [(passage, "set_clock", leave_out)]
+
+
+def _time_run_twice() -> Sequence[Patch]:
+    spawn = spawning.spawn
+
+    async def twice(*arguments: Any, **changes: Any) -> DeploymentPlan:
+        if random.random() < 0.5:
+            await spawn(*arguments, **changes)
+        return await spawn(*arguments, **changes)
+
+    return [(spawning, "spawn", twice)]
+
+
+def _event_not_told() -> Sequence[Patch]:
+    send = Sender.send
+
+    async def lose(self: Sender, endpoint: Endpoint, message: Message) -> webhooks.Outcome:
+        return webhooks.Outcome(1, 200) if random.random() < 0.02 else await send(self, endpoint, message)
+
+    return [(Sender, "send", lose)]
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for mutant in (
         Mutant("finish-without-fence", "an outcome is written whoever has the step now", _finish_without_fence, "late"),
         Mutant("claim-takes-running", "a claim takes a step that somebody has", _claim_takes_running, "random"),
         Mutant("intent-not-written", "a claim does not say that it will act", _intent_not_written, "crash"),
-        Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "random"),
+        Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "pausing"),
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),
@@ -292,5 +332,8 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("lock-kept", "an ended job keeps its stack", _lock_kept, "crash"),
         Mutant("told-twice", "the end of a job is told twice", _told_twice, "crash"),
         Mutant("secrets-in-lines", "log lines are not searched for secrets", _secrets_in_lines, "chaos"),
+        Mutant("time-left-out", "a time of a recurring plan is passed over", _time_left_out, "schedules"),
+        Mutant("time-run-twice", "a time of a recurring plan makes two runs", _time_run_twice, "schedules"),
+        Mutant("event-not-told", "a webhook counts as told that was not sent", _event_not_told, "webhooks"),
     )
 }

@@ -15,6 +15,7 @@ from app.engine.ticking import tick
 from app.services import jobs, plans
 from app.services.plans import PlanAction, RollbackPlan
 from tests.engine.harness import Workshop, note
+from tests.engine.mutants import planted
 
 CHAIN = {"resources": {"a": note("a"), "b": note("b", needs=["a"]), "c": note("c", needs=["b"])}}
 
@@ -98,6 +99,32 @@ async def test_what_runs_finishes_and_nothing_starts_before_the_resumption(works
     )
     told = ["QUEUED", "DISPATCHED", "RUNNING", "PAUSING", "PAUSED", "QUEUED", "DISPATCHED", "RUNNING", "SUCCEEDED"]
     assert [row.status for row in moves] == told
+
+
+async def test_a_worker_does_not_trust_what_it_remembers_of_a_job_that_was_paused(workshop: Workshop) -> None:
+    tasks = [
+        {"key": key, "type": "CUSTOM", "order": order, "configuration": {"task": "core.pass"}}
+        for order, key in enumerate("abc")
+    ]
+    job_id = await workshop.submit(None, await workshop.workflow(*tasks))
+    (runner,) = workshop.runners
+    hand = await runner._claim(workshop.rung.pop(0))
+    assert hand is not None
+    for key in "ab":
+        assert (hand.work.key, hand.ledger is not None) == (key, True), "the worker remembers nothing"
+        if key == "b":
+            await act(workshop, plans.pause, PlanAction((await workshop.plan_of(job_id)).id))
+        log = runner._log(hand.work)
+        following = await runner._record(hand, await runner._act(hand.work, log), log, stay=True)
+        hand = hand if following is None else following
+    assert following is None
+    assert await workshop.steps(job_id) == {"a": "SUCCEEDED", "b": "SUCCEEDED", "c": "PENDING"}
+    assert (await workshop.job(job_id)).status is JobStatus.PAUSED
+
+
+async def test_a_worker_that_trusts_its_memory_would_be_noticed(workshop: Workshop) -> None:
+    with planted("memory-trusted"), pytest.raises(AssertionError):
+        await test_a_worker_does_not_trust_what_it_remembers_of_a_job_that_was_paused(workshop)
 
 
 async def test_a_worker_lost_while_its_job_pauses_is_asked_after_first(workshop: Workshop) -> None:

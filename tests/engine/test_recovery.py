@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from app.db.ledger import Ledger
 from app.db.uow import SystemRole
+from app.domain.enums import CancelMode, CancelOutcome
 from app.domain.statuses import JobStatus
 from app.engine.runner import Runner
 from app.engine.ticking import tick
 from app.engine.work import Outcome, Work
 from app.messages import StepDue
 from app.providers.faults import Fault, FaultKind
+from app.services import jobs
 from tests.engine.conftest import Open
 from tests.engine.harness import Workshop, note
 
@@ -180,3 +184,48 @@ async def test_a_claim_that_the_worker_never_heard_of_is_given_up(workshop: Work
     assert (await workshop.steps(job_id))["a"] == "UNKNOWN"
     assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
     assert workshop.provider.notes.calls.count("create") == 1
+
+
+async def test_what_is_made_after_its_step_was_given_up_is_taken_back(workshop: Workshop) -> None:
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    arriving, reached = asyncio.Event(), asyncio.Event()
+    create = workshop.provider.notes.create
+
+    async def late(context: Any, desired: Any) -> Any:
+        reached.set()
+        await arriving.wait()
+        return await create(context, desired)
+
+    workshop.provider.notes.create = late  # type: ignore[method-assign,assignment]
+    lost = asyncio.create_task(workshop.answer())
+    async with asyncio.timeout(10):
+        await reached.wait()
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as write:
+        command = jobs.CancelJob(job_id, CancelMode.GRACEFUL, CancelOutcome.KEEP)
+        await jobs.cancel(write, workshop.principal, command, workshop.dependencies)
+    await workshop.lose(workshop.workers[0])
+    workshop.runners[:] = [await workshop.hire()]
+    await notice(workshop, job_id, "a")
+    job = await workshop.settle(job_id)
+    # Whoever asked the provider was told that there is nothing; so says the record.
+    assert (job.status, await workshop.steps(job_id)) == (JobStatus.CANCELLED, {"a": "FAILED"})
+    arriving.set()
+    await lost
+    assert workshop.notes() == {}
+    assert [row.external_id for row in await workshop.rows("SELECT external_id FROM cloud_resource")] == [None]
+
+
+async def test_the_tick_waits_for_no_job_when_it_rings_again_for_a_lost_worker(workshop: Workshop) -> None:
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    (bell,) = workshop.rung
+    workshop.rung.clear()
+    await workshop.lose(workshop.workers[0])
+    workshop.runners[:] = [await workshop.hire()]
+    async with workshop.database.machine(workshop.tenant_id, actor="test", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        # Whoever has it is about to claim the step, which the tick has touched: neither may wait for the other.
+        await Ledger.open(transaction, job_id)
+        async with asyncio.timeout(10):
+            await tick(workshop.database, ring_again_seconds=60)
+    assert workshop.rung == [bell]
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED

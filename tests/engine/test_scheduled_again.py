@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.services import plans
 from app.services.plans import ExecutePlan, PlanAction, UpdatePlan, spawning
 from app.services.plans.firing import DuePlan, fire
 from tests.engine.harness import Workshop, note
+from tests.engine.mutants import planted
 from tests.engine.schedules import (
     DAY,
     WAIT,
@@ -67,6 +69,15 @@ async def test_each_time_becomes_a_plan_of_its_own(workshop: Workshop) -> None:
     assert await tick_and_fire(workshop) == 1
     assert await firings(workshop, plan_id) == [(time - DAY, MISSED), (time, SPAWNED)]
     assert len(await children(workshop, plan_id)) == 1
+
+
+@pytest.mark.parametrize("bug", ["time-left-out", "time-run-twice"])
+async def test_a_time_that_is_left_out_or_run_twice_would_be_noticed(
+    workshop: Workshop, bug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    with planted(bug), pytest.raises((AssertionError, ValueError), match=r"too many values|At index 1 diff"):
+        await test_each_time_becomes_a_plan_of_its_own(workshop)
 
 
 async def test_many_clocks_at_once_fire_each_time_once(workshop: Workshop) -> None:

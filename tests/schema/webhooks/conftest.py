@@ -50,7 +50,7 @@ class Desk:
         return Deliverer(services.database, sender, lambda: 0.5, poll_seconds=0.02, lease_seconds=lease_seconds)
 
     async def another_receiver(self) -> Receiver:
-        return await self.stack.enter_async_context(receiving())
+        return await self.stack.enter_async_context(receiving(Receiver()))
 
     async def create(self, access: Access | None = None, receiver: Receiver | None = None, **given: Any) -> Hook:
         """A webhook to the receiver."""
@@ -116,7 +116,7 @@ async def services(services: Services) -> Services:
 @pytest.fixture
 async def desk(api: Api, database_url: str) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
-        receiver = await stack.enter_async_context(receiving())
+        receiver = await stack.enter_async_context(receiving(Receiver()))
         yield Desk(api, database_url, receiver, stack)
 
 

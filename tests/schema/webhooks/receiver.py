@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from standardwebhooks import Webhook
 
@@ -86,13 +86,17 @@ class Receiver:
         finally:
             writer.transport.abort()
 
+    def choose(self) -> Answer:
+        """What is said to the request that came last."""
+        return self.script.popleft() if self.script else OK
+
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.received.append(Received(head[0].split()[1], headers, body))
         self._bell.set()
-        answer = self.script.popleft() if self.script else OK
+        answer = self.choose()
         if answer.hangs:
             await asyncio.Event().wait()
         if answer.after is not None:
@@ -109,10 +113,12 @@ class Receiver:
         return True
 
 
+R = TypeVar("R", bound=Receiver)
+
+
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver that listens on this machine."""
-    receiver = Receiver()
+async def receiving(receiver: R) -> AsyncIterator[R]:
+    """The receiver, listening on this machine."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from standardwebhooks import WebhookVerificationError
@@ -11,7 +12,10 @@ from app.db import webhooks
 from app.db.feed import Position
 from app.domain.events import Event, EventKind, Stream
 from app.domain.values import Secret
+from app.domain.webhooks import event_message_id
 from schema.nodes import encode_id
+from tests.chaos.integrator import wrong_deliveries
+from tests.engine.mutants import planted
 from tests.factories.databases import fetch, run
 from tests.schema.belongings import CANARY, belongings
 from tests.schema.verbs import done
@@ -45,6 +49,20 @@ async def test_events_arrive_in_order_signed_and_with_their_place(desk: Desk) ->
     assert {(entry["source"], entry["status"], entry["statusCode"], entry["answer"]) for entry in log} == {
         ("EVENT", "DELIVERED", 200, "thanks")
     }
+
+
+async def test_an_event_that_is_not_told_would_be_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, hook = await desk.job(), await desk.create()
+    await desk.happen(job, 3)
+    chances = iter([1.0, 0.0, 1.0])
+    monkeypatch.setattr(random, "random", lambda: next(chances))
+    with planted("event-not-told"):
+        received = await desk.arrive(2)
+    assert {entry["status"] for entry in (await desk.look(hook))["deliveries"]} == {"DELIVERED"}
+    rows = await fetch(desk.url, "SELECT id FROM webhook_endpoint")
+    expected = [event_message_id(rows[0]["id"], Stream.JOB, job.id, seq) for seq in (1, 2, 3)]
+    told = [each.id for each in received]
+    assert list(wrong_deliveries(expected, told)) == ["webhooks: 1 of 3 events were never told"]
 
 
 async def test_somebody_elses_signature_is_none(desk: Desk) -> None:
