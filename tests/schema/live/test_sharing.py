@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.domain.events import Stream
-from schema import sharing
+from schema import followers
 from schema.context import Services
 from schema.sharers import Sharers
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
@@ -55,7 +55,7 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """They come and go, begin anywhere, and some read so slowly that they fall out again and again."""
-    monkeypatch.setattr(sharing, "_WAITING_FRAMES", 2)
+    monkeypatch.setattr(followers, "WAITING_FRAMES", 2)
     job, chance = await live.job(), random.Random(seed)
     rows, over = live.api.acme.rows, asyncio.Event()
 
@@ -94,7 +94,7 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
 async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "_WAITING_BYTES", 4096)
+    monkeypatch.setattr(followers, "WAITING_BYTES", 4096)
     job = await live.job()
     async with dial(live) as sleeping, asyncio.timeout(60):
         await introduce(sleeping, live)
