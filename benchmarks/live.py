@@ -136,7 +136,8 @@ def _server(where: Surroundings, name: str, port: int) -> Iterator[int]:
         [str(_NODE), str(_PEERS / "server.mjs"), which, str(port)]
         if kind == "node"
         else [sys.executable, "-m", "uvicorn", f"benchmarks.live_peers:{which}", "--port", str(port),
-              "--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false",
+              "--loop", "uvloop", "--http", "httptools",
+              "--ws", "websockets-sansio", "--ws-per-message-deflate", "false",
               "--log-level", "error", "--no-access-log"]
     )  # fmt: skip
     process = subprocess.Popen(command, env=where.environment)
