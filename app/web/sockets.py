@@ -28,6 +28,8 @@ class Socket(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions[PUSH] = self.push
+        # The scope has all of it that is still wanted; a connection may last for days.
+        del self.request
         await super().run_asgi()
 
     def push(self, head: bytes, rest: bytes) -> bool:
