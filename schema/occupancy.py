@@ -26,6 +26,14 @@ class Occupancy:
     @contextmanager
     def one(self, principal: Principal) -> Iterator[None]:
         """Count one operation while it lasts. Raises LimitExceeded."""
+        self.take(principal)
+        try:
+            yield
+        finally:
+            self.give_back(principal)
+
+    def take(self, principal: Principal) -> None:
+        """Count one operation until it is given back. Raises LimitExceeded."""
         who = (principal.tenant_id, principal.user_id)
         if self._principals[who] >= self._per_principal:
             message = f"at most {self._per_principal} live operations of one user at a time"
@@ -35,15 +43,16 @@ class Occupancy:
             raise LimitExceeded(message)
         self._principals[who] += 1
         self._tenants[principal.tenant_id] += 1
-        try:
-            yield
-        finally:
-            self._principals[who] -= 1
-            self._tenants[principal.tenant_id] -= 1
-            if not self._principals[who]:
-                del self._principals[who]
-            if not self._tenants[principal.tenant_id]:
-                del self._tenants[principal.tenant_id]
+
+    def give_back(self, principal: Principal) -> None:
+        """An operation that was counted is over."""
+        who = (principal.tenant_id, principal.user_id)
+        self._principals[who] -= 1
+        self._tenants[principal.tenant_id] -= 1
+        if not self._principals[who]:
+            del self._principals[who]
+        if not self._tenants[principal.tenant_id]:
+            del self._tenants[principal.tenant_id]
 
     def __len__(self) -> int:
         return self._tenants.total()

@@ -24,7 +24,8 @@ class Entry:
 class Opening:
     """The first frame of somebody who has just joined a group at `place`; its price in points, and when it was made."""
 
-    text: str
+    entry: Entry
+    rest: bytes
     place: int
     points: int
     at: float

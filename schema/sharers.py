@@ -46,14 +46,17 @@ class Sharers:
         given = variables or {}
         rest = {key: value for key, value in given.items() if key not in shape.beginnings}
         try:
-            same = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
-            beginning = orjson.dumps(
-                {key: given[key] for key in shape.beginnings if key in given}, option=orjson.OPT_SORT_KEYS
-            )
+            same = _text(rest)
+            beginning = _text({key: given[key] for key in shape.beginnings if key in given})
         except TypeError:
             return None
         viewer = None if shape.common else principal.user_id
         return Entry((query, name, same, principal.tenant_id, principal.permissions, viewer), beginning)
+
+
+def _text(values: dict[str, Any]) -> str:
+    # Text, because it is kept: orjson's bytes have some thousands more to grow into.
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _shape(query: str, name: str | None) -> _Shape | None:

@@ -8,27 +8,22 @@ the group and comes up again from its place, with fewer and larger frames: a fol
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 import structlog
 
 from app import clock
+from schema.followers import Follower, Frame
 from schema.openings import Entry, Makings, Opening
 from schema.pace import SWEEP_SECONDS
 
-_WAITING_FRAMES = 64
-_WAITING_BYTES = 256 * 1024
 # How many are sent to before others get a turn.
 _SLICE = 200
 _LONG_SECONDS = 0.005
 
 _logger = structlog.get_logger("windlass.live")
-
-Send = Callable[[str], Coroutine[Any, Any, None]]
 
 
 class Course:
@@ -90,7 +85,7 @@ class Joining(Course):
         self._lead = lead
         self._frames = 0
         self._opening: Opening | None = None
-        self.joined: Group | None = None
+        self.joined = False
 
     def bound(self, head: int) -> int:
         group = self._groups.get(self._key)
@@ -110,7 +105,8 @@ class Joining(Course):
         if group.place != place:
             return False
         group.members.add(self._follower)
-        self.joined = group
+        self._follower.group = group
+        self.joined = True
         if self._opening is not None and self._opening.place == place:
             group.openings[self._entry.beginning] = self._opening
         return True
@@ -120,9 +116,9 @@ class Joining(Course):
         """Whether what is being sent is the first frame of somebody who begins."""
         return self._frames == 1 and self.start is None
 
-    def opened(self, text: str, points: int) -> None:
+    def opened(self, rest: bytes, points: int) -> None:
         """What that first frame is, which others may be sent as well."""
-        self._opening = Opening(text, self._follower.place, points, clock.monotonic())
+        self._opening = Opening(self._entry, rest, self._follower.place, points, clock.monotonic())
 
     async def let_catch_up(self, place: int) -> None:
         group = self._groups.get(self._key)
@@ -137,100 +133,8 @@ class Joining(Course):
             self._follower.place = place
 
 
-# Executes the document on a course: frames as text.
-Lead = Callable[[Course], AsyncGenerator[str, None]]
-
-
-class Follower:
-    """One operation of one connection. `send` puts a payload on the wire, and waits while that is full."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.place = 0
-        self._waiting: deque[tuple[str, int, bool]] = deque()
-        self._bytes = 0
-        self._rest: Awaitable[None] | None = None
-        self._busy = False
-        self._fallen = False
-        self._changed = asyncio.Event()
-
-    def offer(self, text: str, place: int, *, last: bool) -> bool:
-        """A frame of the group. False: this one reads too slowly, and leaves the group."""
-        if not self._busy and not last and not self._waiting:
-            return self._send_now(text, place)
-        if len(self._waiting) >= _WAITING_FRAMES or self._bytes + len(text) > _WAITING_BYTES:
-            self.fall_out()
-            return False
-        self._waiting.append((text, place, last))
-        self._bytes += len(text)
-        self._changed.set()
-        return True
-
-    def fall_out(self) -> None:
-        """There will be nothing more from the group; it goes on from its place."""
-        self._fallen = True
-        self._changed.set()
-
-    async def drain(self) -> bool:
-        """Send what the group offers. Returns whether it was the end; if not, it has fallen out."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if self._rest is not None:
-                rest, self._rest = self._rest, None
-                await rest
-                self._busy = False
-            while self._waiting:
-                text, place, last = self._waiting.popleft()
-                self._bytes -= len(text)
-                self._busy = True
-                await self._send(text)
-                self._busy = False
-                self.place = place
-                if last:
-                    return True
-            if self._fallen:
-                self._fallen = False
-                return False
-
-    def _send_now(self, text: str, place: int) -> bool:
-        """Send in the group's own turn. Only where the socket is full a task has to wait for it."""
-        sending = self._send(text)
-        try:
-            blocked = sending.send(None)
-        except StopIteration:
-            self.place = place
-        except Exception:  # whoever is gone leaves by itself
-            self.fall_out()
-            return False
-        else:
-            self._busy = True
-            self._rest = _Rest(sending, blocked)
-            self.place = place
-            self._changed.set()
-        return True
-
-
-class _Rest:
-    """What is left of a coroutine that was begun without a task."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waited: Any) -> None:
-        self._coroutine = coroutine
-        self._waited = waited
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        waited = self._waited
-        while True:
-            try:
-                value = yield waited
-            except BaseException as error:  # cancellation reaches what is waited for
-                resume = partial(self._coroutine.throw, error)
-            else:
-                resume = partial(self._coroutine.send, value)
-            try:
-                waited = resume()
-            except StopIteration:
-                return
+# Executes the document on a course: what each message is beside its beginning.
+Lead = Callable[[Course], AsyncGenerator[bytes, None]]
 
 
 class Group:
@@ -265,28 +169,29 @@ class Group:
         except TimeoutError:
             return
 
-    async def lead(self, frames: AsyncGenerator[str, None], over: Callable[[], None]) -> None:
+    async def lead(self, frames: AsyncGenerator[bytes, None], over: Callable[[], None]) -> None:
         """Hand every frame to every member. Whatever goes wrong, they go on by themselves and find out what it is."""
         try:
             async with aclosing(frames):
-                async for text in frames:
+                async for rest in frames:
                     self.executions += 1
-                    await self._hand_out(text, last=self.ending)
+                    await self._hand_out(rest, last=self.ending)
         except Exception:
             _logger.warning("a shared stream failed; its followers go on alone", exc_info=True)
         finally:
             # Nobody joins any more.
             over()
-            for member in self.members:
+            members, self.members = self.members, set()
+            for member in members:
                 member.fall_out()
-            self.members.clear()
 
-    async def _hand_out(self, text: str, *, last: bool) -> None:
+    async def _hand_out(self, rest: bytes, *, last: bool) -> None:
         # Who joins from now on joins at the new place: this frame is for those who are here.
         present, began = list(self.members), clock.monotonic()
         self.arrive()
+        frame = Frame(rest, self.place, last)
         for number, member in enumerate(present, 1):
-            if member in self.members and not member.offer(text, self.place, last=last):
+            if member in self.members and not member.offer(frame):
                 self.members.discard(member)
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -310,27 +215,26 @@ class Groups:
     def get(self, key: Hashable) -> Group | None:
         return self._groups.get(key)
 
-    async def opening(self, entry: Entry) -> Opening | None:
-        """The first frame that somebody else was sent a moment ago, or is being made; None: make your own."""
-        found = self._fresh(entry)
-        if found is None and await self.makings.over(entry):
-            found = self._fresh(entry)
-        return found
+    async def coming(self, entry: Entry) -> Opening | None:
+        """The first frame that is being made for somebody else; None: make your own."""
+        return self.opening(entry) if await self.makings.over(entry) else None
 
-    def enter(self, entry: Entry, follower: Follower, opening: Opening) -> Group | None:
-        """Begin with that first frame in the group; None where the group has gone on since."""
-        group = self._groups.get(entry.key)
-        if group is None or group.place != opening.place:
-            return None
-        group.members.add(follower)
-        if not follower.offer(opening.text, opening.place, last=False):
-            group.members.discard(follower)
-        return group
-
-    def _fresh(self, entry: Entry) -> Opening | None:
+    def opening(self, entry: Entry) -> Opening | None:
+        """The first frame that somebody else was sent a moment ago."""
         group = self._groups.get(entry.key)
         found = None if group is None else group.openings.get(entry.beginning)
         return found if found is not None and found.is_fresh(clock.monotonic()) else None
+
+    def enter(self, follower: Follower, opening: Opening) -> bool:
+        """Begin with that first frame in the group; False where the group has gone on since."""
+        group = self._groups.get(opening.entry.key)
+        if group is None or group.place != opening.place:
+            return False
+        group.members.add(follower)
+        follower.group = group
+        if not follower.offer(Frame(opening.rest, opening.place)):
+            group.members.discard(follower)
+        return True
 
     def found(self, key: Hashable, place: int, lead: Lead) -> Group:
         """A new group, which begins at `place`."""
@@ -340,8 +244,11 @@ class Groups:
         group.task = asyncio.create_task(group.lead(lead(Leading(group, place)), over))
         return group
 
-    def leave(self, group: Group, follower: Follower) -> None:
-        """Whoever is the last ends the group."""
+    def leave(self, follower: Follower) -> None:
+        """Be in no group any more. Whoever is the last ends it."""
+        group, follower.group = follower.group, None
+        if group is None:
+            return
         group.members.discard(follower)
         if not group.members and group.task is not None:
             group.end()

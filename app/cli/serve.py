@@ -25,6 +25,8 @@ def serve_api() -> int:
     """Serve `schema.asgi:application`."""
     import uvicorn
 
+    from app.web.sockets import Socket
+
     settings = Settings.from_environment(os.environ)
 
     class Server(uvicorn.Server):
@@ -39,7 +41,7 @@ def serve_api() -> int:
         application,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=Socket,
         # The protocol's own pings are used: uvicorn would close with 1011, after which clients do not come back.
         ws_ping_interval=None,
         ws_max_size=_WS_MESSAGE,

@@ -305,6 +305,16 @@ class Database:
             text: str = await connection.fetchval(sql, *parameters, timeout=_ANSWER_SECONDS)
             return text
 
+    async def look(self, tenant_id: int, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        """All rows of one statement of the tenant that only reads: one round trip, and one snapshot of the truth."""
+        pool = await self._machine_pool()
+        async with pool.acquire() as connection:
+            await connection.enter(tenant_id)
+            rows: list[Row] = await connection.fetch(
+                statement.sql, *statement.bind(parameters), timeout=_ANSWER_SECONDS
+            )
+            return rows
+
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""
         transaction.require_receipt()

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
+from app.db.uow import Database
 from app.domain import cursors
 from app.domain.errors import NotFound
 from app.domain.events import Stream
 from app.reads import streams
-from app.reads.streams import Batch
+from app.reads.streams import Batch, Head
 from schema.context import Context
 from schema.pace import HEARTBEAT_SECONDS, PATIENCE_SECONDS, SWEEP_SECONDS, TROUBLE, sweep_seconds
 from schema.types.frames import FrameKind
@@ -37,6 +38,9 @@ class Source(Protocol[Item]):
 
     async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[Item]:
         """What comes next, none above `until`."""
+
+    async def read_on(self, database: Database, *, after: int) -> tuple[Head, Batch[Item]] | None:
+        """The head, and all that has come since `after` was the head, in a short way; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class Follower(Generic[Item]):
         self._source = source
         self._looked_at = clock.monotonic()
         self._sent_at = clock.monotonic()
+        # Where the stream's head was when this follower had come up to it.
+        self._arrived_at: int | None = None
 
     async def follow(self, after: str | None) -> AsyncGenerator[Delivery[Item], None]:
         """Every frame behind the cursor `after`, until the stream ends.
@@ -134,6 +140,10 @@ class Follower(Generic[Item]):
 
     async def _look(self, place: int | None) -> _Look[Item]:
         tenant_id = self._context.tenant_id
+        if place is not None and place == self._arrived_at:
+            found = await self._source.read_on(self._context.database, after=place)
+            if found is not None and self._context.course.bound(found[0].seq) >= found[0].seq:
+                return self._judge(*found)
         async with self._context.read() as session:
             head = await streams.head(session, tenant_id, self._stream, self._id)
             if head is None:
@@ -143,17 +153,24 @@ class Follower(Generic[Item]):
                 return await self._begin(session, FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC)
             until = self._context.course.bound(head.seq)
             batch = await self._source.read(session, after=place, until=until)
-            arrived = batch.seq == head.seq
-            if batch.items:
-                kind = FrameKind.EVENTS
-            elif arrived and head.closed:
-                kind = FrameKind.END
-            elif clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
-                kind = FrameKind.HEARTBEAT
-            else:
-                return _Look(None, batch.seq, more=not arrived)
+            look = self._judge(head, batch)
+            if look.kind is None:
+                return look
             row = await streams.owner(session, tenant_id, self._stream, self._id)
-            return _Look(kind, batch.seq, row=row, items=batch.items)
+            return replace(look, row=row)
+
+    def _judge(self, head: Head, batch: Batch[Item]) -> _Look[Item]:
+        """What is to be done about what was found, but for the owner's row."""
+        arrived = batch.seq == head.seq
+        self._arrived_at = batch.seq if arrived else None
+        kind = None
+        if batch.items:
+            kind = FrameKind.EVENTS
+        elif arrived and head.closed:
+            kind = FrameKind.END
+        elif clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
+            kind = FrameKind.HEARTBEAT
+        return _Look(kind, batch.seq, more=not arrived, items=batch.items)
 
     async def _begin(self, session: AsyncSession, kind: FrameKind) -> _Look[Item]:
         row = await streams.owner(session, self._context.tenant_id, self._stream, self._id)

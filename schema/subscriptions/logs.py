@@ -10,13 +10,14 @@ from typing import Any
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.uow import Database
 from app.domain import cursors
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded
 from app.domain.events import Stream
 from app.reads import filters, logs, streams
 from app.reads.logs import Line
-from app.reads.streams import Batch
+from app.reads.streams import Batch, Head
 from schema.context import Context, Info
 from schema.fields import selects
 from schema.nodes import number_in
@@ -56,6 +57,11 @@ class LineSource:
     async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[Line]:
         return await streams.lines_after(
             session, self.tenant_id, self.job_id, self.wanted, after=after, until=until, limit=self.limit
+        )
+
+    async def read_on(self, database: Database, *, after: int) -> tuple[Head, Batch[Line]] | None:
+        return await streams.lines_since(
+            database, self.tenant_id, self.job_id, self.wanted, after=after, limit=self.limit
         )
 
 

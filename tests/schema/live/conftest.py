@@ -24,6 +24,7 @@ from app.db.uow import Database
 from app.domain.events import Event, EventKind, Stream
 from app.domain.statuses import JobStatus, PlanStatus
 from app.providers.registry import Registry
+from app.web.sockets import Socket
 from schema.context import Services
 from schema.nodes import encode_id
 from tests.bus.valkey import Valkey
@@ -140,7 +141,7 @@ async def live(api: Api) -> AsyncIterator[Live]:
         port=0,
         lifespan="off",
         log_level="error",
-        ws="websockets-sansio",
+        ws=Socket,
         ws_ping_interval=None,
         ws_max_size=128 * 1024,
         ws_per_message_deflate=False,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from app.domain.events import Stream
-from schema import sharing
+from schema import followers
 from schema.context import Services
+from schema.live_operations import LiveOperation
 from schema.sharers import Sharers
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
 from tests.schema.live.test_protocol import dial, introduce, receive, send, subscribe
@@ -55,7 +56,7 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """They come and go, begin anywhere, and some read so slowly that they fall out again and again."""
-    monkeypatch.setattr(sharing, "_WAITING_FRAMES", 2)
+    monkeypatch.setattr(followers, "WAITING_FRAMES", 2)
     job, chance = await live.job(), random.Random(seed)
     rows, over = live.api.acme.rows, asyncio.Event()
 
@@ -94,7 +95,7 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
 async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "_WAITING_BYTES", 4096)
+    monkeypatch.setattr(followers, "WAITING_BYTES", 4096)
     job = await live.job()
     async with dial(live) as sleeping, asyncio.timeout(60):
         await introduce(sleeping, live)
@@ -119,6 +120,38 @@ async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
             late += [int(line["seq"]) for line in message["payload"]["data"]["jobLogs"]["lines"]]
         assert message["type"] == "complete"
     assert late == seen
+
+
+async def test_whoever_only_goes_along_has_no_task(
+    live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[LiveOperation]()
+    run = LiveOperation.run
+
+    def counted(self: LiveOperation, work: Any) -> None:
+        begun.append(self)
+        run(self, work)
+
+    monkeypatch.setattr(LiveOperation, "run", counted)
+    job = await live.job()
+    async with asyncio.timeout(20), dial(live) as first, dial(live) as second:
+        for socket in (first, second):
+            await introduce(socket, live)
+            await subscribe(socket, LOGS, {"id": job_id(job)})
+            assert (await receive(socket))["type"] == "next"
+            await until(lambda: members(services) > 0)
+        # The second was given the first one's beginning, and is in the group already.
+        assert (len(begun), members(services)) == (1, 2)
+        for number in range(3):
+            await live.api.acme.rows.lines(job, f"line {number}")
+            for socket in (first, second):
+                assert seqs([(await receive(socket))["payload"]["data"]["jobLogs"]], "lines") == [number + 1]
+        assert len(begun) == 1
+        await until(lambda: begun[0].task is None)
+        await live.finish(job)
+        for socket in (first, second):
+            assert [(await receive(socket))["type"] for _ in range(2)] == ["next", "complete"]
+        await until(lambda: len(services.occupancy) == 0)
 
 
 async def test_followers_who_go_leave_no_group(live: Live, services: Services) -> None:

@@ -1,0 +1,40 @@
+"""What clients of a live connection send: what is wrong with it, and the token in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schema.documents import ID
+
+
+def token_in(payload: dict[str, Any]) -> str | None:
+    """The token of a connection_init, as `authorization: Bearer …` or `token`."""
+    for name, value in payload.items():
+        if not isinstance(value, str):
+            continue
+        if name.lower() == "authorization":
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip()
+        if name.lower() == "token":
+            return value.strip()
+    return None
+
+
+def fault_of(message: Any) -> str | None:
+    """What is wrong with the form of a message; None when nothing is."""
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return "A message is an object with a type"
+    kind = message["type"]
+    if kind in {"subscribe", "complete"} and not (isinstance(message.get("id"), str) and message["id"]):
+        return f"A {kind} message has an id"
+    payload = message.get("payload")
+    if kind != "subscribe":
+        return None if payload is None or isinstance(payload, dict) else "A payload is an object"
+    if not isinstance(payload, dict) or not any(isinstance(payload.get(name), str) for name in ("query", ID)):
+        return "A subscribe message has a payload with a query"
+    if not isinstance(payload.get("variables"), dict | None):
+        return "Variables are an object"
+    if not isinstance(payload.get("operationName"), str | None):
+        return "An operation name is text"
+    return None
