@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import following, journal, pausing, tails, transitions
+from app.db import closing, following, journal, pausing, transitions
 from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, step_row
 from app.db.uow import Transaction
@@ -289,14 +289,11 @@ class Ledger:
         await self._flush(last=True)
         if self._closes:
             self._closes = False
-            closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            closing["logs"] = dumps(await tails.tail(self.transaction, self.job_id))
             if self.simulated:
-                await self.transaction.fetch(transitions.CLOSE_SIMULATION, closing)
+                await closing.close_simulation(self.transaction, self.job_id)
             else:
-                closing["stack"] = self.row["stack"]
-                closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
-                self.transaction.rings.freed |= closed is not None and closed["awaited"]
+                failed = self.status is not JobStatus.SUCCEEDED
+                await closing.close(self.transaction, self.job_id, self.plan_id, self.row["stack"], failed=failed)
         self.transaction.rings.due.extend(self.due)
         self.due = []
 

@@ -81,7 +81,7 @@ _FINISH = (
     " dispatched_at = NULL, dispatches = 0, deadline_at = NULL, handle = :f_handle::jsonb,"
     " outputs = coalesce(:f_outputs::jsonb, outputs), "
     " error = CASE WHEN :f_keeps_error THEN coalesce(:f_error::jsonb, error) ELSE :f_error::jsonb END,"
-    " percent = coalesce(:f_percent::float8, percent),"
+    " percent = coalesce(:f_percent::float8, percent), observations = coalesce(:f_observations::int, observations),"
     " completed_at = CASE WHEN :f_ended THEN clock_timestamp() END"
     f" WHERE tenant_id = :tenant AND id = :f_id{_HEADED}),"
     " tried_out AS (UPDATE step_attempt SET ended_at = clock_timestamp(), error = :f_error::jsonb"
@@ -182,14 +182,25 @@ BLAME = Statement(
     " AND s.step_key = :because AND s.error IS NOT NULL"
 )
 _TOLD = "told AS (UPDATE orchestration_job SET logs = :logs::jsonb WHERE tenant_id = :tenant AND id = :id)"
-# What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
-# logs gets the tail (app.db.tails), the workflow counts. That row is one for all jobs of the workflow,
-# so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
+# What a job leaves when it is over: its lock and the resources that never came into being go, what was still being done
+# to others has an outcome that nobody knows (`left_behind` are those that are something else now), and whatever is
+# unknown is looked at soon. The customer's column of logs gets the tail (app.db.tails), the workflow counts: its row is
+# one for all jobs of the workflow, so little comes after this in its transaction. `awaited`: somebody waits for what is
+# free now.
 CLOSE_JOB = Statement(
     "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
-    " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
-    " version = version + 1 WHERE tenant_id = :tenant AND status = 'PLANNED' AND id = ANY(ARRAY("
-    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))),"
+    " was AS (SELECT r.id, r.status, r.resource_key, r.owner_plan_id, (SELECT max(coalesce(s.undo_of_id, s.id))"
+    "   FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :id AND s.resource_id = r.id"
+    "   AND s.operation IN ('APPLY', 'DELETE', 'ACT')) AS step FROM cloud_resource r WHERE r.tenant_id = :tenant"
+    "   AND r.status IN ('PLANNED', 'CREATING', 'UPDATING', 'DELETING', 'UNKNOWN') AND r.id = ANY(ARRAY("
+    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))"
+    "   FOR UPDATE),"
+    " became AS (UPDATE cloud_resource r SET status = CASE was.status WHEN 'PLANNED' THEN 'DELETED' ELSE 'UNKNOWN' END,"
+    " is_deleted = was.status = 'PLANNED', updated_at = now(), version = r.version + 1,"
+    " in_doubt_step_id = CASE WHEN was.status <> 'PLANNED' THEN coalesce(r.in_doubt_step_id, was.step) END,"
+    " observe_at = CASE WHEN was.status <> 'PLANNED' THEN clock_timestamp() + interval '5 seconds' END FROM was"
+    " WHERE r.tenant_id = :tenant AND r.id = was.id RETURNING r.id, was.resource_key, was.owner_plan_id,"
+    " r.drift_status, was.status AS previous, r.status),"
     f" {_TOLD},"
     " counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
     " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
@@ -198,7 +209,8 @@ CLOSE_JOB = Statement(
     "   WHERE tenant_id = :tenant AND id = :plan))"
     # Whether somebody waits for what is free now: the tick need not be woken for nothing.
     " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
-    "   AND (stack = :stack OR status_reason IN ('CONCURRENCY_LIMIT', 'DEPENDENCY_PENDING'))) AS awaited"
+    "   AND (stack = :stack OR status_reason IN ('CONCURRENCY_LIMIT', 'DEPENDENCY_PENDING'))) AS awaited,"
+    " (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.id) FROM became b WHERE b.status <> b.previous) AS left_behind"
 )
 # A simulated job leaves its log, and nothing of what it has made up.
 CLOSE_SIMULATION = Statement(f"WITH {_TOLD} DELETE FROM simulated_resource WHERE tenant_id = :tenant AND job_id = :id")

@@ -119,6 +119,13 @@ class StepAction(StrEnum):
     SKIP = "SKIP"
 
 
+class RollbackCompleteness(StrEnum):
+    """Whether a rollback took back everything that it was to take back."""
+
+    FULL = "FULL"
+    PARTIAL = "PARTIAL"
+
+
 class RollbackScope(StrEnum):
     JOB = "JOB"
     FAILED_BRANCH = "FAILED_BRANCH"
@@ -179,6 +186,7 @@ class StatusReason(StrEnum):
     GATE = "GATE"
     NO_CHANGES = "NO_CHANGES"
     FORCED = "FORCED"
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"
 
 
 class LogLevel(StrEnum):

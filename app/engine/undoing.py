@@ -45,7 +45,7 @@ async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContex
     if made is None:
         context.log("nothing had been made", stream="engine")
         return Undone()
-    return await _remove(kind, made, context)
+    return await remove(kind, made, context)
 
 
 async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
@@ -73,7 +73,7 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
 async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
     made = await _made(kind, effect, context)
     if made is not None and (effect.before is None or made.id != effect.before.id):
-        removed = await _remove(kind, made, context)
+        removed = await remove(kind, made, context)
         if not isinstance(removed, Undone):
             return removed
     before = effect.before
@@ -154,7 +154,8 @@ async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> Res
         return None
 
 
-async def _remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+async def remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+    """Remove what was made, waiting for it in place. Undone where it is gone; raises ProviderError."""
     pending = await kind.delete(context, state)
     if pending is not None:
         await _wait(kind, pending, context)

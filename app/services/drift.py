@@ -73,10 +73,14 @@ class ImportResource:
 
 
 async def refresh(transaction: Transaction, principal: Principal, command: OfResource) -> CloudResource:
-    """Have the resource looked at as soon as a worker can and no job works on its stack."""
+    """Have the resource looked at as soon as a worker can and no job works on its stack.
+
+    One that is UNKNOWN is settled by what is found.
+    """
     authorize(transaction, principal, Permission.EXECUTE)
     resource = await _find(transaction, command)
-    _require_active(resource, "looked at")
+    if resource.status is not ResourceStatus.UNKNOWN:
+        _require_active(resource, "looked at")
     _look_again(resource)
     await store(transaction, resource)
     return resource

@@ -12,7 +12,7 @@ from app.domain.enums import ChangeAction, StepType
 from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
-from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
+from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, RecordedResource, ResourceChange
 from app.domain.planning.narrowing import left_alone, narrowed, refuse_workflow
 from app.domain.planning.preflighting import before_all_else, preflights
 from app.domain.planning.resources import RenderedResource, render_template
@@ -58,6 +58,7 @@ def plan(given: PlanningInput) -> Deployment:
     planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
     drafts = _drafts(given, rendered, planner)
     diagnostics += _left_out(rendered, drafts)
+    diagnostics += _in_doubt(rendered, recorded)
     if _applies_whole_template(given.workflow, rendered) and given.template is not None:
         drafts += [
             planner.removal(resource)
@@ -152,6 +153,21 @@ def _left_out(
             ("content", "resources", key),
         )
         for key in absent
+    ]
+
+
+def _in_doubt(rendered: Mapping[str, RenderedResource], recorded: Mapping[str, RecordedResource]) -> list[Diagnostic]:
+    """Resources of which nobody knows whether an earlier job has made them: the preview can only say what is meant."""
+    return [
+        Diagnostic(
+            Severity.WARN,
+            "IN_DOUBT",
+            f"an earlier job may have made '{key}': it is looked for first, and"
+            f" {'taken over' if key in rendered else 'removed'} where it is found",
+            ("content", "resources", key),
+        )
+        for key, resource in recorded.items()
+        if resource.in_doubt
     ]
 
 
