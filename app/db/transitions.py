@@ -160,7 +160,10 @@ STEP_COLUMNS = (
     " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
-_UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
+_UNTRIED = (
+    "s.attempt = 0 AND NOT s.touched AND s.resource_id IS NULL AND s.operation = 'RUN'"
+    " AND s.status IN ('PENDING', 'READY')"
+)
 STEPS_TO_CLAIM = Statement(
     f"SELECT {STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
     f" CASE WHEN {_UNTRIED} THEN s.spec END AS spec, CASE WHEN {_UNTRIED} THEN s.inputs END AS inputs,"

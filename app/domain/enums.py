@@ -113,10 +113,20 @@ class GateKind(StrEnum):
 
 
 class StepAction(StrEnum):
-    """What a person may decide about a failed step of a paused job."""
+    """What a person may decide about a step that failed, or of which nobody can tell whether it was carried out."""
 
     RETRY = "RETRY"
     SKIP = "SKIP"
+    ADOPT = "ADOPT"
+    ABANDON = "ABANDON"
+
+
+class ResourceDecision(StrEnum):
+    """What a person may decide about a resource of which nobody knows what became of it."""
+
+    ADOPT = "ADOPT"
+    ABANDON = "ABANDON"
+    RETRY = "RETRY"
 
 
 class RollbackCompleteness(StrEnum):

@@ -61,7 +61,8 @@ class Executor:
         try:
             match work.mode:
                 case Mode.RUN:
-                    return await self._run(work, context)
+                    found = await self._observe(work, context) if _may_be_done(work) else Absent()
+                    return await self._run(work, context) if isinstance(found, Absent) else found
                 case Mode.POLL:
                     return await self._poll(work, context)
                 case Mode.OBSERVE:
@@ -253,6 +254,12 @@ class Executor:
         """Whether what was found is what this step was to bring about."""
         wanted = self.registry.resource(work.spec["type"]).compare(made.properties, reveal(dict(effect.intended or {})))
         return wanted.action is ChangeAction.NO_CHANGE
+
+
+def _may_be_done(work: Work) -> bool:
+    """Whether an earlier job's step may have carried out already what this one is about to do for the first time."""
+    open_ = work.effect is not None and work.effect.state in (EffectState.INTENT, EffectState.UNKNOWN)
+    return open_ and work.attempt == 1 and work.operation in (OperationKind.RUN, OperationKind.ACT)
 
 
 def _settled(answer: ResourceState | Pending) -> Outcome:

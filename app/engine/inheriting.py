@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from app.db import effects
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Row, Statement
@@ -19,15 +20,7 @@ from app.engine.work import Effect, Work
 
 MAKING = frozenset({ChangeAction.CREATE, ChangeAction.REPLACE})
 _TAKING = frozenset({OperationKind.APPLY, OperationKind.DELETE})
-_EFFECT = Statement(
-    "SELECT action, state, operation_id, before, intended FROM step_effect WHERE tenant_id = :tenant"
-    " AND step_run_id = :step AND direction = 'FORWARD' AND state IN ('INTENT', 'UNKNOWN', 'FAILED')"
-)
 _SHARE = Statement("UPDATE step_run SET operation_id = :operation WHERE tenant_id = :tenant AND id = :id")
-_CLOSE = Statement(
-    "UPDATE step_effect SET state = 'UNDONE', completed_at = clock_timestamp() WHERE tenant_id = :tenant"
-    " AND step_run_id = :step AND direction = 'FORWARD' AND state IN ('INTENT', 'UNKNOWN', 'FAILED')"
-)
 
 
 async def inherit(ledger: Ledger, row: Row, work: Work, sealer: Sealer) -> Work:
@@ -36,7 +29,7 @@ async def inherit(ledger: Ledger, row: Row, work: Work, sealer: Sealer) -> Work:
     if step_id is None or step_id == work.effect_of or work.operation not in _TAKING:
         return work
     tenant_id = work.tenant_id
-    found = await ledger.transaction.fetch_one(_EFFECT, {"tenant": tenant_id, "step": step_id})
+    found = await effects.find(ledger.transaction, step_id)
     if found is None or ChangeAction(found["action"]) not in MAKING:
         return work
     before = unpack(found["before"], sealer, tenant_id)
@@ -61,4 +54,4 @@ async def inherit(ledger: Ledger, row: Row, work: Work, sealer: Sealer) -> Work:
 async def close(ledger: Ledger, work: Work) -> None:
     """The work has reached its aim: nothing is left open of what it took over."""
     if work.inherited_from is not None:
-        await ledger.transaction.fetch(_CLOSE, {"tenant": work.tenant_id, "step": work.inherited_from})
+        await effects.close(ledger.transaction, work.inherited_from)

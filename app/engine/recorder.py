@@ -86,6 +86,7 @@ class Recorder:
             outputs = dumps(self.sealer.seal(hidden.outputs(outcome.outputs), work.tenant_id))
         waiting = outcome if isinstance(outcome, Waiting) else None
         handle = waiting.handle if waiting else None
+        lost = work.mode is Mode.POLL and verdict.status is StepStatus.UNKNOWN
         if handle is None and verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN):
             handle = work.handle
         state, after, undo = self._effect(work, outcome, verdict)
@@ -102,7 +103,7 @@ class Recorder:
             # What a provider wants to remember may hold what it was told.
             "f_handle": dumps(self.sealer.seal(hidden.outputs(handle), work.tenant_id)) if handle else None,
             # How often in a row nobody said how the pending work stands.
-            "f_observations": 0 if waiting or (work.mode is Mode.POLL and verdict.status is StepStatus.UNKNOWN) else None,
+            "f_observations": 0 if waiting or lost else None,
             "f_outputs": outputs,
             "f_error": dumps(error) if error is not None else None,
             "f_percent": waiting.percent if waiting else None,

@@ -139,7 +139,8 @@ class Settler:
         """It is there, and as it was or otherwise."""
         target = RESOURCE.after(ResourceStatus(held["status"]), "observed")
         kind, hidden = self.registry.resource(held["type"]), self._hidden(transaction, held)
-        status, found, observed = DriftStatus.UNSUPPORTED, (), None
+        found: tuple[Deviation, ...] = ()
+        status, observed = DriftStatus.UNSUPPORTED, None
         if kind.observable:
             applied = reveal(self.sealer.open(held["applied"], transaction.tenant_id))
             found = deviations(kind.compare(state.properties, applied), [], held["now"])

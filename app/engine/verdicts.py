@@ -70,7 +70,9 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
                 status = STEP.after(StepStatus.RUNNING, "retryable")
                 return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True)
             status = STEP.after(StepStatus.RUNNING, "permanent_or_exhausted")
-            return Verdict(status, StatusReason.STEP_FAILED, outcome.message)
+            unclear = outcome.error_class is ErrorClass.INDETERMINATE
+            reason = StatusReason.NEEDS_ATTENTION if unclear else StatusReason.STEP_FAILED
+            return Verdict(status, reason, outcome.message)
         case Unclear():
             reason = StatusReason.STEP_TIMEOUT if outcome.error_class is ErrorClass.TIMEOUT else StatusReason.NONE
             error = Failed(outcome.error_class, outcome.error_class.value, outcome.message)

@@ -10,10 +10,18 @@ from uuid import uuid4
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from app.db import jobs, journal
+from app.db import effects, jobs, journal
 from app.db.following import plan_event
 from app.db.ledger import Ledger
-from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
+from app.db.models import (
+    CloudResource,
+    DeploymentPlan,
+    OrchestrationJob,
+    PlanResource,
+    StepEffect,
+    StepRun,
+    WorkflowStep,
+)
 from app.db.uow import Transaction
 from app.domain.concurrency import width_of
 from app.domain.drifting import ttl_of
@@ -72,10 +80,12 @@ async def launch(
     *,
     parent: OrchestrationJob | None = None,
     done: dict[str, StepRun] | None = None,
+    in_doubt: Mapping[str, StepEffect] | None = None,
 ) -> OrchestrationJob:
     """Make the forward job of a plan that has become QUEUED, and start it if its stack is free.
 
-    `done` are step runs of an earlier job whose results stand: they are taken over, not run again.
+    `done` are step runs of an earlier job whose results stand: they are taken over, not run again. `in_doubt` are
+    effects of an earlier job's steps, by key, that may have been carried out: they are gone on with.
     """
     job = forward_job(transaction, plan, deployment, dependencies, context)
     if parent is not None:
@@ -85,7 +95,7 @@ async def launch(
     transaction.session.add(job)
     await transaction.session.flush()
     resources = await _resources(transaction, plan, deployment.steps)
-    await add_steps(transaction, plan, job, deployment, dependencies, resources, done or {})
+    await add_steps(transaction, plan, job, deployment, dependencies, resources, done or {}, in_doubt or {})
     await begin(transaction, plan, job)
     return job
 
@@ -133,12 +143,18 @@ async def add_steps(
     dependencies: Dependencies,
     resources: Mapping[str, int],
     done: Mapping[str, StepRun],
+    in_doubt: Mapping[str, StepEffect],
 ) -> None:
     """Freeze the steps of `deployment`; `resources` are the ids of those that they work on, by key."""
     definitions = await _workflow_steps(transaction, plan)
-    transaction.session.add_all(
-        _row(job, step, resources, definitions, dependencies, done) for step in deployment.steps
-    )
+    rows = [_row(job, step, resources, definitions, dependencies, done) for step in deployment.steps]
+    transaction.session.add_all(rows)
+    unclear = {row.step_key: row for row in rows if row.step_key in in_doubt and row.step_key not in done}
+    for key, row in unclear.items():
+        row.operation_id, row.touched = in_doubt[key].operation_id, True
+    if unclear:
+        await transaction.session.flush()
+        transaction.session.add_all(effects.moved(in_doubt[key], job.id, row.id) for key, row in unclear.items())
 
 
 async def begin(transaction: Transaction, plan: DeploymentPlan, job: OrchestrationJob) -> None:
@@ -263,7 +279,7 @@ def _row(
         operation=step.operation,
         phase=step.phase,
         change=step.change,
-        status=earlier.status if earlier else StepStatus.PENDING,
+        status=StepStatus.SUCCEEDED if earlier else StepStatus.PENDING,
         outputs=earlier.outputs if earlier else None,
         wave=step.wave,
         needs=list(step.needs),

@@ -12,8 +12,9 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepType
+from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepAction, StepType
 from app.domain.statuses import StepStatus
+from app.services import availability
 from app.services.jobs import RESOLUTIONS
 from schema.context import Info
 from schema.enums import RollbackResolution
@@ -79,6 +80,14 @@ class Attempt:
             error=JobError.of_json(row.error, step.job_id, step.step_key),
             counts_against_limit=row.counts,
         )
+
+
+@strawberry.type(description="Something to be decided about a step, and if not now, why.")
+class AvailableStepAction:
+    action: StepAction
+    allowed: bool
+    reason: StatusReason
+    message: str | None
 
 
 @strawberry.type(description="One step of one job.")
@@ -178,6 +187,17 @@ class StepRun(Node):
     async def gate(self, info: Info) -> Gate | None:
         row = await info.context.loaders.step_gate.load(self.row.id)
         return None if row is None else Gate(row=row)
+
+    @described("What can be decided about it where it failed, and if not, why.")
+    async def available_actions(self, info: Info) -> list[AvailableStepAction]:
+        job = await info.context.loaders.job.load(self.row.job_id)
+        found = [] if job is None else availability.step_actions(self.row, job, info.context.principal)
+        return [
+            AvailableStepAction(
+                action=StepAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
+            )
+            for item in found
+        ]
 
     @strawberry.field
     def started_at(self) -> datetime | None:
