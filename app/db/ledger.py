@@ -12,7 +12,7 @@ from typing import Any
 
 from app.db import closing, following, journal, pausing, transitions
 from app.db.statements import Row, dumps
-from app.db.step_rows import StepRow, step_row
+from app.db.step_rows import StepRow, completeness_of, step_row
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
@@ -212,6 +212,8 @@ class Ledger:
         }
         if move.because:
             data["message"] = f"because of step {move.because}"
+        if (completeness := completeness_of(move.status, self.steps.values())) is not None:
+            data["rollbackCompleteness"] = completeness.value
         self.event(Event(EventKind.JOB_STATUS_CHANGED, data))
         self.status = move.status
         self._job_moves.append(move)
@@ -390,5 +392,6 @@ class Ledger:
             "closed": last.status in JOB.closed,
             "pauses": last.status is JobStatus.PAUSED and last.reason is not StatusReason.GATE,
             "patience": pausing.PATIENCE_SECONDS,
+            "completeness": completeness_of(last.status, self.steps.values()),
             "resumes": any(move.event == "resume" for move in moves),
         }

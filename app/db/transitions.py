@@ -37,6 +37,7 @@ _MOVE_JOB = (
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
     " pause_until = CASE WHEN :pauses THEN clock_timestamp() + make_interval(secs =>"
     "   coalesce((configuration->'pause'->>'seconds')::float8, :patience)) END,"
+    " rollback_completeness = coalesce(:completeness::text, rollback_completeness),"
     " error = CASE WHEN :resumes THEN NULL ELSE error END,"
     " error_message = CASE WHEN :resumes THEN NULL ELSE error_message END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"

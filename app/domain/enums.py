@@ -136,6 +136,19 @@ class RollbackCompleteness(StrEnum):
     PARTIAL = "PARTIAL"
 
 
+class RollbackResolution(StrEnum):
+    """What a person may decide about a step that could not be undone.
+
+    SKIP_KEEP_UNKNOWN leaves its resource as it is, and says that nobody knows how that is. ACCEPT_ACTUAL has it read,
+    and what is there counts as applied. MARK_DELETED says that it is not there.
+    """
+
+    RETRY = "RETRY"
+    SKIP_KEEP_UNKNOWN = "SKIP_KEEP_UNKNOWN"
+    ACCEPT_ACTUAL = "ACCEPT_ACTUAL"
+    MARK_DELETED = "MARK_DELETED"
+
+
 class RollbackScope(StrEnum):
     JOB = "JOB"
     FAILED_BRANCH = "FAILED_BRANCH"

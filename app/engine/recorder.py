@@ -19,7 +19,7 @@ from app.domain.statuses import STEP, StepStatus
 from app.engine import inheriting, resources
 from app.engine.states import Hidden, pack
 from app.engine.verdicts import Verdict, judge
-from app.engine.work import Failed, Mode, Outcome, Succeeded, Unclear, Undone, Waiting, Work
+from app.engine.work import Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.messages import StepDue
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
@@ -205,6 +205,9 @@ class Recorder:
         if isinstance(outcome, Succeeded | Undone):
             await self._record_aim(ledger, work, outcome, hidden)
             await inheriting.close(ledger, work)
+            return
+        if isinstance(outcome, NotUndoable) and outcome.seen:
+            await self._record_aim(ledger, work, Undone(state=outcome.state), hidden)
             return
         partial = outcome.partial if isinstance(outcome, Failed | Waiting) else None
         if partial is not None and work.mode is not Mode.UNDO:

@@ -7,7 +7,7 @@ from typing import Any
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import dumps
-from app.domain.enums import ChangeAction
+from app.domain.enums import ChangeAction, RollbackResolution
 from app.domain.events import Event, EventKind
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.engine.inheriting import MAKING
@@ -37,7 +37,11 @@ async def renew(ledger: Ledger, resource_id: int) -> None:
 
 async def begin(ledger: Ledger, work: Work) -> None:
     """Something is about to be done to the resource."""
-    events = _UNDO.get(work.action, ("update",)) if work.mode is Mode.UNDO else _BEGIN.get(work.action, ())
+    events = _BEGIN.get(work.action, ())
+    if work.mode is Mode.UNDO:
+        # What is accepted as it is is not removed.
+        accepted = work.spec.get("resolution") == RollbackResolution.ACCEPT_ACTUAL
+        events = ("update",) if accepted else _UNDO.get(work.action, ("update",))
     await _move(ledger, work, events)
 
 

@@ -7,8 +7,9 @@ never from the template. Undoing is safe to repeat: a worker that dies half way 
 from __future__ import annotations
 
 from app.domain.diffing import same
-from app.domain.enums import ChangeAction, ErrorClass, LogLevel
+from app.domain.enums import ChangeAction, ErrorClass, LogLevel, RollbackResolution
 from app.domain.operations import EffectState, OperationKind
+from app.domain.resolving import GONE
 from app.domain.values import reveal
 from app.engine.context import StepContext
 from app.engine.work import Effect, Failed, NotUndoable, Outcome, Undone, Work
@@ -24,6 +25,8 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
     if work.operation is OperationKind.RUN:
         return await _undo_task(registry, work, effect, context)
     kind = registry.resource(work.spec["type"])
+    if work.spec.get("resolution") == RollbackResolution.ACCEPT_ACTUAL:
+        return await _accept(kind, effect, context)
     context.log(f"undoing {effect.action.value} of {work.spec['type']}", stream="engine")
     if work.operation is OperationKind.ACT:
         return await _undo_action(kind, work, effect, context)
@@ -38,6 +41,19 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
             return await _undo_deletion(kind, effect, context)
         case _:
             return Undone(state=effect.before)
+
+
+async def _accept(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    """Somebody wants the resource taken as it is now: it is only looked at."""
+    making = effect.action in (ChangeAction.CREATE, ChangeAction.REPLACE)
+    live = await _made(kind, effect, context) if making else None
+    known = effect.before if making else effect.after or effect.before
+    if live is None and known is not None:
+        live = await kind.read(context, known)
+    if live is None and effect.before is None:
+        context.log("nothing of it is there", stream="engine")
+        return Undone()
+    return NotUndoable("accepted as it is" if live else "accepted: it is gone", state=live, seen=True)
 
 
 async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
@@ -55,9 +71,7 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
     # What nobody can read, as a password, a provider recognises by the state that it is shown: by ours, if it still is.
     live = await kind.read(context, effect.after or before)
     if live is None:
-        return Failed(
-            ErrorClass.CONFLICT, "GONE", "the resource is gone, so its previous properties cannot be restored"
-        )
+        return Failed(ErrorClass.CONFLICT, GONE, "the resource is gone, so its previous properties cannot be restored")
     back = kind.compare(live.properties, before.properties)
     if back.action is ChangeAction.NO_CHANGE:
         return Undone(state=live)

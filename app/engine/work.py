@@ -174,9 +174,14 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class NotUndoable:
-    """There is no way to take the effect back, as the preview said."""
+    """There is no way to take the effect back, as the preview said, or nobody wants it taken back any more.
+
+    `seen`: the resource was looked at; `state` is how it is, None where it is gone.
+    """
 
     message: str
+    state: ResourceState | None = None
+    seen: bool = False
 
 
 Outcome = Succeeded | Waiting | Asking | Failed | Unclear | Absent | Undone | NotUndoable

@@ -25,7 +25,15 @@ from app.db.models import (
 from app.db.uow import Transaction
 from app.domain.concurrency import width_of
 from app.domain.drifting import ttl_of
-from app.domain.enums import ChangeAction, JobDirection, JobType, RollbackScope, StatusReason, WorkflowType
+from app.domain.enums import (
+    ChangeAction,
+    JobDirection,
+    JobType,
+    RollbackResolution,
+    RollbackScope,
+    StatusReason,
+    WorkflowType,
+)
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import OperationKind
 from app.domain.pausing import patience_of
@@ -296,12 +304,13 @@ async def launch_rollback(
     transaction: Transaction,
     plan: DeploymentPlan,
     parent: OrchestrationJob,
-    skipped: Sequence[str] = (),
+    resolutions: Mapping[str, RollbackResolution] | None = None,
     *,
     scope: RollbackScope | None = None,
     checkpoint: str | None = None,
 ) -> OrchestrationJob:
-    """Make a job that undoes what `parent` has done and not undone; `skipped` steps are left as they are.
+    """Make a job that undoes what `parent` has done and not undone; `resolutions`, by step key, say how where that
+    failed before.
 
     Its scope is that of `parent` unless one is given.
     """
@@ -330,7 +339,7 @@ async def launch_rollback(
         select(StepRun).where(StepRun.tenant_id == transaction.tenant_id, StepRun.job_id == parent.id)
     )
     transaction.session.add_all(
-        _undo_row(job, step, skip=step.step_key in skipped)
+        _undo_row(job, step, (resolutions or {}).get(step.step_key, RollbackResolution.RETRY))
         for step in found.scalars()
         if step.operation is not OperationKind.RETIRE
     )
@@ -345,7 +354,11 @@ _AGAIN = {
 }
 
 
-def _undo_row(job: OrchestrationJob, step: StepRun, *, skip: bool) -> StepRun:
+_SKIPPING = frozenset({RollbackResolution.SKIP_KEEP_UNKNOWN, RollbackResolution.MARK_DELETED})
+
+
+def _undo_row(job: OrchestrationJob, step: StepRun, resolution: RollbackResolution) -> StepRun:
+    skip = resolution in _SKIPPING
     status = StepStatus.COMPENSATION_SKIPPED if skip else _AGAIN.get(step.status, step.status)
     return StepRun(
         tenant_id=job.tenant_id,
@@ -359,7 +372,7 @@ def _undo_row(job: OrchestrationJob, step: StepRun, *, skip: bool) -> StepRun:
         status=status,
         wave=step.wave,
         needs=step.needs,
-        spec=step.spec,
+        spec={**step.spec, "resolution": resolution.value},
         inputs=step.inputs,
         outputs=step.outputs,
         workflow_step_id=step.workflow_step_id,

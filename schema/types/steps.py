@@ -15,7 +15,8 @@ from app.db import models
 from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepAction, StepType
 from app.domain.statuses import StepStatus
 from app.services import availability
-from app.services.jobs import RESOLUTIONS
+from app.services.dependencies import Dependencies
+from app.services.jobs import allowed_resolutions
 from schema.context import Info
 from schema.enums import RollbackResolution
 from schema.fields import described
@@ -225,11 +226,11 @@ class RollbackIssue:
         return await load(info.context.loaders.resource, self.step.row.resource_id, "CloudResource")
 
     @classmethod
-    def of(cls, row: models.StepRun) -> RollbackIssue:
+    def of(cls, row: models.StepRun, dependencies: Dependencies) -> RollbackIssue:
         return cls(
             step=StepRun.of(row),
             error=JobError.of_json(row.error, row.job_id, row.step_key),
-            allowed_actions=[RollbackResolution(name) for name in RESOLUTIONS],
+            allowed_actions=list(allowed_resolutions(row, dependencies)),
         )
 
 

@@ -40,7 +40,7 @@ async def silent(workshop: Workshop, *, lands: bool) -> int:
     async def recover(*_: Any) -> Any:
         raise ProviderError(ErrorKind.OUTCOME_UNKNOWN, "nobody can tell")
 
-    notes.recover = recover  # type: ignore[method-assign]
+    notes.recover = recover  # type: ignore[assignment,method-assign]
     return await forced(workshop, await workshop.template({"resources": {"a": note("a")}}), lands=lands)
 
 
@@ -154,7 +154,7 @@ def unrepeatable(workshop: Workshop, *, unclear: int = 1) -> list[int]:
             raise ProviderError(ErrorKind.OUTCOME_UNKNOWN, "the answer is lost")
         return {}
 
-    task.run = run  # type: ignore[method-assign]
+    task.run = run  # type: ignore[assignment,method-assign]
     task.can_repeat = lambda *_: False  # type: ignore[method-assign]
     return runs
 
@@ -177,6 +177,7 @@ async def unclear_task(workshop: Workshop) -> tuple[int, list[int]]:
     job = await workshop.settle(await workshop.submit(workflow=workflow, strategy=FailureStrategy.HALT))
     assert (job.status, len(runs)) == (JobStatus.FAILED, 1)
     step = await the_step(workshop, job.id)
+    assert job.error is not None
     assert (step.status_reason, job.error["class"]) == ("NEEDS_ATTENTION", "INDETERMINATE")
     return job.id, runs
 
