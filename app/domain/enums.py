@@ -129,6 +129,17 @@ class ResourceDecision(StrEnum):
     RETRY = "RETRY"
 
 
+class ConflictPolicy(StrEnum):
+    """What becomes of an update that is to be undone, where somebody else has changed the resource since.
+
+    FAIL leaves it to people. OVERWRITE writes the previous properties all the same. SKIP leaves it as it is now.
+    """
+
+    FAIL = "FAIL"
+    OVERWRITE = "OVERWRITE"
+    SKIP = "SKIP"
+
+
 class RollbackCompleteness(StrEnum):
     """Whether a rollback took back everything that it was to take back."""
 

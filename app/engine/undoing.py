@@ -7,7 +7,7 @@ never from the template. Undoing is safe to repeat: a worker that dies half way 
 from __future__ import annotations
 
 from app.domain.diffing import same
-from app.domain.enums import ChangeAction, ErrorClass, LogLevel, RollbackResolution
+from app.domain.enums import ChangeAction, ConflictPolicy, ErrorClass, LogLevel, RollbackResolution
 from app.domain.operations import EffectState, OperationKind
 from app.domain.resolving import GONE
 from app.domain.values import reveal
@@ -34,7 +34,8 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
         case ChangeAction.CREATE:
             return await _undo_creation(kind, effect, context)
         case ChangeAction.UPDATE:
-            return await _undo_update(kind, effect, context)
+            policy = ConflictPolicy(work.spec.get("onConflict") or ConflictPolicy.FAIL)
+            return await _undo_update(kind, effect, policy, context)
         case ChangeAction.REPLACE:
             return await _undo_replacement(kind, effect, context)
         case ChangeAction.DELETE:
@@ -64,7 +65,7 @@ async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContex
     return await remove(kind, made, context)
 
 
-async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+async def _undo_update(kind: ResourceType, effect: Effect, policy: ConflictPolicy, context: StepContext) -> Outcome:
     before = effect.before
     if before is None:
         return Undone()
@@ -78,8 +79,13 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
     after = effect.after
     if effect.state is EffectState.DONE and after is not None and not same(live.properties, after.properties):
         names = sorted(name for name in after.properties if not same(live.properties.get(name), after.properties[name]))
-        message = f"somebody else has changed {', '.join(names)} since; restoring would overwrite that"
-        return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
+        changed = f"somebody else has changed {', '.join(names)} since"
+        if policy is ConflictPolicy.SKIP:
+            return NotUndoable(f"left as it is: {changed}", state=live, seen=True)
+        if policy is ConflictPolicy.FAIL:
+            message = f"{changed}; restoring would overwrite that"
+            return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
+        context.log(f"{changed}; it is overwritten, as the plan says", LogLevel.WARN, stream="engine")
     restored = await kind.update(context, live, dict(before.properties), back)
     return Undone(state=kind.with_undisclosed(await _finished(kind, restored, context), before.properties))
 

@@ -24,6 +24,7 @@ from app.db.models import (
 )
 from app.db.uow import Transaction
 from app.domain.concurrency import width_of
+from app.domain.conflicts import conflict_policy_of
 from app.domain.drifting import ttl_of
 from app.domain.enums import (
     ChangeAction,
@@ -129,6 +130,7 @@ def forward_job(
             "tenant": {"slug": context.tenant_slug},
             "pause": patience_of(plan.configuration).document(),
             "width": width_of(plan.configuration),
+            "onConflict": conflict_policy_of(plan.configuration).value,
             "outputs": dict(context.outputs),
             "outputReferences": references({"inputs": context.outputs}),
             # Whose outputs they are stays as it was agreed to; what has succeeded is never another.
@@ -276,7 +278,12 @@ def _row(
     dependencies: Dependencies,
     done: Mapping[str, StepRun],
 ) -> StepRun:
-    spec = {**step.spec, "retry": step.retry.document(), "strategy": step.strategy.value if step.strategy else None}
+    spec = {
+        "onConflict": (job.configuration or {}).get("onConflict"),
+        **step.spec,
+        "retry": step.retry.document(),
+        "strategy": step.strategy.value if step.strategy else None,
+    }
     earlier = done.get(step.key)
     return StepRun(
         tenant_id=job.tenant_id,

@@ -84,7 +84,7 @@ class JobMutations:
 
     @described(
         "Goes on with a rollback that failed, in a new job; steps that are not named are tried again. What makes sense"
-        " for a step is in `rollbackIssues`. SKIP_KEEP_UNKNOWN leaves its resource as it is, to be looked at afterwards;"
+        " for a step is in `rollbackIssues`. SKIP_KEEP_UNKNOWN leaves its resource as it is, to be looked at later;"
         " ACCEPT_ACTUAL reads it, and what is there counts as applied; MARK_DELETED says that it is not there."
     )
     async def continue_rollback(self, info: Info, input: ContinueRollbackInput) -> JobPayload:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.enums import ChangeAction, DriftStatus, RollbackCompleteness, RollbackResolution
-from app.domain.errors import Invalid
+from app.domain.errors import DomainError, Invalid
 from app.domain.operations import OperationKind
 from app.domain.resolving import resolutions
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus
@@ -34,17 +34,24 @@ async def go_on(workshop: Workshop, job_id: int, **decided: RollbackResolution) 
     return await workshop.settle(job_id)
 
 
-async def stuck_update(workshop: Workshop) -> int:
-    """The update of `a` cannot be put back: somebody else has changed it since."""
+async def meddled(workshop: Workshop, handling: dict[str, Any] | None = None, **more: Any) -> Any:
+    """A job that is to put back its update of `b`, which somebody else has changed since."""
     await workshop.settle(
         await workshop.submit(await workshop.template({"resources": {"b": note("b", "before")}}, "first"))
     )
     wait = {"key": "wait", "type": "CUSTOM", "order": 2, "configuration": {"task": "core.pass"}}
     template = await workshop.template({"resources": {"b": note("b", "after")}}, "second")
-    job_id = await workshop.submit(template, await workshop.workflow(ALL, wait, FAILING))
+    steps = ({**ALL, "errorHandling": handling or {}}, wait, FAILING)
+    job_id = await workshop.submit(template, await workshop.workflow(*steps), **more)
     await meddle_before_the_end(workshop, job_id)
-    assert (await workshop.settle(job_id)).status is JobStatus.ROLLBACK_FAILED
-    return job_id
+    return await workshop.settle(job_id)
+
+
+async def stuck_update(workshop: Workshop) -> int:
+    """The update of `b` cannot be put back."""
+    job = await meddled(workshop)
+    assert job.status is JobStatus.ROLLBACK_FAILED
+    return int(job.id)
 
 
 async def stuck_creation(open_workshop: Open) -> tuple[Workshop, int]:
@@ -92,7 +99,7 @@ async def test_a_creation_that_is_accepted_stays(open_workshop: Open) -> None:
 
 
 async def test_what_cannot_be_read_is_not_accepted(open_workshop: Open) -> None:
-    workshop = await open_workshop({"delete": [DENIED] * 5, "read": [None, *[DENIED] * 8]})
+    workshop = await open_workshop({"delete": [DENIED] * 5, "read": [*[None] * 5, *[DENIED] * 5]})
     job = await workshop.settle(await failing(workshop, {"b": note("b")}))
     job = await go_on(workshop, job.id, b=ACCEPT)
     assert job.status is JobStatus.ROLLBACK_FAILED
@@ -174,3 +181,43 @@ def test_what_may_be_decided_depends_on_the_step() -> None:
     ]
     for operation, action, code, readable, allowed in table:
         assert list(resolutions(operation, action, code, readable=readable)) == allowed
+
+
+# ── updates that somebody else has changed since ─────────────────────────────────────────────────────────────────────
+
+
+def by_plan(policy: str) -> dict[str, Any]:
+    return {"configuration": {"rollback": {"onConflict": policy}}}
+
+
+async def test_what_others_have_changed_is_overwritten_where_the_plan_says_so(workshop: Workshop) -> None:
+    job = await meddled(workshop, **by_plan("OVERWRITE"))
+    assert (job.status, job.rollback_completeness) == (JobStatus.ROLLED_BACK, RollbackCompleteness.FULL)
+    assert workshop.notes() == {"b": "before"}
+    row = await resource(workshop, "b")
+    assert (row.status, (row.applied or {})["text"]) == (ResourceStatus.ACTIVE, "before")
+
+
+async def test_what_others_have_changed_is_left_where_the_plan_says_so(workshop: Workshop) -> None:
+    job = await meddled(workshop, **by_plan("SKIP"))
+    assert (job.status, job.rollback_completeness) == (JobStatus.ROLLED_BACK, RollbackCompleteness.PARTIAL)
+    assert (await workshop.steps(job.id))["b"] == "COMPENSATION_SKIPPED"
+    row = await resource(workshop, "b")
+    assert ((row.applied or {})["text"], workshop.notes()) == ("meddled", {"b": "meddled"})
+
+
+@pytest.mark.parametrize(("step", "plan", "left"), [("SKIP", "OVERWRITE", "meddled"), ("OVERWRITE", "FAIL", "before")])
+async def test_a_step_says_it_before_its_plan(workshop: Workshop, step: str, plan: str, left: str) -> None:
+    job = await meddled(workshop, {"onConflict": step}, **by_plan(plan))
+    assert (job.status, workshop.notes()) == (JobStatus.ROLLED_BACK, {"b": left})
+
+
+@pytest.mark.parametrize(
+    ("rollback", "path"),
+    [("FAIL", ()), ({"onConflict": "MERGE"}, ("onConflict",)), ({"conflict": "FAIL"}, ("conflict",))],
+)
+async def test_a_policy_that_there_is_not_is_refused(workshop: Workshop, rollback: Any, path: tuple[str, ...]) -> None:
+    template = await workshop.template({"resources": {"a": note("a")}})
+    with pytest.raises(DomainError) as refused:
+        await workshop.submit(template, configuration={"rollback": rollback})
+    assert refused.value.path == ("configuration", "rollback", *path)
