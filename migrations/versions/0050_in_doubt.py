@@ -43,6 +43,7 @@ def upgrade() -> None:
             nullable=True,
         ),
     )
+    grant(TICK, "orchestration_job", "SELECT", columns=("rollback_completeness",))
     allow_reasons(f"{_BEFORE} NEEDS_ATTENTION")
 
 

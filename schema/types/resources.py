@@ -56,7 +56,7 @@ class ResourceRevision:
 
 
 @strawberry.type(description="Something to be decided about a resource, and if not now, why.")
-class AvailableResourceAction:
+class AvailableDecision:
     action: ResourceDecision
     allowed: bool
     reason: StatusReason
@@ -128,9 +128,9 @@ class CloudResource(Entity):
         return attention.is_in_doubt(self.row)
 
     @described("What can be decided about it where it is in doubt, and if not, why.")
-    def available_actions(self, info: Info) -> list[AvailableResourceAction]:
+    def available_decisions(self, info: Info) -> list[AvailableDecision]:
         return [
-            AvailableResourceAction(
+            AvailableDecision(
                 action=ResourceDecision(item.action), allowed=item.allowed, reason=item.reason, message=item.message
             )
             for item in availability.resource_actions(self.row, info.context.principal)

@@ -190,7 +190,7 @@ class StepRun(Node):
         return None if row is None else Gate(row=row)
 
     @described("What can be decided about it where it failed, and if not, why.")
-    async def available_actions(self, info: Info) -> list[AvailableStepAction]:
+    async def available_step_actions(self, info: Info) -> list[AvailableStepAction]:
         job = await info.context.loaders.job.load(self.row.job_id)
         found = [] if job is None else availability.step_actions(self.row, job, info.context.principal)
         return [
