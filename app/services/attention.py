@@ -38,8 +38,11 @@ class ResolveResource(drift.OfResource):
 
 def is_in_doubt(resource: CloudResource) -> bool:
     """Whether nobody knows what became of it, or whether the creation that failed has made something."""
+    # Compared, and not looked at for identity: a row that is not there refuses to be compared (schema.symbols).
+    if resource.status == ResourceStatus.UNKNOWN:
+        return True
     unmade = resource.external_id is None and resource.in_doubt_step_id is not None
-    return resource.status is ResourceStatus.UNKNOWN or (resource.status is ResourceStatus.FAILED and unmade)
+    return resource.status == ResourceStatus.FAILED and unmade
 
 
 async def resolve(

@@ -162,6 +162,15 @@ async def test_a_resource_in_doubt_needs_attention_and_says_what_can_be_decided(
     assert (error["__typename"], error["status"], error["path"]) == ("IllegalStateError", "ACTIVE", ["id"])
 
 
+async def test_that_somebody_is_needed_is_told_of_each_resource_of_a_list(api: Api) -> None:
+    await a_resource(api, "known")
+    await a_resource(api, "lost", status=ResourceStatus.UNKNOWN)
+    await a_resource(api, "broken", status=ResourceStatus.FAILED, external_id="b")
+    answer = await api.data("{ cloudResources(first: 9) { nodes { key needsAttention } } }")
+    found = {node["key"]: node["needsAttention"] for node in answer["cloudResources"]["nodes"]}
+    assert found == {"known": False, "lost": True, "broken": False}
+
+
 async def test_a_decision_is_taken_once_and_by_who_has_seen_the_resource(api: Api) -> None:
     gid = await a_resource(api, "lost", status=ResourceStatus.UNKNOWN)
     (error,) = await refused(api, "resolveResource", id=gid, action="ABANDON", expectedVersion=99)
