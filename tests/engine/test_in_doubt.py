@@ -95,6 +95,7 @@ async def test_what_is_taken_over_is_brought_to_what_is_wanted_now(workshop: Wor
     plan = await workshop.plan_of(job_id)
     assert plan.preview is not None
     assert [(change["key"], change["action"]) for change in plan.preview["changes"]] == [("a", "CREATE")]
+    assert [(found["code"], found["path"][-1]) for found in plan.diagnostics or ()] == [("IN_DOUBT", "a")]
     assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
     assert workshop.provider.notes.calls == ["recover", "update"]
     assert workshop.notes() == {"a": "after"}

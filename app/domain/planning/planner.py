@@ -12,6 +12,7 @@ from app.domain.enums import ChangeAction, StepType
 from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
+from app.domain.operations import OperationKind
 from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, RecordedResource, ResourceChange
 from app.domain.planning.narrowing import left_alone, narrowed, refuse_workflow
 from app.domain.planning.preflighting import before_all_else, preflights
@@ -58,13 +59,13 @@ def plan(given: PlanningInput) -> Deployment:
     planner = StepPlanner(given, rendered, recorded, scope, diagnostics)
     drafts = _drafts(given, rendered, planner)
     diagnostics += _left_out(rendered, drafts)
-    diagnostics += _in_doubt(rendered, recorded)
     if _applies_whole_template(given.workflow, rendered) and given.template is not None:
         drafts += [
             planner.removal(resource)
             for key, resource in sorted(recorded.items())
             if not _kept(key, rendered, drafts) and (given.target is None or key in given.target.absent)
         ]
+    diagnostics += _in_doubt(drafts, recorded)
     if given.verification is not None and any(change.action is not ChangeAction.NO_CHANGE for _, change in drafts):
         drafts += verifications(given.verification, rendered, given.catalogue, diagnostics)
     _refuse(diagnostics)
@@ -156,18 +157,21 @@ def _left_out(
     ]
 
 
-def _in_doubt(rendered: Mapping[str, RenderedResource], recorded: Mapping[str, RecordedResource]) -> list[Diagnostic]:
+def _in_doubt(
+    drafts: list[tuple[PlannedStep, ResourceChange]], recorded: Mapping[str, RecordedResource]
+) -> list[Diagnostic]:
     """Resources of which nobody knows whether an earlier job has made them: the preview can only say what is meant."""
+    removed = {step.resource_key: step.operation is OperationKind.DELETE for step, _ in drafts}
     return [
         Diagnostic(
             Severity.WARN,
             "IN_DOUBT",
             f"an earlier job may have made '{key}': it is looked for first, and"
-            f" {'taken over' if key in rendered else 'removed'} where it is found",
+            f" {'removed' if removed[key] else 'taken over'} where it is found",
             ("content", "resources", key),
         )
         for key, resource in recorded.items()
-        if resource.in_doubt
+        if resource.in_doubt and key in removed
     ]
 
 
