@@ -26,10 +26,13 @@ from app.domain.enums import (
     PlanType,
     PolicyLevel,
     PolicySubject,
+    ResourceDecision,
     RetryMode,
     Reversibility,
     ReviewDecision,
     Role,
+    RollbackCompleteness,
+    RollbackResolution,
     RollbackScope,
     Stage,
     StatusReason,
@@ -68,11 +71,13 @@ __all__ = [
     "PlanOrderField",
     "PlanStatus",
     "PlanType",
+    "ResourceDecision",
     "ResourceStatus",
     "RetryMode",
     "Reversibility",
     "ReviewDecision",
     "Role",
+    "RollbackCompleteness",
     "RollbackResolution",
     "RollbackScope",
     "Stage",
@@ -100,7 +105,10 @@ _DOMAIN: dict[type[StrEnum], str] = {
     JobDirection: "Forward, or back.",
     FailureStrategy: "What follows when a step fails for good.",
     GateKind: "What a gate waits for.",
-    StepAction: "What a person may decide about a failed step of a paused job.",
+    StepAction: "What a person may decide about a step that failed, or of which nobody can tell whether it was done.",
+    ResourceDecision: "What a person may decide about a resource of which nobody knows what became of it.",
+    RollbackResolution: "What a person may decide about a step that could not be undone.",
+    RollbackCompleteness: "Whether a rollback took back everything that it was to take back.",
     RollbackScope: "How far a rollback goes.",
     CancelMode: "How running steps are treated when a job is cancelled.",
     CancelOutcome: "What happens to what was already done.",
@@ -142,14 +150,6 @@ class PlanAction(StrEnum):
     CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"
     ACCEPT_CURRENT_STATE = "ACCEPT_CURRENT_STATE"
     DELETE = "DELETE"
-
-
-@strawberry.enum(description="What a person may decide about a step that could not be undone.")
-class RollbackResolution(StrEnum):
-    RETRY = "RETRY"
-    SKIP_KEEP_UNKNOWN = "SKIP_KEEP_UNKNOWN"
-    ACCEPT_ACTUAL = "ACCEPT_ACTUAL"
-    MARK_DELETED = "MARK_DELETED"
 
 
 @strawberry.enum(description="Smallest first, or largest first. Missing values come last either way.")

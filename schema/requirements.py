@@ -28,7 +28,7 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
     Permission.APPROVE: "reviewPlan answerGate",
     Permission.EXECUTE: (
         "executePlan retryPlan pausePlan resumePlan signalPlan signalJob stepAction rotatePlanHook revokePlanHook"
-        " refreshResource"
+        " refreshResource resolveResource"
     ),
     Permission.CANCEL: "cancelPlan cancelJob",
     Permission.ROLLBACK: "rollbackPlan createRollbackPlan continueRollback acceptCurrentState",

@@ -24,7 +24,7 @@ EXIT_CODES = {
 }
 _JOB = """subscription($id: ID!, $after: Cursor) { jobUpdated(id: $id, after: $after) { kind cursor
   job { id name status statusMessage errorMessage progress { total done running failed compensated } }
-  events { __typename at ... on JobStatusChanged { jobStatus reason message }
+  events { __typename at ... on JobStatusChanged { jobStatus reason message rollbackCompleteness }
     ... on StepStatusChanged { stepKey stepStatus reason attempt message }
     ... on StepProgressed { stepKey percent message }
     ... on ResourceChanged { resourceKey resourceStatus } } } }"""
@@ -170,7 +170,8 @@ def _show_event(view: View, event: dict[str, Any]) -> None:
     at = _clock(event["at"])
     match event["__typename"]:
         case "JobStatusChanged":
-            view.line(f"{at} job {event['jobStatus']}{_why(event)}", _STYLES.get(event["jobStatus"]))
+            partly = " (not everything was undone)" if event.get("rollbackCompleteness") == "PARTIAL" else ""
+            view.line(f"{at} job {event['jobStatus']}{partly}{_why(event)}", _STYLES.get(event["jobStatus"]))
         case "StepStatusChanged":
             again = f" attempt {event['attempt']}" if event["attempt"] > 1 else ""
             status = event["stepStatus"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.db import journal
@@ -46,13 +46,27 @@ async def tell(
 
     A resource that no plan has changed has nobody to be told. Takes the plan's lock, after that of the resource.
     """
-    if resource["owner_plan_id"] is None:
-        return
-    data = {
-        "resourceId": resource["id"],
-        "key": resource["resource_key"],
-        "previous": ResourceStatus(resource["status"]).value,
-        "status": status.value,
-        "drift": drift.value,
-    }
-    await journal.append(transaction, Stream.PLAN, resource["owner_plan_id"], [Event(EventKind.RESOURCE_CHANGED, data)])
+    if resource["owner_plan_id"] is not None:
+        event = changed(resource["id"], resource["resource_key"], ResourceStatus(resource["status"]), status, drift)
+        await journal.append(transaction, Stream.PLAN, resource["owner_plan_id"], [event])
+
+
+async def tell_all(transaction: Transaction, moved: Sequence[Mapping[str, Any]]) -> None:
+    """Tell the owning plans of resources that were moved ("id", "resource_key", "owner_plan_id", "previous", "status",
+    "drift_status"): one entry for each, plans in the order of their ids.
+    """
+    by_plan: dict[int, list[Event]] = {}
+    for row in moved:
+        if row["owner_plan_id"] is not None:
+            before, after = ResourceStatus(row["previous"]), ResourceStatus(row["status"])
+            drifted = DriftStatus.NOT_CHECKED if after in RESOURCE.closed else DriftStatus(row["drift_status"])
+            event = changed(row["id"], row["resource_key"], before, after, drifted)
+            by_plan.setdefault(row["owner_plan_id"], []).append(event)
+    for plan_id, events in sorted(by_plan.items()):
+        await journal.append(transaction, Stream.PLAN, plan_id, events)
+
+
+def changed(resource_id: int, key: str, before: ResourceStatus, after: ResourceStatus, drift: DriftStatus) -> Event:
+    """The event of a resource that is something else now."""
+    data = {"resourceId": resource_id, "key": key, "previous": before.value, "status": after.value}
+    return Event(EventKind.RESOURCE_CHANGED, {**data, "drift": drift.value})

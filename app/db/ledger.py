@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.db import following, journal, moves, pausing, tails, transitions, turns
+from app.db import closing, following, journal, moves, pausing, tails, transitions, turns
 from app.db.statements import Row, dumps
-from app.db.step_rows import StepRow, step_row
+from app.db.step_rows import StepRow, completeness_of, step_row
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
@@ -221,7 +221,8 @@ class Ledger:
 
     def move_job(self, move: JobMove) -> None:
         """Collect a move of the job, which its plan follows."""
-        self.event(moves.told_of_job(self.job_id, self.plan_id, self.status, move))
+        completeness = completeness_of(move.status, self.steps.values())
+        self.event(moves.told_of_job(self.job_id, self.plan_id, self.status, move, completeness))
         self.status = move.status
         self._job_moves.append(move)
 
@@ -292,14 +293,11 @@ class Ledger:
         await self._flush(last=True)
         if self._closes:
             self._closes = False
-            closing = {**self._key, "plan": self.plan_id, "failed": self.status is not JobStatus.SUCCEEDED}
-            closing["logs"] = dumps(await tails.tail(self.transaction, self.job_id))
             if self.simulated:
-                await self.transaction.fetch(transitions.CLOSE_SIMULATION, closing)
+                await closing.close_simulation(self.transaction, self.job_id)
             else:
-                closing["stack"] = self.row["stack"]
-                closed = await self.transaction.fetch_one(transitions.CLOSE_JOB, closing)
-                self.transaction.rings.freed |= closed is not None and closed["awaited"]
+                failed = self.status is not JobStatus.SUCCEEDED
+                await closing.close(self.transaction, self.job_id, self.plan_id, self.row["stack"], failed=failed)
         self.transaction.rings.due.extend(self.due)
         self.due = []
 
@@ -323,7 +321,9 @@ class Ledger:
             return 0
         follow = self._plan_move(job_moves)
         values = journal.parameters(self.transaction, self.job_id, entries) | {"expected": self._expected}
-        values |= moves.of_steps(moved, rings=self.transaction.rings_workers) | moves.of_job(job_moves)
+        values |= moves.of_steps(moved, rings=self.transaction.rings_workers) | moves.of_job(
+            job_moves, completeness_of(self.status, self.steps.values())
+        )
         values |= follow | dict(take or {}) | dict(finish or {})
         parts = {
             "job": bool(job_moves), "plan": bool(follow), "take": take is not None, "finish": finish is not None,

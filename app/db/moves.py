@@ -7,7 +7,7 @@ from typing import Any
 
 from app.db import pausing
 from app.domain.decisions import JobMove, StepMove
-from app.domain.enums import StatusReason
+from app.domain.enums import RollbackCompleteness, StatusReason
 from app.domain.events import Event, EventKind
 from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
 
@@ -30,8 +30,8 @@ def of_steps(moved: Mapping[int, StepMove], *, rings: bool) -> dict[str, Any]:
     }
 
 
-def of_job(moves: Sequence[JobMove]) -> dict[str, Any]:
-    """Nothing where there are no moves."""
+def of_job(moves: Sequence[JobMove], completeness: RollbackCompleteness | None) -> dict[str, Any]:
+    """Nothing where there are no moves. `completeness`: of a rollback that is over with them."""
     if not moves:
         return {}
     last = moves[-1]
@@ -45,11 +45,14 @@ def of_job(moves: Sequence[JobMove]) -> dict[str, Any]:
         "closed": last.status in JOB.closed,
         "pauses": last.status is JobStatus.PAUSED and last.reason is not StatusReason.GATE,
         "patience": pausing.PATIENCE_SECONDS,
+        "completeness": completeness,
         "resumes": any(move.event == "resume" for move in moves),
     }
 
 
-def told_of_job(job_id: int, plan_id: int, previous: JobStatus, move: JobMove) -> Event:
+def told_of_job(
+    job_id: int, plan_id: int, previous: JobStatus, move: JobMove, completeness: RollbackCompleteness | None
+) -> Event:
     """The event of a job's move."""
     data: dict[str, Any] = {
         "jobId": job_id,
@@ -60,6 +63,8 @@ def told_of_job(job_id: int, plan_id: int, previous: JobStatus, move: JobMove) -
     }
     if move.because:
         data["message"] = f"because of step {move.because}"
+    if completeness is not None:
+        data["rollbackCompleteness"] = completeness.value
     return Event(EventKind.JOB_STATUS_CHANGED, data)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.db.statements import Row
 from app.domain.decisions import StepView
-from app.domain.enums import FailureStrategy
+from app.domain.enums import FailureStrategy, RollbackCompleteness
 from app.domain.operations import Phase
-from app.domain.statuses import StepStatus
+from app.domain.statuses import JobStatus, StepStatus
 
 
 @dataclass(slots=True)
@@ -50,6 +51,19 @@ class StepRow:
             abandoned=self.abandoned,
             ended_at=self.ended_at,
         )
+
+
+def completeness_of(status: JobStatus, steps: Iterable[StepRow]) -> RollbackCompleteness | None:
+    """Whether a rollback that has come to `status` took back all that it was to take back; None while it is not over.
+
+    What was skipped, because it could not be undone or because somebody said so, was not taken back.
+    """
+    if status is JobStatus.ROLLBACK_FAILED:
+        return RollbackCompleteness.PARTIAL
+    if status is not JobStatus.ROLLED_BACK:
+        return None
+    skipped = any(step.status is StepStatus.COMPENSATION_SKIPPED for step in steps)
+    return RollbackCompleteness.PARTIAL if skipped else RollbackCompleteness.FULL
 
 
 def step_row(row: Row) -> StepRow:

@@ -44,6 +44,7 @@ _MOVE_JOB = (
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
     " pause_until = CASE WHEN :pauses THEN clock_timestamp() + make_interval(secs =>"
     "   coalesce((configuration->'pause'->>'seconds')::float8, :patience)) END,"
+    " rollback_completeness = coalesce(:completeness::text, rollback_completeness),"
     " error = CASE WHEN :resumes THEN NULL ELSE error END,"
     " error_message = CASE WHEN :resumes THEN NULL ELSE error_message END,"
     " version = version + 1, updated_at = now(), updated_by = :actor"
@@ -110,6 +111,7 @@ def finished_columns(new: str) -> str:
         f" outputs = coalesce({new}outputs::jsonb, s.outputs),"
         f" error = CASE WHEN {new}keeps_error THEN coalesce({new}error::jsonb, s.error) ELSE {new}error::jsonb END,"
         f" percent = coalesce({new}percent::float8, s.percent),"
+        f" observations = coalesce({new}observations::int, s.observations),"
         f" completed_at = CASE WHEN {new}ended THEN clock_timestamp() END"
     )
 
@@ -213,7 +215,10 @@ STEP_COLUMNS = (
     " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at, s.resource_id IS NOT NULL AS has_resource"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
-_UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"
+_UNTRIED = (
+    "s.attempt = 0 AND NOT s.touched AND s.resource_id IS NULL AND s.operation = 'RUN'"
+    " AND s.status IN ('PENDING', 'READY')"
+)
 CLAIM_COLUMNS = (
     f"{STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
     f" CASE WHEN {_UNTRIED} THEN s.spec END AS spec, CASE WHEN {_UNTRIED} THEN s.inputs END AS inputs,"
@@ -238,14 +243,25 @@ BLAME = Statement(
     " AND s.step_key = :because AND s.error IS NOT NULL"
 )
 _TOLD = "told AS (UPDATE orchestration_job SET logs = :logs::jsonb WHERE tenant_id = :tenant AND id = :id)"
-# What a job leaves when it is over: its lock and the resources that never came into being go, the customer's column of
-# logs gets the tail (app.db.tails), the workflow counts. That row is one for all jobs of the workflow,
-# so this is the last statement of its transaction. `awaited`: somebody waits for what is free now.
+# What a job leaves when it is over: its lock and the resources that never came into being go, what was still being done
+# to others has an outcome that nobody knows (`left_behind` are those that are something else now), and whatever is
+# unknown is looked at soon. The customer's column of logs gets the tail (app.db.tails), the workflow counts: its row is
+# one for all jobs of the workflow, so little comes after this in its transaction. `awaited`: somebody waits for what is
+# free now.
 CLOSE_JOB = Statement(
     "WITH freed AS (DELETE FROM resource_lock WHERE tenant_id = :tenant AND job_id = :id),"
-    " dropped AS (UPDATE cloud_resource SET status = 'DELETED', is_deleted = true, updated_at = now(),"
-    " version = version + 1 WHERE tenant_id = :tenant AND status = 'PLANNED' AND id = ANY(ARRAY("
-    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))),"
+    " was AS (SELECT r.id, r.status, r.resource_key, r.owner_plan_id, (SELECT max(coalesce(s.undo_of_id, s.id))"
+    "   FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :id AND s.resource_id = r.id"
+    "   AND s.operation IN ('APPLY', 'DELETE', 'ACT')) AS step FROM cloud_resource r WHERE r.tenant_id = :tenant"
+    "   AND r.status IN ('PLANNED', 'CREATING', 'UPDATING', 'DELETING', 'UNKNOWN') AND r.id = ANY(ARRAY("
+    "   SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :id AND resource_id IS NOT NULL))"
+    "   FOR UPDATE),"
+    " became AS (UPDATE cloud_resource r SET status = CASE was.status WHEN 'PLANNED' THEN 'DELETED' ELSE 'UNKNOWN' END,"
+    " is_deleted = was.status = 'PLANNED', updated_at = now(), version = r.version + 1,"
+    " in_doubt_step_id = CASE WHEN was.status <> 'PLANNED' THEN coalesce(r.in_doubt_step_id, was.step) END,"
+    " observe_at = CASE WHEN was.status <> 'PLANNED' THEN clock_timestamp() + interval '5 seconds' END FROM was"
+    " WHERE r.tenant_id = :tenant AND r.id = was.id RETURNING r.id, was.resource_key, was.owner_plan_id,"
+    " r.drift_status, was.status AS previous, r.status),"
     f" {_TOLD},"
     " counted AS (UPDATE workflow SET execution_count = execution_count + 1, last_executed = clock_timestamp(),"
     " success_count = success_count + CASE WHEN :failed THEN 0 ELSE 1 END,"
@@ -254,7 +270,8 @@ CLOSE_JOB = Statement(
     "   WHERE tenant_id = :tenant AND id = :plan))"
     # Whether somebody waits for what is free now: the tick need not be woken for nothing.
     " SELECT EXISTS (SELECT 1 FROM orchestration_job WHERE tenant_id = :tenant AND status = 'QUEUED'"
-    "   AND (stack = :stack OR status_reason IN ('CONCURRENCY_LIMIT', 'DEPENDENCY_PENDING'))) AS awaited"
+    "   AND (stack = :stack OR status_reason IN ('CONCURRENCY_LIMIT', 'DEPENDENCY_PENDING'))) AS awaited,"
+    " (SELECT jsonb_agg(to_jsonb(b) ORDER BY b.id) FROM became b WHERE b.status <> b.previous) AS left_behind"
 )
 # A simulated job leaves its log, and nothing of what it has made up.
 CLOSE_SIMULATION = Statement(f"WITH {_TOLD} DELETE FROM simulated_resource WHERE tenant_id = :tenant AND job_id = :id")

@@ -38,7 +38,8 @@ _LINE: _Columns = (
 )  # fmt: skip
 _ENDED: _Columns = (
     ("number", _BIG), ("id", _BIG), ("effect_of", _BIG), ("status", _TEXT), ("reason", _TEXT), ("message", _TEXT),
-    ("wait", _REAL), ("handle", _TEXT), ("outputs", _TEXT), ("error", _TEXT), ("percent", _REAL), ("ended", _BOOL),
+    ("wait", _REAL), ("handle", _TEXT), ("outputs", _TEXT), ("error", _TEXT), ("percent", _REAL),
+    ("observations", _INT), ("ended", _BOOL),
     ("direction", _TEXT), ("attempt", _INT), ("tried", _BOOL), ("keeps_error", _BOOL), ("effect", _TEXT),
     ("after", _TEXT), ("undo", _TEXT),
 )  # fmt: skip

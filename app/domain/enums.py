@@ -113,10 +113,51 @@ class GateKind(StrEnum):
 
 
 class StepAction(StrEnum):
-    """What a person may decide about a failed step of a paused job."""
+    """What a person may decide about a step that failed, or of which nobody can tell whether it was carried out."""
 
     RETRY = "RETRY"
     SKIP = "SKIP"
+    ADOPT = "ADOPT"
+    ABANDON = "ABANDON"
+
+
+class ResourceDecision(StrEnum):
+    """What a person may decide about a resource of which nobody knows what became of it."""
+
+    ADOPT = "ADOPT"
+    ABANDON = "ABANDON"
+    RETRY = "RETRY"
+
+
+class ConflictPolicy(StrEnum):
+    """What becomes of an update that is to be undone, where somebody else has changed the resource since.
+
+    FAIL leaves it to people. OVERWRITE writes the previous properties all the same. SKIP leaves it as it is now.
+    """
+
+    FAIL = "FAIL"
+    OVERWRITE = "OVERWRITE"
+    SKIP = "SKIP"
+
+
+class RollbackCompleteness(StrEnum):
+    """Whether a rollback took back everything that it was to take back."""
+
+    FULL = "FULL"
+    PARTIAL = "PARTIAL"
+
+
+class RollbackResolution(StrEnum):
+    """What a person may decide about a step that could not be undone.
+
+    SKIP_KEEP_UNKNOWN leaves its resource as it is, and says that nobody knows how that is. ACCEPT_ACTUAL has it read,
+    and what is there counts as applied. MARK_DELETED says that it is not there.
+    """
+
+    RETRY = "RETRY"
+    SKIP_KEEP_UNKNOWN = "SKIP_KEEP_UNKNOWN"
+    ACCEPT_ACTUAL = "ACCEPT_ACTUAL"
+    MARK_DELETED = "MARK_DELETED"
 
 
 class RollbackScope(StrEnum):
@@ -179,6 +220,7 @@ class StatusReason(StrEnum):
     GATE = "GATE"
     NO_CHANGES = "NO_CHANGES"
     FORCED = "FORCED"
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"
 
 
 class LogLevel(StrEnum):

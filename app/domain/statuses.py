@@ -260,6 +260,8 @@ STEP: Lifecycle[StepStatus] = Lifecycle(
         (StepStatus.UNKNOWN, "observed_absent", StepStatus.READY),
         (StepStatus.UNKNOWN, "observed_partial", StepStatus.READY),
         (StepStatus.UNKNOWN, "indeterminate", StepStatus.FAILED),
+        # Who was cut off had only asked how work stands that the provider is doing.
+        (StepStatus.UNKNOWN, "observed_pending", StepStatus.WAITING),
         (StepStatus.FAILED, "operator_retry", StepStatus.READY),
         (StepStatus.FAILED, "operator_skip", StepStatus.SKIPPED),
         (StepStatus.BLOCKED, "upstream_recovered", StepStatus.PENDING),
@@ -313,6 +315,13 @@ RESOURCE: Lifecycle[ResourceStatus] = Lifecycle(
         (ResourceStatus.FAILED, "detach", ResourceStatus.DETACHED),
         (ResourceStatus.UNKNOWN, "detach", ResourceStatus.DETACHED),
         (ResourceStatus.ACTIVE, "vanished", ResourceStatus.DELETED),
+        # Beyond the first design: what vanished while it was being made or changed, or after that had failed.
+        (ResourceStatus.CREATING, "vanished", ResourceStatus.DELETED),
+        (ResourceStatus.UPDATING, "vanished", ResourceStatus.DELETED),
+        (ResourceStatus.FAILED, "vanished", ResourceStatus.DELETED),
+        # Somebody leaves it as it is, and nobody knows how that is.
+        (ResourceStatus.ACTIVE, "doubt", ResourceStatus.UNKNOWN),
+        (ResourceStatus.FAILED, "doubt", ResourceStatus.UNKNOWN),
     ],
 )
 

@@ -20,7 +20,7 @@ from app.domain.operations import LOOKING, EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
 from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
-from app.engine import gates, rehearsing, resources
+from app.engine import gates, inheriting, rehearsing, resources
 from app.engine.records import record_of
 from app.engine.scope import read_scope
 from app.engine.states import Hidden, found_state, pack, unpack, words_in
@@ -96,7 +96,7 @@ class Claimer:
             return None
         if ledger.status is JobStatus.DISPATCHED:
             ledger.apply("claimed_forward")
-        work = self._work(ledger, row, mode, status)
+        work = await inheriting.inherit(ledger, row, self._work(ledger, row, mode, status), self.sealer)
         outcome: Outcome | None = None
         if mode is Mode.RUN:
             work, outcome = await self._prepare(ledger, row, work)
@@ -139,7 +139,7 @@ class Claimer:
             timeout_seconds=row["timeout_seconds"],
             retry=retry,
             attempts_left=allowed - attempt if row["crashes"] < MAX_CRASHES else 0,
-            observations=row["observations"] + 1 if mode is Mode.OBSERVE else 0,
+            observations=row["observations"] + 1 if mode in (Mode.OBSERVE, Mode.POLL) else 0,
             prior=self._recorded(row, tenant_id),
             effect=effect,
             handle=reveal(self.sealer.open(row["handle"], tenant_id)) if row["handle"] else None,
@@ -224,7 +224,8 @@ class Claimer:
             case OperationKind.APPLY:
                 return self._resolve_application(work, scope)
             case OperationKind.DELETE:
-                gone = work.prior is None or work.resource_status in ("DELETED", "DETACHED")
+                unmade = work.prior is None and work.inherited is None
+                gone = unmade or work.resource_status in ("DELETED", "DETACHED")
                 if gone or spec.get("detach"):
                     return replace(work, action=ChangeAction.DETACH), Succeeded()
                 return replace(work, action=ChangeAction.DELETE), None

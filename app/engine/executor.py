@@ -8,18 +8,28 @@ from dataclasses import dataclass
 import structlog
 
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
-from app.domain.operations import OperationKind
+from app.domain.operations import EffectState, OperationKind
 from app.domain.values import reveal
 from app.engine import preflighting, rehearsing, undoing, verifying
 from app.engine.context import StepContext
-from app.engine.work import Absent, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
-from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Pending, ProviderError, ResourceState
+from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Unclear, Undone, Waiting, Work
+from app.providers.base import (
+    ActionResult,
+    ErrorKind,
+    Idempotency,
+    OperationCancelled,
+    Pending,
+    ProviderError,
+    ResourceState,
+)
 from app.providers.registry import Registry
 
 _logger = structlog.get_logger(__name__)
 
 # How long a provider may take to let go after its time is up.
 _GRACE_SECONDS = 5.0
+# Said when somebody asks how pending work stands, these are about the question; all else is about the work.
+_UNANSWERED = frozenset({ErrorKind.THROTTLED, ErrorKind.UNAVAILABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,8 @@ class Executor:
         try:
             match work.mode:
                 case Mode.RUN:
-                    return await self._run(work, context)
+                    found = await self._observe(work, context) if _may_be_done(work) else Absent()
+                    return await self._run(work, context) if isinstance(found, Absent) else found
                 case Mode.POLL:
                     return await self._poll(work, context)
                 case Mode.OBSERVE:
@@ -78,7 +89,7 @@ class Executor:
             case OperationKind.APPLY:
                 return await self._apply(work, context)
             case OperationKind.DELETE:
-                return await self._delete(work, context, _required(work.prior))
+                return await self._remove(work, context)
             case OperationKind.RETIRE:
                 return await self._retire(work, context)
             case OperationKind.ACT:
@@ -99,6 +110,9 @@ class Executor:
     async def _apply(self, work: Work, context: StepContext) -> Outcome:
         kind = self.registry.resource(work.spec["type"])
         properties = reveal(dict(work.inputs))
+        left = await self._left_over(work, context)
+        if left is not None:
+            return await self._take_over(work, context, left)
         if work.action is ChangeAction.UPDATE:
             if work.difference is None:
                 message = "an update needs a difference"
@@ -109,6 +123,46 @@ class Executor:
             if not isinstance(deleted, Succeeded):
                 return deleted
         return _settled(await kind.create(context, properties))
+
+    async def _left_over(self, work: Work, context: StepContext) -> ResourceState | None:
+        """What the creation that an earlier job has left open has made after all, beside what is recorded."""
+        inherited = work.inherited
+        kind = self.registry.resource(work.spec["type"])
+        if inherited is None or (inherited.state is EffectState.FAILED and kind.idempotency is Idempotency.NONE):
+            # Where nobody can tell, what the provider has said of it counts.
+            return None
+        context.log("finding out what an earlier job's creation of it has made", stream="engine")
+        try:
+            made = await kind.recover(context, reveal(dict(inherited.intended or {})))
+        except ProviderError as error:
+            if error.kind is not ErrorKind.ALREADY_EXISTS:
+                raise
+            return None
+        return None if made is None or (work.prior is not None and made.id == work.prior.id) else made
+
+    async def _take_over(self, work: Work, context: StepContext, left: ResourceState) -> Outcome:
+        """Go on from what the earlier job's operation has made: it is what is wanted, or is changed to that."""
+        kind = self.registry.resource(work.spec["type"])
+        properties = reveal(dict(work.inputs))
+        missing = kind.compare(left.properties, properties)
+        if work.action is ChangeAction.UPDATE or missing.action is ChangeAction.REPLACE:
+            # What the preview did not show is not destroyed.
+            message = f"{left.id}, which an earlier job has made, is not what is wanted: have the resource looked at"
+            return Failed(ErrorClass.CONFLICT, "IN_DOUBT", message)
+        context.log(f"an earlier job had made {left.id}; it is adopted", stream="engine")
+        if missing.action is ChangeAction.NO_CHANGE:
+            return _settled(left)
+        return _settled(await kind.update(context, left, properties, missing))
+
+    async def _remove(self, work: Work, context: StepContext) -> Outcome:
+        left = await self._left_over(work, context)
+        if work.prior is None:
+            return Succeeded() if left is None else await self._delete(work, context, left)
+        if left is not None:
+            removed = await undoing.remove(self.registry.resource(work.spec["type"]), left, context)
+            if not isinstance(removed, Undone):
+                return removed
+        return await self._delete(work, context, work.prior)
 
     async def _delete(self, work: Work, context: StepContext, state: ResourceState) -> Outcome:
         kind = self.registry.resource(work.spec["type"])
@@ -154,27 +208,58 @@ class Executor:
                 return Absent()
             message = f"nobody can tell whether {work.spec['task']} was carried out"
             return Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", message)
-        kind = self.registry.resource(work.spec["type"])
-        if work.operation is OperationKind.ACT:
-            arguments = reveal(dict(effect.intended or {}))
-            result = await kind.recover_action(context, work.spec["action"], _required(effect.before), arguments)
-            return Absent() if result is None else _acted(result)
         if work.operation is OperationKind.RETIRE:
             return Absent()
+        if work.handle is not None:
+            # Only a question about pending work was cut off: the work itself goes on.
+            try:
+                return await self._poll(work, context)
+            except ProviderError as error:
+                if error.kind.error_class is not ErrorClass.PERMANENT:
+                    raise
+        if work.operation is OperationKind.ACT:
+            kind, arguments = self.registry.resource(work.spec["type"]), reveal(dict(effect.intended or {}))
+            result = await kind.recover_action(context, work.spec["action"], _required(effect.before), arguments)
+            return Absent() if result is None else _acted(result)
+        if effect.action in (ChangeAction.DELETE, ChangeAction.UPDATE):
+            return await self._observe_existing(work, effect, context)
+        return await self._observe_creation(work, effect, context)
+
+    async def _observe_existing(self, work: Work, effect: Effect, context: StepContext) -> Outcome:
+        """Whether what existed before was changed, or removed."""
+        if effect.before is None:
+            # What was to be removed is what an earlier job may have made: it is looked for anew.
+            return Absent()
+        kind = self.registry.resource(work.spec["type"])
+        live = await kind.read(context, effect.before)
         if effect.action is ChangeAction.DELETE:
-            live = await kind.read(context, _required(effect.before))
             return Succeeded() if live is None else Absent()
-        if effect.action is ChangeAction.UPDATE:
-            live = await kind.read(context, _required(effect.before))
-            if live is None:
-                return Absent()
-            wanted = kind.compare(live.properties, reveal(dict(effect.intended or {})))
-            return Succeeded(state=live) if wanted.action is ChangeAction.NO_CHANGE else Absent()
-        made = await kind.recover(context, reveal(dict(effect.intended or {})))
-        if made is None:
+        return Succeeded(state=live) if live is not None and self._is_wanted(work, effect, live) else Absent()
+
+    async def _observe_creation(self, work: Work, effect: Effect, context: StepContext) -> Outcome:
+        kind = self.registry.resource(work.spec["type"])
+        try:
+            made = await kind.recover(context, reveal(dict(effect.intended or {})))
+        except ProviderError as error:
+            if error.kind is not ErrorKind.ALREADY_EXISTS:
+                raise
+            # Somebody else's thing is in that place: this operation has made nothing.
+            return Absent()
+        if made is None or (work.inherited is not None and not self._is_wanted(work, effect, made)):
             return Absent()
         context.log(f"the interrupted attempt had made {made.id}; it is adopted", stream="engine")
         return Succeeded(state=made)
+
+    def _is_wanted(self, work: Work, effect: Effect, made: ResourceState) -> bool:
+        """Whether what was found is what this step was to bring about."""
+        wanted = self.registry.resource(work.spec["type"]).compare(made.properties, reveal(dict(effect.intended or {})))
+        return wanted.action is ChangeAction.NO_CHANGE
+
+
+def _may_be_done(work: Work) -> bool:
+    """Whether an earlier job's step may have carried out already what this one is about to do for the first time."""
+    open_ = work.effect is not None and work.effect.state in (EffectState.INTENT, EffectState.UNKNOWN)
+    return open_ and work.attempt == 1 and work.operation in (OperationKind.RUN, OperationKind.ACT)
 
 
 def _settled(answer: ResourceState | Pending) -> Outcome:
@@ -199,7 +284,15 @@ def _failure(work: Work, error: ProviderError) -> Outcome:
         return Failed(ErrorClass.CANCELLED, error.code, error.message, partial=error.partial)
     if error.kind is ErrorKind.OUTCOME_UNKNOWN and work.mode is not Mode.UNDO:
         return Unclear(ErrorClass.INDETERMINATE, error.message)
-    return Failed(error.kind.error_class, error.code, error.message, error.retry_after_seconds, error.partial)
+    unanswered = work.mode is Mode.POLL and error.kind in _UNANSWERED
+    return Failed(
+        error.kind.error_class,
+        error.code,
+        error.message,
+        error.retry_after_seconds,
+        error.partial,
+        unanswered=unanswered,
+    )
 
 
 def _required(state: ResourceState | None) -> ResourceState:

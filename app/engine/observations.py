@@ -17,9 +17,10 @@ from app.db.sealing import Sealer
 from app.db.statements import Row, Statement, dumps
 from app.db.uow import Transaction
 from app.domain.drifting import Deviation, DriftPolicy, IgnoreRule, as_found, deviations
-from app.domain.enums import DriftReaction, DriftStatus
+from app.domain.enums import ChangeAction, DriftReaction, DriftStatus
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.domain.values import reveal
+from app.engine.settling import Settler
 from app.engine.states import conceal
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
@@ -29,7 +30,7 @@ MOST_FAILURES = 3
 _FIRST_PAUSE_SECONDS = 15.0
 
 _FREE = (
-    " observe_at <= statement_timestamp() AND status IN ('ACTIVE', 'IMPORTING')"
+    " observe_at <= statement_timestamp() AND status IN ('ACTIVE', 'IMPORTING', 'UNKNOWN')"
     " AND (observe_until IS NULL OR observe_until <= statement_timestamp())"
 )
 # Round robin over tenants; a stack that a job works on is left alone. A lease that ran out is a failure by itself.
@@ -46,18 +47,31 @@ _CLAIM = Statement(
     " observe_failures = c.observe_failures + (c.observe_until IS NOT NULL)::int"
     " FROM picked WHERE c.id = picked.id RETURNING c.tenant_id, c.id, c.observe_fence"
 )
+# The effect in doubt, if one is. A request of it has arrived, or never will, some time after its step's time was up.
+_IN_DOUBT = (
+    " LEFT JOIN LATERAL (SELECT e.action, e.operation_id, e.intended, e.before, s.spec, coalesce(e.completed_at,"
+    "   e.created_at) + make_interval(secs => s.timeout_seconds + 60) AS until"
+    "   FROM step_effect e JOIN step_run s ON s.tenant_id = :tenant AND s.id = e.step_run_id"
+    "   WHERE e.tenant_id = :tenant AND e.step_run_id = r.in_doubt_step_id AND e.direction = 'FORWARD'"
+    "   AND e.state IN ('INTENT', 'UNKNOWN', 'FAILED') LIMIT 1) d ON r.status = 'UNKNOWN'"
+)
 _LOOK = Statement(
-    "SELECT r.id, r.version, r.stack, r.resource_key, r.type, r.provider, r.connection, r.status, r.external_id,"
-    " r.applied, r.outputs, r.private, r.state_version, r.observe_failures, t.slug"
-    " FROM cloud_resource r JOIN tenant t ON t.id = r.tenant_id"
+    "SELECT r.id, r.version, r.stack, r.resource_key, r.type, r.provider, r.connection, r.status, r.external_id,"  # noqa: S608
+    " r.applied, r.outputs, r.private, r.state_version, r.observe_failures, r.adopt_id, t.slug,"
+    " d.action AS effect_action, d.operation_id AS effect_operation_id, d.intended AS effect_intended,"
+    " d.before->>'id' AS effect_before_id"
+    f" FROM cloud_resource r JOIN tenant t ON t.id = r.tenant_id{_IN_DOUBT}"
     " WHERE r.tenant_id = :tenant AND r.id = :id AND r.observe_fence = :fence"
 )
 _HOLD = Statement(
-    "SELECT r.id, r.version, r.stack, r.resource_key, r.type, r.connection, r.status, r.applied, r.drift,"
+    # All of it is ours.
+    "SELECT r.id, r.tenant_id, r.version, r.stack, r.resource_key, r.type, r.connection, r.status, r.applied, r.drift,"  # noqa: S608
     " r.drift_status, r.drift_ignores, r.observe_failures, r.owner_plan_id, p.configuration->'drift' AS policy,"
-    " clock_timestamp() AS now,"
+    " clock_timestamp() AS now, r.in_doubt_step_id, r.adopt_id, d.action AS effect_action,"
+    " d.intended AS effect_intended, d.until AS effect_until, d.spec->'dependsOnResources' AS effect_needs,"
     " EXISTS (SELECT 1 FROM resource_lock l WHERE l.tenant_id = :tenant AND l.lock_key = 'stack/' || r.stack) AS locked"
     " FROM cloud_resource r LEFT JOIN deployment_plan p ON p.tenant_id = r.tenant_id AND p.id = r.owner_plan_id"
+    f"{_IN_DOUBT}"
     " WHERE r.tenant_id = :tenant AND r.id = :id AND r.observe_fence = :fence FOR NO KEY UPDATE OF r"
 )
 _LET_GO = Statement("UPDATE cloud_resource SET observe_until = NULL WHERE tenant_id = :tenant AND id = :id")
@@ -125,12 +139,26 @@ class Subject:
         """Whether it is looked at for the first time."""
         return bool(self.row["status"] == ResourceStatus.IMPORTING)
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows what became of it."""
+        return bool(self.row["status"] == ResourceStatus.UNKNOWN)
+
+    @property
+    def is_in_the_making(self) -> bool:
+        """Whether an operation in doubt may have made something that is not recorded."""
+        row = self.row
+        made = row["effect_action"] in (ChangeAction.CREATE, ChangeAction.REPLACE)
+        return self.is_unknown and made and row["effect_before_id"] == row["external_id"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a look has brought: a state, nothing (the resource is gone), or why nobody can tell."""
 
     state: ResourceState | None = None
+    # Whether that is what the operation in doubt has made.
+    made: bool = False
     unsupported: bool = False
     error: Mapping[str, str] | None = None
     # Whether trying again may help.
@@ -181,6 +209,9 @@ class Archivist:
         if finding.error is not None and finding.transient and held["observe_failures"] + 1 < MOST_FAILURES:
             pause = _FIRST_PAUSE_SECONDS * 2 ** held["observe_failures"]
             await transaction.fetch(_AGAIN, {**key, "error": dumps(finding.error), "pause": pause})
+        elif subject.is_unknown:
+            settler = Settler(self.registry, self.sealer)
+            await settler.settle(transaction, held, finding.state, finding.error, made=finding.made)
         elif subject.imports:
             await self._import(transaction, held, finding)
         else:

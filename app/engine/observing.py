@@ -18,10 +18,11 @@ import structlog
 from app import clock
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import ErrorClass, LogLevel
+from app.domain.values import reveal
 from app.engine.connections import Connections
 from app.engine.observations import Archivist, Due, Finding, Subject, claim, look
 from app.engine.states import unpack
-from app.providers.base import OperationCancelled, ProviderError, ResourceState
+from app.providers.base import ErrorKind, OperationCancelled, ProviderError, ResourceState, ResourceType
 
 _logger = structlog.get_logger(__name__)
 
@@ -41,7 +42,8 @@ class ObservationContext:
         self._subject = subject
         self._connections = connections
         self._cancelled = asyncio.Event()
-        self.operation_id = uuid4().hex
+        # What an operation in doubt has made, only that operation finds.
+        self.operation_id = (row["effect_operation_id"] or uuid4()).hex
         self.attempt = row["observe_failures"] + 1
         self.owner = f"windlass:{row['slug']}:{row['stack']}:{row['resource_key']}"
         self.connection = connection
@@ -110,7 +112,7 @@ class Observer:
 
     async def _find(self, subject: Subject) -> Finding:
         kind = self._archivist.registry.resource(subject.row["type"])
-        if not kind.observable and not subject.imports:
+        if not kind.observable and not (subject.imports or subject.is_unknown):
             return Finding(unsupported=True)
         if subject.row["observe_failures"] >= _MOST_CRASHES:
             return Finding(error={"code": "WORKER_LOST", "message": "workers died while they looked at it"})
@@ -145,6 +147,15 @@ class Observer:
         try:
             if subject.imports:
                 return Finding(await kind.import_(context, row["external_id"]))
+            if subject.is_unknown and row["adopt_id"] not in (None, row["external_id"]):
+                return Finding(await kind.import_(context, row["adopt_id"]))
+            if subject.is_in_the_making and row["adopt_id"] is None:
+                made = await self._made(kind, subject, context)
+                if made is not None or row["external_id"] is None:
+                    return Finding(made, made=made is not None)
+            if row["external_id"] is None:
+                message = "nothing is recorded by which it could be found"
+                return Finding(error={"code": "NOT_RECORDED", "message": message})
             return Finding(await kind.read(context, self._recorded(subject)))
         except ProviderError as error:
             return _failure(error)
@@ -152,6 +163,17 @@ class Observer:
             _logger.exception("a provider raised something that is not a ProviderError", type=row["type"])
             message = f"the provider of {row['type']} failed in an unexpected way"
             return Finding(error={"code": "PROVIDER_BUG", "message": message})
+
+    async def _made(self, kind: ResourceType, subject: Subject, context: ObservationContext) -> ResourceState | None:
+        """What the creation in doubt has made, as far as anybody can tell."""
+        intended = self._archivist.sealer.open(subject.row["effect_intended"] or {}, subject.due.tenant_id)
+        try:
+            return await kind.recover(context, reveal(intended))
+        except ProviderError as error:
+            if error.kind is not ErrorKind.ALREADY_EXISTS:
+                raise
+            # Somebody else's thing is in that place.
+            return None
 
     def _recorded(self, subject: Subject) -> ResourceState:
         row = subject.row

@@ -11,15 +11,15 @@ from app.db import journal
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import Statement, dumps
-from app.domain.enums import ChangeAction, JobDirection
+from app.domain.enums import ChangeAction, JobDirection, StatusReason
 from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
-from app.engine import resources
+from app.engine import inheriting, resources
 from app.engine.states import Hidden, pack
 from app.engine.verdicts import Verdict, judge
-from app.engine.work import Failed, Mode, Outcome, Succeeded, Unclear, Undone, Waiting, Work
+from app.engine.work import Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.messages import StepDue
 from app.providers.base import ResourceState
 from app.providers.registry import Registry
@@ -85,6 +85,10 @@ class Recorder:
         if isinstance(outcome, Succeeded) and work.mode is not Mode.UNDO:
             outputs = dumps(self.sealer.seal(hidden.outputs(outcome.outputs), work.tenant_id))
         waiting = outcome if isinstance(outcome, Waiting) else None
+        handle = waiting.handle if waiting else None
+        lost = work.mode is Mode.POLL and verdict.status is StepStatus.UNKNOWN
+        if handle is None and verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN):
+            handle = work.handle
         state, after, undo = self._effect(work, outcome, verdict)
         stored = pack(after, hidden, self.sealer, work.tenant_id)
         return {
@@ -97,7 +101,9 @@ class Recorder:
             "f_message": verdict.message,
             "f_wait": self._wait(work, outcome, verdict),
             # What a provider wants to remember may hold what it was told.
-            "f_handle": dumps(self.sealer.seal(hidden.outputs(waiting.handle), work.tenant_id)) if waiting else None,
+            "f_handle": dumps(self.sealer.seal(hidden.outputs(handle), work.tenant_id)) if handle else None,
+            # How often in a row nobody said how the pending work stands.
+            "f_observations": 0 if waiting or lost else None,
             "f_outputs": outputs,
             "f_error": dumps(error) if error is not None else None,
             "f_percent": waiting.percent if waiting else None,
@@ -125,6 +131,8 @@ class Recorder:
             return None, None, None
         if isinstance(outcome, Succeeded):
             return EffectState.DONE, outcome.state, outcome.undo
+        if verdict.reason is StatusReason.NEEDS_ATTENTION:
+            return EffectState.UNKNOWN, None, None
         if isinstance(outcome, Failed):
             untouched = work.effect is None or work.effect.state is EffectState.UNDONE
             if outcome.unsent and untouched and work.mode is Mode.RUN:
@@ -142,6 +150,9 @@ class Recorder:
             return 0.0
         if isinstance(outcome, Waiting):
             return max(outcome.seconds, 0.1)
+        if work.mode is Mode.POLL:
+            known = outcome.retry_after_seconds if isinstance(outcome, Failed) else None
+            return max(delay(_SILENCE, work.observations, self.random()), known or 0.0)
         if isinstance(outcome, Failed):
             policy = _UNDO_RETRY if work.mode is Mode.UNDO else work.retry
             pause = delay(policy, work.attempt, self.random())
@@ -193,11 +204,15 @@ class Recorder:
             return
         if isinstance(outcome, Succeeded | Undone):
             await self._record_aim(ledger, work, outcome, hidden)
+            await inheriting.close(ledger, work)
+            return
+        if isinstance(outcome, NotUndoable) and outcome.seen:
+            await self._record_aim(ledger, work, Undone(state=outcome.state), hidden)
             return
         partial = outcome.partial if isinstance(outcome, Failed | Waiting) else None
         if partial is not None and work.mode is not Mode.UNDO:
             await resources.settle(ledger, work, partial, hidden, self.sealer)
-        if verdict.status is StepStatus.UNKNOWN:
+        if verdict.status is StepStatus.UNKNOWN or verdict.reason is StatusReason.NEEDS_ATTENTION:
             await resources.lose(ledger, work)
         elif verdict.status in (StepStatus.FAILED, StepStatus.COMPENSATION_FAILED):
             await resources.fail(ledger, work)
@@ -221,5 +236,7 @@ class Recorder:
             await resources.gone(ledger, work)
 
 
+# Whoever does not say how pending work stands is asked less and less often.
+_SILENCE = RetryPolicy(max_attempts=12, initial_seconds=1.0, multiplier=2.0, max_seconds=60.0, jitter=False)
 # More patient than forward: nobody is left to undo the undoing.
 _UNDO_RETRY = RetryPolicy(max_attempts=5, initial_seconds=1.0, multiplier=3.0, max_seconds=60.0, jitter=True)

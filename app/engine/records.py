@@ -12,15 +12,18 @@ from app.db.ledger import Ledger
 from app.db.statements import Statement
 
 
-def _step(row: str) -> Statement:
-    """A step to be claimed, its effect, and its resource, which `row` looks up by what is in `s` and `o`."""
+def _step(row: str, in_doubt: str) -> Statement:
+    """A step to be claimed, its effect, and its resource, which `row` looks up by what is in `s` and `o`.
+
+    `in_doubt`: whose effect on the resource nobody knows the outcome of.
+    """
     return Statement(
         "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt,"  # noqa: S608
         " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence,"
         " s.handle, s.resource_id, r.id AS record_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
         " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before,"
         " e.intended, e.after, e.undo, r.status AS resource_status, r.external_id, r.applied,"
-        " r.outputs AS resource_outputs, r.private, r.state_version, r.drift_status, r.drift"
+        f" r.outputs AS resource_outputs, r.private, r.state_version, r.drift_status, r.drift, {in_doubt}"
         " FROM step_run s"
         # Whose effect it is about is worked out apart (OFFSET keeps it so): below row security a comparison with
         # something that is not leakproof, such as ->>, cannot use an index. LATERAL and LIMIT keep both joins look-ups
@@ -52,7 +55,7 @@ class Record:
 
 
 _REAL = Record(
-    step=_step("SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id"),
+    step=_step("SELECT * FROM cloud_resource WHERE tenant_id = :tenant AND id = s.resource_id", "r.in_doubt_step_id"),
     visible=Statement(
         "SELECT resource_key, external_id, applied, outputs FROM cloud_resource"
         " WHERE tenant_id = :tenant AND stack = :stack AND status IN ('ACTIVE', 'UPDATING', 'FAILED')"
@@ -64,7 +67,9 @@ _REAL = Record(
     ),
     status=Statement(
         "UPDATE cloud_resource SET status = :status, version = version + 1, updated_at = now(), updated_by = :actor,"
-        " is_deleted = :gone WHERE tenant_id = :tenant AND id = :id"
+        " is_deleted = :gone, in_doubt_step_id = CASE WHEN :settled THEN NULL"
+        "   ELSE coalesce(in_doubt_step_id, :doubt::bigint) END,"
+        " adopt_id = CASE WHEN :settled THEN NULL ELSE adopt_id END WHERE tenant_id = :tenant AND id = :id"
     ),
     applied=Statement(
         "UPDATE cloud_resource SET desired = :properties::jsonb, applied = :properties::jsonb,"
@@ -109,7 +114,8 @@ _REAL = Record(
 _SIMULATED = Record(
     step=_step(
         "SELECT * FROM simulated_resource WHERE tenant_id = :tenant AND job_id = s.job_id"
-        " AND resource_key = o.resource_key"
+        " AND resource_key = o.resource_key",
+        "NULL::bigint AS in_doubt_step_id",
     ),
     visible=Statement(
         "SELECT resource_key, external_id, applied, outputs FROM simulated_resource"

@@ -7,9 +7,10 @@ from typing import Any
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import dumps
-from app.domain.enums import ChangeAction
+from app.domain.enums import ChangeAction, RollbackResolution
 from app.domain.events import Event, EventKind
 from app.domain.statuses import RESOURCE, ResourceStatus
+from app.engine.inheriting import MAKING
 from app.engine.records import record_of
 from app.engine.states import Hidden
 from app.engine.work import Mode, Work
@@ -36,7 +37,11 @@ async def renew(ledger: Ledger, resource_id: int) -> None:
 
 async def begin(ledger: Ledger, work: Work) -> None:
     """Something is about to be done to the resource."""
-    events = _UNDO.get(work.action, ("update",)) if work.mode is Mode.UNDO else _BEGIN.get(work.action, ())
+    events = _BEGIN.get(work.action, ())
+    if work.mode is Mode.UNDO:
+        # What is accepted as it is is not removed.
+        accepted = work.spec.get("resolution") == RollbackResolution.ACCEPT_ACTUAL
+        events = ("update",) if accepted else _UNDO.get(work.action, ("update",))
     await _move(ledger, work, events)
 
 
@@ -73,7 +78,8 @@ async def settle(
 
 async def gone(ledger: Ledger, work: Work) -> None:
     """The resource does not exist any more."""
-    await _move(ledger, work, ("ok", "observed_absent", "abandon", "vanished"), deleted=True)
+    # What vanished while it was being made or changed was never there for anybody.
+    await _move(ledger, work, ("vanished", "ok", "observed_absent", "abandon"))
 
 
 async def detach(ledger: Ledger, work: Work) -> None:
@@ -97,16 +103,16 @@ async def revive(ledger: Ledger, work: Work) -> int:
 
 
 async def fail(ledger: Ledger, work: Work) -> None:
-    """What was to be done to the resource failed for good."""
-    await _move(ledger, work, ("fail", "observed_broken"))
+    """What was to be done to the resource failed for good; of what was to be made there may be more than is known."""
+    await _move(ledger, work, ("fail", "observed_broken"), doubt=work.action in MAKING)
 
 
 async def lose(ledger: Ledger, work: Work) -> None:
     """Nobody knows what became of the resource."""
-    await _move(ledger, work, ("lost",))
+    await _move(ledger, work, ("lost",), doubt=True)
 
 
-async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted: bool = False) -> None:
+async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, doubt: bool = False) -> None:
     if work.resource_id is None:
         return
     key = {"tenant": work.tenant_id, "id": work.resource_id}
@@ -116,20 +122,17 @@ async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted:
         return
     status = ResourceStatus(row["status"])
     event = next((name for name in events if RESOURCE.permits(status, name)), None)
-    if deleted and event == "ok" and status is not ResourceStatus.DELETING:
-        # What vanished while it was being made or changed was never there for anybody.
-        event = None
-        target = ResourceStatus.DELETED
-    elif event is None:
+    if event is None:
         return
-    else:
-        target = RESOURCE.after(status, event)
+    target = RESOURCE.after(status, event)
     await fetch(
         record.status,
         {
             **key,
             "status": target.value,
             "gone": target is ResourceStatus.DELETED,
+            "settled": target is ResourceStatus.ACTIVE or target in RESOURCE.closed,
+            "doubt": work.effect_of if doubt else None,
             "actor": ledger.transaction.actor,
         },
     )

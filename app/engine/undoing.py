@@ -7,8 +7,9 @@ never from the template. Undoing is safe to repeat: a worker that dies half way 
 from __future__ import annotations
 
 from app.domain.diffing import same
-from app.domain.enums import ChangeAction, ErrorClass, LogLevel
+from app.domain.enums import ChangeAction, ConflictPolicy, ErrorClass, LogLevel, RollbackResolution
 from app.domain.operations import EffectState, OperationKind
+from app.domain.resolving import GONE
 from app.domain.values import reveal
 from app.engine.context import StepContext
 from app.engine.work import Effect, Failed, NotUndoable, Outcome, Undone, Work
@@ -24,6 +25,8 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
     if work.operation is OperationKind.RUN:
         return await _undo_task(registry, work, effect, context)
     kind = registry.resource(work.spec["type"])
+    if work.spec.get("resolution") == RollbackResolution.ACCEPT_ACTUAL:
+        return await _accept(kind, effect, context)
     context.log(f"undoing {effect.action.value} of {work.spec['type']}", stream="engine")
     if work.operation is OperationKind.ACT:
         return await _undo_action(kind, work, effect, context)
@@ -31,7 +34,8 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
         case ChangeAction.CREATE:
             return await _undo_creation(kind, effect, context)
         case ChangeAction.UPDATE:
-            return await _undo_update(kind, effect, context)
+            policy = ConflictPolicy(work.spec.get("onConflict") or ConflictPolicy.FAIL)
+            return await _undo_update(kind, effect, policy, context)
         case ChangeAction.REPLACE:
             return await _undo_replacement(kind, effect, context)
         case ChangeAction.DELETE:
@@ -40,32 +44,48 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
             return Undone(state=effect.before)
 
 
+async def _accept(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    """Somebody wants the resource taken as it is now: it is only looked at."""
+    making = effect.action in (ChangeAction.CREATE, ChangeAction.REPLACE)
+    live = await _made(kind, effect, context) if making else None
+    known = effect.before if making else effect.after or effect.before
+    if live is None and known is not None:
+        live = await kind.read(context, known)
+    if live is None and effect.before is None:
+        context.log("nothing of it is there", stream="engine")
+        return Undone()
+    return NotUndoable("accepted as it is" if live else "accepted: it is gone", state=live, seen=True)
+
+
 async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
     made = await _made(kind, effect, context)
     if made is None:
         context.log("nothing had been made", stream="engine")
         return Undone()
-    return await _remove(kind, made, context)
+    return await remove(kind, made, context)
 
 
-async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+async def _undo_update(kind: ResourceType, effect: Effect, policy: ConflictPolicy, context: StepContext) -> Outcome:
     before = effect.before
     if before is None:
         return Undone()
     # What nobody can read, as a password, a provider recognises by the state that it is shown: by ours, if it still is.
     live = await kind.read(context, effect.after or before)
     if live is None:
-        return Failed(
-            ErrorClass.CONFLICT, "GONE", "the resource is gone, so its previous properties cannot be restored"
-        )
+        return Failed(ErrorClass.CONFLICT, GONE, "the resource is gone, so its previous properties cannot be restored")
     back = kind.compare(live.properties, before.properties)
     if back.action is ChangeAction.NO_CHANGE:
         return Undone(state=live)
     after = effect.after
     if effect.state is EffectState.DONE and after is not None and not same(live.properties, after.properties):
         names = sorted(name for name in after.properties if not same(live.properties.get(name), after.properties[name]))
-        message = f"somebody else has changed {', '.join(names)} since; restoring would overwrite that"
-        return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
+        changed = f"somebody else has changed {', '.join(names)} since"
+        if policy is ConflictPolicy.SKIP:
+            return NotUndoable(f"left as it is: {changed}", state=live, seen=True)
+        if policy is ConflictPolicy.FAIL:
+            message = f"{changed}; restoring would overwrite that"
+            return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
+        context.log(f"{changed}; it is overwritten, as the plan says", LogLevel.WARN, stream="engine")
     restored = await kind.update(context, live, dict(before.properties), back)
     return Undone(state=kind.with_undisclosed(await _finished(kind, restored, context), before.properties))
 
@@ -73,7 +93,7 @@ async def _undo_update(kind: ResourceType, effect: Effect, context: StepContext)
 async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
     made = await _made(kind, effect, context)
     if made is not None and (effect.before is None or made.id != effect.before.id):
-        removed = await _remove(kind, made, context)
+        removed = await remove(kind, made, context)
         if not isinstance(removed, Undone):
             return removed
     before = effect.before
@@ -154,7 +174,8 @@ async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> Res
         return None
 
 
-async def _remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+async def remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+    """Remove what was made, waiting for it in place. Undone where it is gone; raises ProviderError."""
     pending = await kind.delete(context, state)
     if pending is not None:
         await _wait(kind, pending, context)

@@ -22,6 +22,8 @@ from app.engine.work import (
 
 # An outcome that cannot be observed is asked for again this often before a person has to look.
 OBSERVATIONS = 8
+# How often in a row nobody may say how pending work stands before its outcome counts as unknown: some seven minutes.
+SILENCES = 12
 _OBSERVE_AGAIN_SECONDS = 2.0
 _NO_PATIENCE = frozenset({ErrorClass.CONFLICT, ErrorClass.POLICY})
 
@@ -45,6 +47,8 @@ def judge(work: Work, outcome: Outcome) -> Verdict:
             return _judge_undo(work, outcome)
         case Mode.OBSERVE:
             return _judge_observation(work, outcome)
+        case Mode.POLL if isinstance(outcome, Unclear) or (isinstance(outcome, Failed) and outcome.unanswered):
+            return _judge_silence(work, outcome)
         case _:
             return _judge_run(work, outcome)
 
@@ -66,7 +70,9 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
                 status = STEP.after(StepStatus.RUNNING, "retryable")
                 return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True)
             status = STEP.after(StepStatus.RUNNING, "permanent_or_exhausted")
-            return Verdict(status, StatusReason.STEP_FAILED, outcome.message)
+            unclear = outcome.error_class is ErrorClass.INDETERMINATE
+            reason = StatusReason.NEEDS_ATTENTION if unclear else StatusReason.STEP_FAILED
+            return Verdict(status, reason, outcome.message)
         case Unclear():
             reason = StatusReason.STEP_TIMEOUT if outcome.error_class is ErrorClass.TIMEOUT else StatusReason.NONE
             error = Failed(outcome.error_class, outcome.error_class.value, outcome.message)
@@ -76,8 +82,19 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
             return _impossible(work, outcome)
 
 
+def _judge_silence(work: Work, outcome: Failed | Unclear) -> Verdict:
+    """Nobody said how the pending work stands: it is under way all the same, and must not be begun again."""
+    if work.observations < SILENCES:
+        return Verdict(STEP.after(StepStatus.RUNNING, "external_wait"), message=outcome.message, again=True)
+    error = Failed(outcome.error_class, outcome.error_class.value, outcome.message)
+    return Verdict(STEP.after(StepStatus.RUNNING, "timeout"), message=outcome.message, again=True, error=error)
+
+
 def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
     match outcome:
+        case Waiting():
+            status = STEP.after(StepStatus.UNKNOWN, "observed_pending")
+            return Verdict(status, message=outcome.message or None, again=True)
         case Succeeded():
             return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_applied"))
         case Absent() if work.attempts_left > 0:
@@ -93,9 +110,10 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
                 StepStatus.UNKNOWN, StatusReason.NONE, outcome.message, again=True, pause=_OBSERVE_AGAIN_SECONDS
             )
         case Failed() | Unclear():
+            # Nobody can tell, so a person has to: the effect stays open.
             error = Failed(ErrorClass.INDETERMINATE, "INDETERMINATE", outcome.message)
             status = STEP.after(StepStatus.UNKNOWN, "indeterminate")
-            return Verdict(status, StatusReason.STEP_FAILED, outcome.message, error=error)
+            return Verdict(status, StatusReason.NEEDS_ATTENTION, outcome.message, error=error)
         case _:
             return _impossible(work, outcome)
 

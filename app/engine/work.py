@@ -54,7 +54,8 @@ class Work:
     `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
     `inputs` are rendered and checked, Secrets inside. `fence` is the right to write the outcome,
     `effect_of` the step run whose journalled effect this step makes or undoes. `words` are the secret texts in what is
-    recorded of the resource, which `prior` and `effect` hold in plain.
+    recorded of the resource, which `prior` and `effect` hold in plain. `inherited` is what the step run
+    `inherited_from` of an earlier job has left open of the same resource (app.engine.inheriting).
     """
 
     tenant_id: int
@@ -88,6 +89,8 @@ class Work:
     outputs: Mapping[str, Value] = field(default_factory=dict)
     words: frozenset[str] = frozenset()
     rehearsal: Rehearsal | None = None
+    inherited: Effect | None = None
+    inherited_from: int | None = None
 
     @property
     def resource_key(self) -> str | None:
@@ -127,7 +130,8 @@ class Asking:
 class Failed:
     """The attempt failed. Whether it is tried again depends on `error_class` and the step's policy.
 
-    `unsent`: there was no way to the provider, so this attempt cannot have done anything.
+    `unsent`: there was no way to the provider, so this attempt cannot have done anything. `unanswered`: only a question
+    about work that is under way was not answered, which says nothing about the work.
     """
 
     error_class: ErrorClass
@@ -136,6 +140,7 @@ class Failed:
     retry_after_seconds: float | None = None
     partial: ResourceState | None = None
     unsent: bool = False
+    unanswered: bool = False
 
     def document(self, *, retryable: bool) -> dict[str, Any]:
         """The error as stored and shown."""
@@ -169,9 +174,14 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class NotUndoable:
-    """There is no way to take the effect back, as the preview said."""
+    """There is no way to take the effect back, as the preview said, or nobody wants it taken back any more.
+
+    `seen`: the resource was looked at; `state` is how it is, None where it is gone.
+    """
 
     message: str
+    state: ResourceState | None = None
+    seen: bool = False
 
 
 Outcome = Succeeded | Waiting | Asking | Failed | Unclear | Absent | Undone | NotUndoable

@@ -136,6 +136,10 @@ class Registry:
         """Whether deleting a resource of the type loses data."""
         return self.resource(type_name).stateful
 
+    def is_observable(self, type_name: str) -> bool:
+        """Whether reading a resource of the type tells how it is."""
+        return self.resource(type_name).observable
+
     def can_import(self, type_name: str) -> bool:
         """Whether resources of the type that exist already can become managed."""
         return type(self.resource(type_name)).import_ is not ResourceType.import_

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from app.auth.principal import Principal
-from app.db.models import Approval, DeploymentPlan, OrchestrationJob
-from app.domain.enums import Permission, PlanType, StatusReason
+from app.db.models import Approval, CloudResource, DeploymentPlan, OrchestrationJob, StepRun
+from app.domain.enums import Permission, PlanType, ResourceDecision, StatusReason, StepAction
 from app.domain.errors import DomainError
-from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus
+from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus, StepStatus
+from app.services import attention, steps
 from app.services.plans.councils import bars, council, quorum_of
 
 
@@ -125,6 +126,29 @@ def job_actions(job: OrchestrationJob, principal: Principal) -> list[Availabilit
     if job.simulated:
         continuation = Availability("CONTINUE_ROLLBACK", allowed=False, message="it is only simulated")
     return [_judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL), continuation]
+
+
+def resource_actions(resource: CloudResource, principal: Principal) -> list[Availability]:
+    """Every decision about a resource in doubt."""
+    doubt = attention.is_in_doubt(resource)
+    needs = {ResourceDecision.ABANDON: Permission.DELETE}
+    return [
+        _judge(action, doubt, resource.status, principal, needs.get(action, Permission.EXECUTE))
+        for action in ResourceDecision
+    ]
+
+
+def step_actions(step: StepRun, job: OrchestrationJob, principal: Principal) -> list[Availability]:
+    """Every decision about a step that failed, or of which nobody can tell whether it was carried out."""
+    paused, over = job.status is JobStatus.PAUSED, job.status in JOB.closed
+    failed, unclear = step.status is StepStatus.FAILED, steps.needs_attention(step)
+    possible = {
+        StepAction.RETRY: (paused and failed) or (over and unclear),
+        StepAction.SKIP: paused and failed,
+        StepAction.ADOPT: unclear and (over or (paused and failed)),
+        StepAction.ABANDON: unclear and (over or (paused and failed)),
+    }
+    return [_judge(action, able, step.status, principal, Permission.EXECUTE) for action, able in possible.items()]
 
 
 def _review_action(action: str, plan: DeploymentPlan, principal: Principal, reviews: list[Approval]) -> Availability:

@@ -73,11 +73,15 @@ class ImportResource:
 
 
 async def refresh(transaction: Transaction, principal: Principal, command: OfResource) -> CloudResource:
-    """Have the resource looked at as soon as a worker can and no job works on its stack."""
+    """Have the resource looked at as soon as a worker can and no job works on its stack.
+
+    One that is UNKNOWN is settled by what is found.
+    """
     authorize(transaction, principal, Permission.EXECUTE)
-    resource = await _find(transaction, command)
-    _require_active(resource, "looked at")
-    _look_again(resource)
+    resource = await find(transaction, command)
+    if resource.status is not ResourceStatus.UNKNOWN:
+        _require_active(resource, "looked at")
+    look_again(resource)
     await store(transaction, resource)
     return resource
 
@@ -85,7 +89,7 @@ async def refresh(transaction: Transaction, principal: Principal, command: OfRes
 async def ignore(transaction: Transaction, principal: Principal, command: IgnoreDrift) -> CloudResource:
     """Say that a difference does not count, or for another reason or time than before."""
     authorize(transaction, principal, Permission.WRITE)
-    resource = await _find(transaction, command)
+    resource = await find(transaction, command)
     refuse(
         [
             _path_fault(command.path),
@@ -101,7 +105,7 @@ async def ignore(transaction: Transaction, principal: Principal, command: Ignore
         raise LimitExceeded(message, path=("path",))
     rules.append(IgnoreRule(command.path, command.reason.strip(), command.expires_at))
     resource.drift_ignores = [rule.document() for rule in rules]
-    _look_again(resource)
+    look_again(resource)
     resource.updated_by = transaction.actor
     await store(transaction, resource)
     return resource
@@ -110,7 +114,7 @@ async def ignore(transaction: Transaction, principal: Principal, command: Ignore
 async def heed(transaction: Transaction, principal: Principal, command: HeedDrift) -> CloudResource:
     """Take a rule back. Raises NotFound when there is none for exactly that path."""
     authorize(transaction, principal, Permission.WRITE)
-    resource = await _find(transaction, command)
+    resource = await find(transaction, command)
     rules = rules_of(resource)
     kept = [rule for rule in rules if rule.path != command.path]
     if len(kept) == len(rules):
@@ -118,7 +122,7 @@ async def heed(transaction: Transaction, principal: Principal, command: HeedDrif
         raise NotFound(message, path=("path",))
     resource.drift_ignores = [rule.document() for rule in kept] or None
     if resource.status is ResourceStatus.ACTIVE:
-        _look_again(resource)
+        look_again(resource)
     resource.updated_by = transaction.actor
     await store(transaction, resource)
     return resource
@@ -132,9 +136,9 @@ async def accept(
     Raises IllegalState where nothing is known to differ, Locked while a job works on the stack.
     """
     authorize(transaction, principal, Permission.WRITE)
-    resource = await _find(transaction, command)
+    resource = await find(transaction, command)
     _require_active(resource, "accepted as it is")
-    await _require_free(transaction, resource.stack)
+    await require_free(transaction, resource.stack)
     if resource.drift_status not in _DRIFTED:
         message = f"nothing differs as far as anybody knows: its drift is {resource.drift_status}"
         raise IllegalState(message, status=resource.drift_status, path=("id",))
@@ -178,7 +182,7 @@ async def import_resource(
     stack = (command.stack or (plan.stack if plan else command.name)).strip()
     if command.connection is not None:
         await require_named(transaction.session, transaction.tenant_id, command.provider, command.connection)
-    await _refuse_managed(transaction, command)
+    await refuse_managed(transaction, command.type, command.external_id, command.connection)
     resource = CloudResource(
         tenant_id=transaction.tenant_id,
         stack=stack,
@@ -215,7 +219,7 @@ def rules_of(resource: CloudResource) -> list[IgnoreRule]:
     return [IgnoreRule.from_document(stored) for stored in resource.drift_ignores or ()]
 
 
-def _look_again(resource: CloudResource) -> None:
+def look_again(resource: CloudResource) -> None:
     """What somebody is looking at right now was asked for before: it is thrown away."""
     resource.observe_at = func.clock_timestamp()
     resource.observe_until = None
@@ -229,7 +233,8 @@ def _require_active(resource: CloudResource, what: str) -> None:
         raise IllegalState(message, status=resource.status, path=("id",))
 
 
-async def _require_free(transaction: Transaction, stack: str) -> None:
+async def require_free(transaction: Transaction, stack: str) -> None:
+    """Raises Locked while a job works on the stack."""
     held = await transaction.session.scalar(
         select(ResourceLock.job_id).where(
             ResourceLock.tenant_id == transaction.tenant_id, ResourceLock.lock_key == f"stack/{stack}"
@@ -273,14 +278,15 @@ def _import_faults(command: ImportResource, dependencies: Dependencies) -> list[
     return faults
 
 
-async def _refuse_managed(transaction: Transaction, command: ImportResource) -> None:
+async def refuse_managed(transaction: Transaction, type_name: str, external_id: str, connection: str | None) -> None:
+    """Raises Conflict where something is managed already, as whatever resource."""
     managed = await transaction.session.scalar(
         select(CloudResource.resource_key)
         .where(
             CloudResource.tenant_id == transaction.tenant_id,
-            CloudResource.type == command.type,
-            CloudResource.external_id == command.external_id,
-            CloudResource.connection.is_not_distinct_from(command.connection),
+            CloudResource.type == type_name,
+            CloudResource.external_id == external_id,
+            CloudResource.connection.is_not_distinct_from(connection),
             CloudResource.status.not_in(RESOURCE.closed),
         )
         .limit(1)
@@ -290,7 +296,8 @@ async def _refuse_managed(transaction: Transaction, command: ImportResource) -> 
         raise Conflict(message, path=("externalId",))
 
 
-async def _find(transaction: Transaction, command: OfResource) -> CloudResource:
+async def find(transaction: Transaction, command: OfResource) -> CloudResource:
+    """The resource, locked. Raises NotFound, StaleVersion."""
     query = select(CloudResource).where(
         CloudResource.tenant_id == transaction.tenant_id,
         CloudResource.id == command.id,

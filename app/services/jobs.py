@@ -9,23 +9,21 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
+from app.db import drift
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.statements import Statement
 from app.db.step_rows import StepRow
 from app.db.uow import Transaction
-from app.domain.enums import CancelMode, CancelOutcome, Permission, StatusReason
+from app.domain.enums import CancelMode, CancelOutcome, DriftStatus, Permission, RollbackResolution, StatusReason
 from app.domain.errors import IllegalState, Invalid, NotFound
 from app.domain.events import Event, EventKind
+from app.domain.resolving import resolutions
 from app.domain.statuses import JOB, PLAN, RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.records import locked, same_version, store
-
-RETRY = "RETRY"
-SKIP = "SKIP_KEEP_UNKNOWN"
-RESOLUTIONS = (RETRY, SKIP)
 
 _REQUEST = Statement(
     "UPDATE orchestration_job SET cancel_mode = :mode, cancel_outcome = :outcome,"
@@ -42,10 +40,18 @@ _LOSE = Statement(
     " UPDATE cloud_resource r SET status = 'UNKNOWN', version = version + 1, updated_at = now() FROM was"
     " WHERE r.tenant_id = :tenant AND r.id = was.id RETURNING r.id, was.resource_key, was.status"
 )
-_DOUBT = Statement(
-    "UPDATE cloud_resource SET status = 'UNKNOWN', drift_status = 'MODIFIED', version = version + 1,"
-    " updated_at = now() WHERE tenant_id = :tenant AND status NOT IN ('DELETED', 'DETACHED') AND id IN"
-    " (SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :job AND step_key = ANY(:keys))"
+_SKIPPED = Statement(
+    "SELECT r.id, r.resource_key, r.status, r.owner_plan_id FROM cloud_resource r WHERE r.tenant_id = :tenant"
+    " AND r.id = ANY(ARRAY(SELECT resource_id FROM step_run WHERE tenant_id = :tenant AND job_id = :job"
+    "   AND step_key = ANY(:keys::text[]) AND resource_id IS NOT NULL)) ORDER BY r.id FOR UPDATE"
+)
+# Once the rollback is over, they are looked at.
+_LEAVE = Statement(
+    "UPDATE cloud_resource SET status = :status, drift_status = :drift, is_deleted = :gone, version = version + 1,"
+    " updated_at = now(), updated_by = :actor, drift = CASE WHEN NOT :gone THEN drift END,"
+    " revert_at = CASE WHEN NOT :gone THEN revert_at END,"
+    " in_doubt_step_id = CASE WHEN NOT :gone THEN in_doubt_step_id END"
+    " WHERE tenant_id = :tenant AND id = :id"
 )
 
 
@@ -61,10 +67,10 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True)
 class ContinueRollback:
-    """How to go on, per step whose undoing failed: (step key, RETRY or SKIP_KEEP_UNKNOWN). Others are retried."""
+    """How to go on, per step whose undoing failed, by its key. Others are retried."""
 
     job_id: int
-    resolutions: tuple[tuple[str, str], ...] = ()
+    resolutions: tuple[tuple[str, RollbackResolution], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +165,10 @@ async def stop(transaction: Transaction, command: CancelJob) -> OrchestrationJob
 async def continue_rollback(
     transaction: Transaction, principal: Principal, command: ContinueRollback, dependencies: Dependencies
 ) -> OrchestrationJob:
-    """Go on with a rollback that failed, in a new job."""
-    del dependencies
+    """Go on with a rollback that failed, in a new job.
+
+    Raises Invalid for a step that did not fail to be undone, and for a resolution that makes no sense for it.
+    """
     authorize(transaction, principal, Permission.ROLLBACK)
     job = await _job(transaction, command.job_id)
     if job.simulated:
@@ -173,31 +181,73 @@ async def continue_rollback(
     if plan.last_job_id != job.id or not PLAN.permits(plan.status, "continue_rollback"):
         message = "a later job of the plan has taken over"
         raise IllegalState(message, status=plan.status, path=("jobId",))
-    skipped = await _skipped(transaction, job, command)
-    if skipped:
-        await transaction.fetch(_DOUBT, {"tenant": transaction.tenant_id, "job": job.id, "keys": skipped})
+    decided = await _resolutions(transaction, job, command, dependencies)
+    for key, resolution in decided.items():
+        if resolution in _LEFT:
+            await _leave(transaction, job, key, *_LEFT[resolution])
     await launching.move_plan(transaction, plan, "continue_rollback", StatusReason.USER)
-    return await launching.launch_rollback(transaction, plan, job, skipped)
+    return await launching.launch_rollback(transaction, plan, job, decided)
 
 
-async def _skipped(transaction: Transaction, job: OrchestrationJob, command: ContinueRollback) -> list[str]:
+def allowed_resolutions(step: StepRun, dependencies: Dependencies) -> tuple[RollbackResolution, ...]:
+    """What may be decided about a step whose undoing failed."""
+    type_name, code = step.spec.get("type"), (step.error or {}).get("code")
+    readable = type_name is not None and dependencies.catalogue.is_observable(type_name)
+    return resolutions(step.operation, step.change, code, readable=readable)
+
+
+# How the resources are left that nobody puts back: the events of which the first possible one happens, and the drift.
+_LEFT = {
+    RollbackResolution.SKIP_KEEP_UNKNOWN: (("doubt", "lost"), DriftStatus.MODIFIED),
+    RollbackResolution.MARK_DELETED: (("vanished", "observed_absent"), DriftStatus.NOT_CHECKED),
+}
+
+
+async def _leave(
+    transaction: Transaction, job: OrchestrationJob, key: str, events: tuple[str, ...], drifted: DriftStatus
+) -> None:
+    """The resource of a step that nobody undoes is said to be what it is taken for, and its plan is told."""
+    for row in await transaction.fetch(_SKIPPED, {"tenant": transaction.tenant_id, "job": job.id, "keys": [key]}):
+        before = ResourceStatus(row["status"])
+        event = next((name for name in events if RESOURCE.permits(before, name)), None)
+        if event is None and before is not ResourceStatus.UNKNOWN:
+            continue
+        after = before if event is None else RESOURCE.after(before, event)
+        await transaction.fetch(
+            _LEAVE,
+            {
+                "tenant": transaction.tenant_id,
+                "id": row["id"],
+                "status": after.value,
+                "drift": drifted.value,
+                "gone": after in RESOURCE.closed,
+                "actor": transaction.actor,
+            },
+        )
+        await drift.tell(transaction, row, after, drifted)
+
+
+async def _resolutions(
+    transaction: Transaction, job: OrchestrationJob, command: ContinueRollback, dependencies: Dependencies
+) -> dict[str, RollbackResolution]:
     found = await transaction.session.execute(
-        select(StepRun.step_key).where(
+        select(StepRun).where(
             StepRun.tenant_id == transaction.tenant_id,
             StepRun.job_id == job.id,
             StepRun.status == StepStatus.COMPENSATION_FAILED,
         )
     )
-    failed = set(found.scalars())
+    failed = {step.step_key: step for step in found.scalars()}
     for position, (key, action) in enumerate(command.resolutions):
         path = ("resolutions", str(position))
         if key not in failed:
             message = f"'{key}' is not a step whose undoing failed; those are {sorted(failed)}"
             raise Invalid(message, path=(*path, "stepKey"))
-        if action not in RESOLUTIONS:
-            message = f"{action} is not available yet: use {' or '.join(RESOLUTIONS)}"
+        allowed = allowed_resolutions(failed[key], dependencies)
+        if action not in allowed:
+            message = f"{action} makes no sense for '{key}': use {' or '.join(allowed)}"
             raise Invalid(message, path=(*path, "action"))
-    return [key for key, action in command.resolutions if action == SKIP]
+    return dict(command.resolutions)
 
 
 async def _take_away(ledger: Ledger, step: StepRow) -> None:

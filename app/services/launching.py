@@ -10,14 +10,31 @@ from uuid import uuid4
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from app.db import jobs, journal
+from app.db import effects, jobs, journal
 from app.db.following import plan_event
 from app.db.ledger import Ledger
-from app.db.models import CloudResource, DeploymentPlan, OrchestrationJob, PlanResource, StepRun, WorkflowStep
+from app.db.models import (
+    CloudResource,
+    DeploymentPlan,
+    OrchestrationJob,
+    PlanResource,
+    StepEffect,
+    StepRun,
+    WorkflowStep,
+)
 from app.db.uow import Transaction
 from app.domain.concurrency import width_of
+from app.domain.conflicts import conflict_policy_of
 from app.domain.drifting import ttl_of
-from app.domain.enums import ChangeAction, JobDirection, JobType, RollbackScope, StatusReason, WorkflowType
+from app.domain.enums import (
+    ChangeAction,
+    JobDirection,
+    JobType,
+    RollbackResolution,
+    RollbackScope,
+    StatusReason,
+    WorkflowType,
+)
 from app.domain.events import Event, EventKind, Stream
 from app.domain.operations import OperationKind
 from app.domain.pausing import patience_of
@@ -72,10 +89,12 @@ async def launch(
     *,
     parent: OrchestrationJob | None = None,
     done: dict[str, StepRun] | None = None,
+    in_doubt: Mapping[str, StepEffect] | None = None,
 ) -> OrchestrationJob:
     """Make the forward job of a plan that has become QUEUED, and start it if its stack is free.
 
-    `done` are step runs of an earlier job whose results stand: they are taken over, not run again.
+    `done` are step runs of an earlier job whose results stand: they are taken over, not run again. `in_doubt` are
+    effects of an earlier job's steps, by key, that may have been carried out: they are gone on with.
     """
     job = forward_job(transaction, plan, deployment, dependencies, context)
     if parent is not None:
@@ -85,7 +104,7 @@ async def launch(
     transaction.session.add(job)
     await transaction.session.flush()
     resources = await _resources(transaction, plan, deployment.steps)
-    await add_steps(transaction, plan, job, deployment, dependencies, resources, done or {})
+    await add_steps(transaction, plan, job, deployment, dependencies, resources, done or {}, in_doubt or {})
     await begin(transaction, plan, job)
     return job
 
@@ -111,6 +130,7 @@ def forward_job(
             "tenant": {"slug": context.tenant_slug},
             "pause": patience_of(plan.configuration).document(),
             "width": width_of(plan.configuration),
+            "onConflict": conflict_policy_of(plan.configuration).value,
             "outputs": dict(context.outputs),
             "outputReferences": references({"inputs": context.outputs}),
             # Whose outputs they are stays as it was agreed to; what has succeeded is never another.
@@ -133,12 +153,18 @@ async def add_steps(
     dependencies: Dependencies,
     resources: Mapping[str, int],
     done: Mapping[str, StepRun],
+    in_doubt: Mapping[str, StepEffect],
 ) -> None:
     """Freeze the steps of `deployment`; `resources` are the ids of those that they work on, by key."""
     definitions = await _workflow_steps(transaction, plan)
-    transaction.session.add_all(
-        _row(job, step, resources, definitions, dependencies, done) for step in deployment.steps
-    )
+    rows = [_row(job, step, resources, definitions, dependencies, done) for step in deployment.steps]
+    transaction.session.add_all(rows)
+    unclear = {row.step_key: row for row in rows if row.step_key in in_doubt and row.step_key not in done}
+    for key, row in unclear.items():
+        row.operation_id, row.touched = in_doubt[key].operation_id, True
+    if unclear:
+        await transaction.session.flush()
+        transaction.session.add_all(effects.moved(in_doubt[key], job.id, row.id) for key, row in unclear.items())
 
 
 async def begin(transaction: Transaction, plan: DeploymentPlan, job: OrchestrationJob) -> None:
@@ -252,7 +278,12 @@ def _row(
     dependencies: Dependencies,
     done: Mapping[str, StepRun],
 ) -> StepRun:
-    spec = {**step.spec, "retry": step.retry.document(), "strategy": step.strategy.value if step.strategy else None}
+    spec = {
+        "onConflict": (job.configuration or {}).get("onConflict"),
+        **step.spec,
+        "retry": step.retry.document(),
+        "strategy": step.strategy.value if step.strategy else None,
+    }
     earlier = done.get(step.key)
     return StepRun(
         tenant_id=job.tenant_id,
@@ -263,7 +294,7 @@ def _row(
         operation=step.operation,
         phase=step.phase,
         change=step.change,
-        status=earlier.status if earlier else StepStatus.PENDING,
+        status=StepStatus.SUCCEEDED if earlier else StepStatus.PENDING,
         outputs=earlier.outputs if earlier else None,
         wave=step.wave,
         needs=list(step.needs),
@@ -280,12 +311,13 @@ async def launch_rollback(
     transaction: Transaction,
     plan: DeploymentPlan,
     parent: OrchestrationJob,
-    skipped: Sequence[str] = (),
+    resolutions: Mapping[str, RollbackResolution] | None = None,
     *,
     scope: RollbackScope | None = None,
     checkpoint: str | None = None,
 ) -> OrchestrationJob:
-    """Make a job that undoes what `parent` has done and not undone; `skipped` steps are left as they are.
+    """Make a job that undoes what `parent` has done and not undone; `resolutions`, by step key, say how where that
+    failed before.
 
     Its scope is that of `parent` unless one is given.
     """
@@ -314,7 +346,7 @@ async def launch_rollback(
         select(StepRun).where(StepRun.tenant_id == transaction.tenant_id, StepRun.job_id == parent.id)
     )
     transaction.session.add_all(
-        _undo_row(job, step, skip=step.step_key in skipped)
+        _undo_row(job, step, (resolutions or {}).get(step.step_key, RollbackResolution.RETRY))
         for step in found.scalars()
         if step.operation is not OperationKind.RETIRE
     )
@@ -329,7 +361,11 @@ _AGAIN = {
 }
 
 
-def _undo_row(job: OrchestrationJob, step: StepRun, *, skip: bool) -> StepRun:
+_SKIPPING = frozenset({RollbackResolution.SKIP_KEEP_UNKNOWN, RollbackResolution.MARK_DELETED})
+
+
+def _undo_row(job: OrchestrationJob, step: StepRun, resolution: RollbackResolution) -> StepRun:
+    skip = resolution in _SKIPPING
     status = StepStatus.COMPENSATION_SKIPPED if skip else _AGAIN.get(step.status, step.status)
     return StepRun(
         tenant_id=job.tenant_id,
@@ -343,7 +379,7 @@ def _undo_row(job: OrchestrationJob, step: StepRun, *, skip: bool) -> StepRun:
         status=status,
         wave=step.wave,
         needs=step.needs,
-        spec=step.spec,
+        spec={**step.spec, "resolution": resolution.value},
         inputs=step.inputs,
         outputs=step.outputs,
         workflow_step_id=step.workflow_step_id,

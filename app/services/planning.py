@@ -145,7 +145,13 @@ async def recorded_resources(
         )
         .order_by(CloudResource.resource_key)
     )
-    return tuple(_recorded(row, dependencies, refresh) for row in found.scalars() if row.external_id is not None)
+    return tuple(_recorded(row, dependencies, refresh) for row in found.scalars() if _may_exist(row))
+
+
+def _may_exist(row: CloudResource) -> bool:
+    """Whether there is, or may be, something of it outside. What a job is making right now is that job's."""
+    lost = row.in_doubt_step_id is not None and row.status in (ResourceStatus.UNKNOWN, ResourceStatus.FAILED)
+    return row.external_id is not None or lost
 
 
 def _recorded(row: CloudResource, dependencies: Dependencies, refresh: bool) -> RecordedResource:
@@ -168,6 +174,7 @@ def _recorded(row: CloudResource, dependencies: Dependencies, refresh: bool) -> 
         retain=row.retain,
         prevent_destroy=row.prevent_destroy,
         settled=row.status in _SETTLED,
+        in_doubt=row.external_id is None,
     )
 
 

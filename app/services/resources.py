@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from app.auth.principal import Principal
-from app.db import drift
+from app.db import drift, effects
 from app.db.models import CloudResource, ResourceLock
 from app.db.uow import Transaction
 from app.domain.enums import DriftStatus, Permission
@@ -77,6 +77,10 @@ async def detach(transaction: Transaction, principal: Principal, command: Detach
         "owner_plan_id": resource.owner_plan_id,
     }
     resource.status = RESOURCE.after(resource.status, "detach")
+    if resource.in_doubt_step_id is not None:
+        # What is let go of is not taken back by a job that comes later.
+        await effects.close(transaction, resource.in_doubt_step_id)
+        resource.in_doubt_step_id = resource.adopt_id = None
     # Nobody looks at it any more, nor puts it back.
     resource.drift_status = DriftStatus.NOT_CHECKED
     resource.drift = resource.observe_at = resource.revert_at = None

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
-from app.db import jobs
+from app.db import effects, jobs
 from app.db.ledger import Ledger
 from app.db.models import OrchestrationJob, StepRun
 from app.db.statements import Statement, dumps
@@ -18,8 +18,8 @@ from app.domain.decisions import StepMove
 from app.domain.enums import Permission, StatusReason, StepAction
 from app.domain.errors import IllegalState, Invalid, NotFound, Severity
 from app.domain.expressions import embedded
-from app.domain.operations import OperationKind
-from app.domain.statuses import STEP, JobStatus
+from app.domain.operations import EffectState, OperationKind
+from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
 from app.domain.values import Value
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
@@ -36,6 +36,9 @@ _AGAIN = Statement(
     " max_attempts = attempt + coalesce((spec->'retry'->>'maxAttempts')::int, max_attempts), observations = 0"
     " WHERE tenant_id = :tenant AND id = :id"
 )
+_DECIDED = Statement(
+    "UPDATE step_run SET status_reason = 'USER', status_message = :message WHERE tenant_id = :tenant AND id = :id"
+)
 _ASK_AGAIN = Statement(
     "UPDATE gate SET answer = NULL, approved = NULL, comment = NULL, answered_by = NULL, answered_at = NULL,"
     " closed_at = NULL, deadline_at = NULL WHERE tenant_id = :tenant AND step_run_id = :id"
@@ -44,7 +47,12 @@ _ASK_AGAIN = Statement(
 
 @dataclass(frozen=True, slots=True)
 class DecideStep:
-    """RETRY or SKIP a failed step. `inputs` replace those of the same names, for RETRY only."""
+    """RETRY or SKIP a failed step. `inputs` replace those of the same names, for RETRY only.
+
+    Of a task or an action of which nobody can tell whether it was carried out: ADOPT says that it was, ABANDON that it
+    was not, or that this does not matter. In a paused job the step is skipped then. In one that has ended, RETRY says
+    what ABANDON does, and the decision counts when the plan is resumed, begun again or rolled back.
+    """
 
     step_run_id: int
     action: StepAction
@@ -54,11 +62,14 @@ class DecideStep:
 async def decide(
     transaction: Transaction, principal: Principal, command: DecideStep, dependencies: Dependencies
 ) -> OrchestrationJob:
-    """Decide about one failed step. The job goes on as soon as nothing is left to be decided."""
+    """Decide about one failed step. A paused job goes on as soon as nothing is left to be decided."""
     authorize(transaction, principal, Permission.EXECUTE)
     row, ledger = await locked_step(transaction, command.step_run_id)
     await ledger.read_steps()
     step = ledger.steps[row.step_key]
+    if ledger.status in JOB.closed:
+        await _decide_afterwards(transaction, row, command)
+        return await job_of(transaction, ledger.job_id)
     event = "operator_retry" if command.action is StepAction.RETRY else "operator_skip"
     if ledger.status is not JobStatus.PAUSED or not STEP.permits(step.status, event):
         message = f"a step that is {step.status} in a job that is {ledger.status} cannot be retried or skipped"
@@ -68,9 +79,42 @@ async def decide(
     elif command.inputs is not None:
         message = "a step that is skipped has no use for inputs"
         raise Invalid(message, path=("inputs",))
+    elif command.action is not StepAction.SKIP:
+        await _decide_effect(transaction, row, command.action)
     ledger.move_step(StepMove(step.key, event, STEP.after(step.status, event), StatusReason.USER))
     await jobs.go_on(ledger)
     return await job_of(transaction, ledger.job_id)
+
+
+def needs_attention(row: StepRun) -> bool:
+    """Whether a task or an action may have been carried out, and a person has to say whether it was."""
+    unclear = row.status_reason is StatusReason.NEEDS_ATTENTION or row.status is StepStatus.UNKNOWN
+    return unclear and row.operation in (OperationKind.RUN, OperationKind.ACT)
+
+
+async def _decide_afterwards(transaction: Transaction, row: StepRun, command: DecideStep) -> None:
+    """Say of a step of an ended job what became of its effect; the job itself stays what it was."""
+    if command.inputs is not None:
+        message = "the job has ended: inputs are those of the plan when it is run again"
+        raise Invalid(message, path=("inputs",))
+    if command.action is StepAction.SKIP:
+        message = "the job has ended: there is nothing to go past"
+        raise IllegalState(message, status=row.status, path=("stepRunId",))
+    await _decide_effect(transaction, row, command.action)
+    said = {"tenant": transaction.tenant_id, "id": row.id, "message": f"{command.action.lower()}: {transaction.actor}"}
+    await transaction.fetch(_DECIDED, said)
+
+
+async def _decide_effect(transaction: Transaction, row: StepRun, action: StepAction) -> None:
+    if not needs_attention(row):
+        message = "nothing is in doubt about this step"
+        if row.operation in (OperationKind.APPLY, OperationKind.DELETE) and row.resource_id is not None:
+            message = "what is in doubt is its resource: see resolveResource"
+        raise IllegalState(message, status=row.status, path=("stepRunId",))
+    state = EffectState.DONE if action is StepAction.ADOPT else EffectState.UNDONE
+    if not await effects.close(transaction, row.id, state):
+        message = "what became of it is known already"
+        raise IllegalState(message, status=row.status, path=("stepRunId",))
 
 
 async def locked_step(transaction: Transaction, step_run_id: int) -> tuple[StepRun, Ledger]:

@@ -275,6 +275,7 @@ def _fill(row: WorkflowStep, step: StepDefinition, actor: str) -> None:
         "strategy": step.strategy.value if step.strategy else None,
         "compensate": step.compensate,
         "ignore": step.ignore,
+        "onConflict": step.on_conflict.value if step.on_conflict else None,
         "retry": step.retry.document(),
     }
     row.metadata_ = {"dependsOn": list(step.depends_on), "checkpoint": step.checkpoint}

@@ -7,8 +7,9 @@ from datetime import datetime
 import strawberry
 
 from app.db.uow import Transaction
-from app.services import drift
+from app.services import attention, drift
 from schema.context import Info
+from schema.enums import ResourceDecision
 from schema.fields import described
 from schema.nodes import number_in
 from schema.payloads import ResourcePayload, mutate
@@ -20,6 +21,18 @@ _RESOURCE = "CloudResource"
 class RefreshResourceInput:
     idempotency_key: str
     id: strawberry.ID
+    expected_version: int | None = None
+
+
+@strawberry.input
+class ResolveResourceInput:
+    idempotency_key: str
+    id: strawberry.ID
+    action: ResourceDecision
+    external_id: str | None = strawberry.field(
+        default=None,
+        description="For ADOPT: the provider's own identity of what is there. Null: what the operation has made.",
+    )
     expected_version: int | None = None
 
 
@@ -62,7 +75,10 @@ class ImportResourceInput:
 
 @strawberry.type
 class DriftMutations:
-    @described("Has the resource looked at as it is outside, as soon as no job works on its stack.")
+    @described(
+        "Has the resource looked at as it is outside, as soon as no job works on its stack. One that is UNKNOWN is"
+        " settled by what is found."
+    )
     async def refresh_resource(self, info: Info, input: RefreshResourceInput) -> ResourcePayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = drift.OfResource(number_in(input.id, _RESOURCE), input.expected_version)
@@ -70,6 +86,21 @@ class DriftMutations:
             return {"cloud_resource": row.id}
 
         return await mutate(info, ResourcePayload, "refreshResource", input, verb)
+
+    @described(
+        "Decides about a resource of which nobody knows what became of it. ADOPT takes what is there, as soon as a"
+        " worker has read it; ABANDON gives it up, so that it may exist and is no longer ours; RETRY lets the next plan"
+        " bring it about anew, whatever there may be."
+    )
+    async def resolve_resource(self, info: Info, input: ResolveResourceInput) -> ResourcePayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            command = attention.ResolveResource(
+                number_in(input.id, _RESOURCE), input.expected_version, input.action, input.external_id
+            )
+            row = await attention.resolve(transaction, info.context.principal, command, info.context.dependencies)
+            return {"cloud_resource": row.id}
+
+        return await mutate(info, ResourcePayload, "resolveResource", input, verb)
 
     @described("Lets what was found be what is wanted, until a plan says otherwise.")
     async def accept_drift(self, info: Info, input: AcceptDriftInput) -> ResourcePayload:

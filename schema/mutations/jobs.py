@@ -82,10 +82,14 @@ class JobMutations:
 
         return await mutate(info, JobPayload, "signalJob", input, verb)
 
-    @described("Goes on with a rollback that failed, in a new job; steps that are not named are tried again.")
+    @described(
+        "Goes on with a rollback that failed, in a new job; steps that are not named are tried again. What makes sense"
+        " for a step is in `rollbackIssues`. SKIP_KEEP_UNKNOWN leaves its resource as it is, to be looked at later;"
+        " ACCEPT_ACTUAL reads it, and what is there counts as applied; MARK_DELETED says that it is not there."
+    )
     async def continue_rollback(self, info: Info, input: ContinueRollbackInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
-            resolutions = tuple((item.step_key, item.action.value) for item in input.resolutions)
+            resolutions = tuple((item.step_key, item.action) for item in input.resolutions)
             command = jobs.ContinueRollback(number_in(input.job_id, _JOB), resolutions)
             context = info.context
             job = await jobs.continue_rollback(transaction, context.principal, command, context.dependencies)

@@ -51,7 +51,11 @@ class StepMutations:
 
         return await mutate(info, JobPayload, "answerGate", input, verb)
 
-    @described("Decides about a failed step of a paused job, which goes on when nothing is left to decide.")
+    @described(
+        "Decides about a failed step of a paused job, which goes on when nothing is left to decide. ADOPT and ABANDON"
+        " are for tasks and actions of which nobody can tell whether they were carried out: it was, or it does not"
+        " count. These, and RETRY, are taken also when the job has ended, and count when its plan is resumed or undone."
+    )
     async def step_action(self, info: Info, input: StepActionInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = steps.DecideStep(

@@ -12,7 +12,7 @@ import strawberry
 
 from app.db import models
 from app.domain import cursors
-from app.domain.enums import DriftStatus, ReviewDecision, StatusReason
+from app.domain.enums import DriftStatus, ReviewDecision, RollbackCompleteness, StatusReason
 from app.domain.events import EventKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from schema.context import Info
@@ -103,6 +103,11 @@ class JobStatusChanged(Event):
     @strawberry.field
     def job_status(self) -> JobStatus:
         return JobStatus(self._status("status"))
+
+    @described("When a rollback is over: whether it took back everything that it was to take back.")
+    def rollback_completeness(self) -> RollbackCompleteness | None:
+        found = self.row.data.get("rollbackCompleteness")
+        return None if found is None else RollbackCompleteness(found)
 
     @strawberry.field
     def reason(self) -> StatusReason:

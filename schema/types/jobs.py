@@ -15,7 +15,7 @@ from sqlalchemy import Text, case, cast, literal_column
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import FailureStrategy, JobDirection, JobType, Stage, StatusReason
+from app.domain.enums import FailureStrategy, JobDirection, JobType, RollbackCompleteness, Stage, StatusReason
 from app.domain.events import Stream
 from app.domain.statuses import JobStatus, StepStatus, stage_of
 from app.reads import jobs as job_reads
@@ -218,10 +218,18 @@ class OrchestrationJob(Entity):
     async def estimated_completion(self, info: Info) -> datetime | None:
         return await info.context.loaders.completion.load(self.row.id)
 
+    @described(
+        "Whether a rollback took back everything that it was to take back. PARTIAL: steps are COMPENSATION_SKIPPED or"
+        " COMPENSATION_FAILED, and what they did is still there. Null for a job that was not rolled back."
+    )
+    def rollback_completeness(self) -> RollbackCompleteness | None:
+        return self.row.rollback_completeness
+
     @described("The steps that could not be undone.")
     async def rollback_issues(self, info: Info) -> list[RollbackIssue]:
         rows = await info.context.loaders.job_steps.load(self.row.id)
-        return [RollbackIssue.of(row) for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
+        failed = [row for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
+        return [RollbackIssue.of(row, info.context.dependencies) for row in failed]
 
     @described("What can be done now, and if not, why.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:

@@ -10,10 +10,11 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import DriftStatus
+from app.domain.enums import DriftStatus, ResourceDecision, StatusReason
 from app.domain.statuses import ResourceStatus
 from app.reads import plans as plan_reads
 from app.reads import resources as resource_reads
+from app.services import attention, availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
 from schema.fields import described
@@ -52,6 +53,14 @@ class ResourceRevision:
     @strawberry.field
     async def job(self, info: Info) -> JobRef | None:
         return await load(info.context.loaders.job, self.row.job_id, "OrchestrationJob")
+
+
+@strawberry.type(description="Something to be decided about a resource, and if not now, why.")
+class AvailableDecision:
+    action: ResourceDecision
+    allowed: bool
+    reason: StatusReason
+    message: str | None
 
 
 @strawberry.type(description="One real thing in the outside world, known by stack and key across plans.")
@@ -113,6 +122,19 @@ class CloudResource(Entity):
     @described("Why the last look at it came to nothing.")
     def observation_error(self) -> ObservationError | None:
         return None if self.row.observe_error is None else ObservationError.of_json(self.row.observe_error)
+
+    @described("Whether nobody knows what became of it, so that a person may have to decide: see `resolveResource`.")
+    def needs_attention(self) -> bool:
+        return attention.is_in_doubt(self.row)
+
+    @described("What can be decided about it where it is in doubt, and if not, why.")
+    def available_decisions(self, info: Info) -> list[AvailableDecision]:
+        return [
+            AvailableDecision(
+                action=ResourceDecision(item.action), allowed=item.allowed, reason=item.reason, message=item.message
+            )
+            for item in availability.resource_actions(self.row, info.context.principal)
+        ]
 
     @described("As the plan rendered it.")
     def desired(self) -> JSON | None:

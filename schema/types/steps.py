@@ -12,9 +12,11 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepType
+from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepAction, StepType
 from app.domain.statuses import StepStatus
-from app.services.jobs import RESOLUTIONS
+from app.services import availability
+from app.services.dependencies import Dependencies
+from app.services.jobs import allowed_resolutions
 from schema.context import Info
 from schema.enums import RollbackResolution
 from schema.fields import described
@@ -79,6 +81,14 @@ class Attempt:
             error=JobError.of_json(row.error, step.job_id, step.step_key),
             counts_against_limit=row.counts,
         )
+
+
+@strawberry.type(description="Something to be decided about a step, and if not now, why.")
+class AvailableStepAction:
+    action: StepAction
+    allowed: bool
+    reason: StatusReason
+    message: str | None
 
 
 @strawberry.type(description="One step of one job.")
@@ -179,6 +189,17 @@ class StepRun(Node):
         row = await info.context.loaders.step_gate.load(self.row.id)
         return None if row is None else Gate(row=row)
 
+    @described("What can be decided about it where it failed, and if not, why.")
+    async def available_step_actions(self, info: Info) -> list[AvailableStepAction]:
+        job = await info.context.loaders.job.load(self.row.job_id)
+        found = [] if job is None else availability.step_actions(self.row, job, info.context.principal)
+        return [
+            AvailableStepAction(
+                action=StepAction(item.action), allowed=item.allowed, reason=item.reason, message=item.message
+            )
+            for item in found
+        ]
+
     @strawberry.field
     def started_at(self) -> datetime | None:
         return self.row.started_at
@@ -205,11 +226,11 @@ class RollbackIssue:
         return await load(info.context.loaders.resource, self.step.row.resource_id, "CloudResource")
 
     @classmethod
-    def of(cls, row: models.StepRun) -> RollbackIssue:
+    def of(cls, row: models.StepRun, dependencies: Dependencies) -> RollbackIssue:
         return cls(
             step=StepRun.of(row),
             error=JobError.of_json(row.error, row.job_id, row.step_key),
-            allowed_actions=[RollbackResolution(name) for name in RESOLUTIONS],
+            allowed_actions=list(allowed_resolutions(row, dependencies)),
         )
 
 

@@ -31,7 +31,15 @@ ADDED = {
         ("READY", "abandoned", "FAILED"),
         ("READY", "when_false", "SKIPPED"),
         ("SKIPPED", "rollback", "COMPENSATING"),
-    }
+        ("UNKNOWN", "observed_pending", "WAITING"),
+    },
+    "resource": {
+        ("CREATING", "vanished", "DELETED"),
+        ("UPDATING", "vanished", "DELETED"),
+        ("FAILED", "vanished", "DELETED"),
+        ("ACTIVE", "doubt", "UNKNOWN"),
+        ("FAILED", "doubt", "UNKNOWN"),
+    },
 }
 # Closed in the reference; left by what was added.
 OPENED = {"step": {"SKIPPED"}}

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from app.domain.enums import FailureStrategy, RetryMode
+from app.domain.enums import FailureStrategy, RetryMode, RollbackResolution
 from app.domain.statuses import JobStatus, PlanStatus
 from app.providers.base import ErrorKind, ProviderError
 from app.providers.faults import Fault, FaultKind
@@ -140,7 +140,7 @@ async def test_a_change_by_others_is_not_overwritten_and_the_rollback_says_so(wo
         again = await jobs.continue_rollback(
             transaction,
             workshop.principal,
-            jobs.ContinueRollback(job_id, (("b", "SKIP_KEEP_UNKNOWN"),)),
+            jobs.ContinueRollback(job_id, (("b", RollbackResolution.SKIP_KEEP_UNKNOWN),)),
             workshop.dependencies,
         )
     ended = await workshop.settle(again.id)

@@ -140,3 +140,48 @@ async def test_the_event_says_what_the_drift_is(api: Api) -> None:
     assert answer["deploymentPlan"]["events"]["nodes"] == [
         {"__typename": "ResourceChanged", "driftStatus": "MISSING", "resource": {"key": "r"}}
     ]
+
+
+DECISIONS = """query($id: ID!) {
+  cloudResource(id: $id) { needsAttention availableDecisions { action allowed reason message } } }"""
+
+
+async def test_a_resource_in_doubt_needs_attention_and_says_what_can_be_decided(api: Api) -> None:
+    known, unknown = await a_resource(api, "known"), await a_resource(api, "lost", status=ResourceStatus.UNKNOWN)
+    shown = (await api.data(DECISIONS, {"id": known}))["cloudResource"]
+    assert (shown["needsAttention"], {item["allowed"] for item in shown["availableDecisions"]}) == (False, {False})
+    assert shown["availableDecisions"][0]["message"] == "not while it is ACTIVE"
+    shown = (await api.data(DECISIONS, {"id": unknown}))["cloudResource"]
+    assert shown["needsAttention"] is True
+    assert {item["action"]: item["allowed"] for item in shown["availableDecisions"]} == {
+        "ADOPT": True,
+        "ABANDON": True,
+        "RETRY": True,
+    }
+    (error,) = await refused(api, "resolveResource", id=known, action="ADOPT")
+    assert (error["__typename"], error["status"], error["path"]) == ("IllegalStateError", "ACTIVE", ["id"])
+
+
+async def test_that_somebody_is_needed_is_told_of_each_resource_of_a_list(api: Api) -> None:
+    await a_resource(api, "known")
+    await a_resource(api, "lost", status=ResourceStatus.UNKNOWN)
+    await a_resource(api, "broken", status=ResourceStatus.FAILED, external_id="b")
+    answer = await api.data("{ cloudResources(first: 9) { nodes { key needsAttention } } }")
+    found = {node["key"]: node["needsAttention"] for node in answer["cloudResources"]["nodes"]}
+    assert found == {"known": False, "lost": True, "broken": False}
+
+
+async def test_a_decision_is_taken_once_and_by_who_has_seen_the_resource(api: Api) -> None:
+    gid = await a_resource(api, "lost", status=ResourceStatus.UNKNOWN)
+    (error,) = await refused(api, "resolveResource", id=gid, action="ABANDON", expectedVersion=99)
+    assert (error["code"], error["path"]) == ("STALE_VERSION", ["expectedVersion"])
+    (error,) = await refused(api, "resolveResource", id=gid, action="ABANDON", externalId="x")
+    assert (error["code"], error["path"]) == ("INVALID", ["externalId"])
+    (error,) = await refused(api, "resolveResource", id=gid, action="ADOPT", externalId=" ")
+    assert error["path"] == ["externalId"]
+    answer = await done(api, "resolveResource", id=gid, action="ABANDON", idempotencyKey="once")
+    assert answer["cloudResource"]["status"] == "DETACHED"
+    again = await send(api, "resolveResource", {"id": gid, "action": "ABANDON", "idempotencyKey": "once"})
+    assert (again["replayed"], again["userErrors"]) == (True, [])
+    refreshed = await a_resource(api, "other", status=ResourceStatus.UNKNOWN)
+    assert (await done(api, "refreshResource", id=refreshed))["cloudResource"]["status"] == "UNKNOWN"

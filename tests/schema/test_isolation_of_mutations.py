@@ -51,6 +51,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "updateCloudResource": ("CloudResource", {"expectedVersion": 1, "retain": True}),
     "detachCloudResource": ("CloudResource", {}),
     "refreshResource": ("CloudResource", {}),
+    "resolveResource": ("CloudResource", {"action": "RETRY"}),
     "acceptDrift": ("CloudResource", {}),
     "ignoreDrift": ("CloudResource", {"path": ["text"], "reason": "x"}),
     "heedDrift": ("CloudResource", {"path": ["text"]}),

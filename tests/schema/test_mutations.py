@@ -213,7 +213,7 @@ REQUIRED: dict[Permission, set[str]] = {
     Permission.APPROVE: {"reviewPlan", "answerGate"},
     Permission.EXECUTE: {
         "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "signalJob", "stepAction",
-        "rotatePlanHook", "revokePlanHook", "refreshResource",
+        "rotatePlanHook", "revokePlanHook", "refreshResource", "resolveResource",
     },
     Permission.CANCEL: {"cancelPlan", "cancelJob"},
     Permission.ROLLBACK: {"rollbackPlan", "createRollbackPlan", "continueRollback", "acceptCurrentState"},

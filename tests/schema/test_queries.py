@@ -232,7 +232,7 @@ async def test_a_job_shows_its_steps_attempts_and_errors(api: Api) -> None:
             "step": {"key": "role"},
             "resource": {"name": "role"},
             "error": {"code": "ACCESS_DENIED"},
-            "allowedActions": ["RETRY", "SKIP_KEEP_UNKNOWN"],
+            "allowedActions": ["RETRY", "SKIP_KEEP_UNKNOWN", "MARK_DELETED"],
         }
     ]
     assert found["artifacts"] == [{"name": "role-dump", "size": str(2**40), "url": "file:///x"}]

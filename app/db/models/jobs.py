@@ -15,6 +15,7 @@ from app.domain.enums import (
     FailureStrategy,
     JobDirection,
     JobType,
+    RollbackCompleteness,
     RollbackScope,
     StatusReason,
 )
@@ -64,6 +65,8 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         FailureStrategy, "failure_strategy", default=FailureStrategy.ROLLBACK
     )
     rollback_scope: Mapped[RollbackScope] = one_of(RollbackScope, "rollback_scope", default=RollbackScope.JOB)
+    # Of a job that was rolled back: whether everything was.
+    rollback_completeness: Mapped[RollbackCompleteness | None] = one_of(RollbackCompleteness, "rollback_completeness")
     parent_job_id: Mapped[int | None] = mapped_column(BigInteger)
     cancel_mode: Mapped[CancelMode | None] = one_of(CancelMode, "cancel_mode")
     cancel_outcome: Mapped[CancelOutcome | None] = one_of(CancelOutcome, "cancel_outcome")

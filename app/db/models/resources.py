@@ -30,7 +30,7 @@ class CloudResource(Audited, SoftDeleted, Base):
         Index(
             "idx_cloud_resource_observe_at",
             "observe_at",
-            postgresql_where=text("observe_at IS NOT NULL AND status IN ('ACTIVE', 'IMPORTING')"),
+            postgresql_where=text("observe_at IS NOT NULL AND status IN ('ACTIVE', 'IMPORTING', 'UNKNOWN')"),
         ),
         Index("idx_cloud_resource_revert_at", "revert_at", postgresql_where=text("revert_at IS NOT NULL")),
     )
@@ -57,6 +57,10 @@ class CloudResource(Audited, SoftDeleted, Base):
     observe_fence: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     observe_failures: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     observe_error: Mapped[dict[str, Any] | None]
+    # The step run whose effect on it nobody knows the outcome of, or that failed before the resource had an identity;
+    # and the identity under which somebody wants it taken as it is.
+    in_doubt_step_id: Mapped[int | None] = mapped_column(BigInteger)
+    adopt_id: Mapped[str | None] = mapped_column(Text)
     # When its owner plan is to be asked to put it back.
     revert_at: Mapped[datetime | None]
     # desired: as the plan rendered it; applied: as we last left it; observed: as last seen at the provider.

@@ -11,7 +11,7 @@ from app.domain.definitions.gates import GateDefinition, read_gate
 from app.domain.definitions.reading import Findings, Section, check_key
 from app.domain.definitions.references import ReferenceChecker
 from app.domain.definitions.template import check_type
-from app.domain.enums import ErrorClass, FailureStrategy, StepType
+from app.domain.enums import ConflictPolicy, ErrorClass, FailureStrategy, StepType
 from app.domain.errors import Path, Severity
 from app.domain.expressions import ExpressionError, embedded
 from app.domain.naming import nearest
@@ -73,6 +73,7 @@ class StepDefinition:
     strategy: FailureStrategy | None = None
     compensate: Mapping[str, Value] | None = None
     ignore: bool = False
+    on_conflict: ConflictPolicy | None = None
     checkpoint: bool = False
     gate: GateDefinition | None = None
 
@@ -95,7 +96,7 @@ class StepReader:
             self.findings,
             section.mapping("errorHandling"),
             (*here, "errorHandling"),
-            ("strategy", "compensate", "ignore"),
+            ("strategy", "compensate", "ignore", "onConflict"),
         )
         target = Section(self.findings, section.mapping("configuration"), (*here, "configuration"), _CONFIGURATION)
         given_order = section.number("order", 0, 1_000_000, whole=True)
@@ -119,6 +120,7 @@ class StepReader:
             strategy=handling.choice("strategy", FailureStrategy),
             compensate=self._compensation(handling),
             ignore=handling.flag("ignore"),
+            on_conflict=handling.choice("onConflict", ConflictPolicy),
             checkpoint=section.flag("checkpoint"),
             gate=None
             if section.value.get("gate") is None

@@ -51,7 +51,8 @@ class PlanningCatalogue(Catalogue, Protocol):
 class RecordedResource:
     """What is known of a live resource of the stack. `properties` are those we last applied, but for what drifted.
 
-    `drift` is what was found to differ from what we applied; `missing`: it was found to be gone.
+    `drift` is what was found to differ from what we applied; `missing`: it was found to be gone. `in_doubt`: whether it
+    was ever made is not known, and nothing of it is.
     """
 
     key: str
@@ -68,11 +69,12 @@ class RecordedResource:
     settled: bool = True
     drift: tuple[Deviation, ...] = ()
     missing: bool = False
+    in_doubt: bool = False
 
     @property
     def found(self) -> Mapping[str, Value] | None:
-        """What a plan begins with: the properties as they really are, None where the resource is gone."""
-        return None if self.missing else self.properties
+        """What a plan begins with: the properties as they really are, None where the resource is not there."""
+        return None if self.missing or self.in_doubt else self.properties
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from app.domain.enums import ChangeAction, StepType
 from app.domain.errors import Diagnostic, Invalid, Required, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph
-from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, ResourceChange
+from app.domain.operations import OperationKind
+from app.domain.planning.deployment import Deployment, PlannedStep, PlanningInput, RecordedResource, ResourceChange
 from app.domain.planning.narrowing import left_alone, narrowed, refuse_workflow
 from app.domain.planning.preflighting import before_all_else, preflights
 from app.domain.planning.resources import RenderedResource, render_template
@@ -64,6 +65,7 @@ def plan(given: PlanningInput) -> Deployment:
             for key, resource in sorted(recorded.items())
             if not _kept(key, rendered, drafts) and (given.target is None or key in given.target.absent)
         ]
+    diagnostics += _in_doubt(drafts, recorded)
     if given.verification is not None and any(change.action is not ChangeAction.NO_CHANGE for _, change in drafts):
         drafts += verifications(given.verification, rendered, given.catalogue, diagnostics)
     _refuse(diagnostics)
@@ -152,6 +154,24 @@ def _left_out(
             ("content", "resources", key),
         )
         for key in absent
+    ]
+
+
+def _in_doubt(
+    drafts: list[tuple[PlannedStep, ResourceChange]], recorded: Mapping[str, RecordedResource]
+) -> list[Diagnostic]:
+    """Resources of which nobody knows whether an earlier job has made them: the preview can only say what is meant."""
+    removed = {step.resource_key: step.operation is OperationKind.DELETE for step, _ in drafts}
+    return [
+        Diagnostic(
+            Severity.WARN,
+            "IN_DOUBT",
+            f"an earlier job may have made '{key}': it is looked for first, and"
+            f" {'removed' if removed[key] else 'taken over'} where it is found",
+            ("content", "resources", key),
+        )
+        for key, resource in recorded.items()
+        if resource.in_doubt and key in removed
     ]
 
 

@@ -128,7 +128,7 @@ def compare(
     that cannot be changed in place and comes from a replaced resource will be another one.
     """
     difference = catalogue.compare(definition.type, before.found if before else None, properties)
-    if before is None or before.missing:
+    if before is None or before.found is None:
         return difference
     if difference.action is ChangeAction.NO_CHANGE and not before.settled:
         return replace(difference, action=ChangeAction.UPDATE)

@@ -300,6 +300,7 @@ class StepPlanner:
             **spec,
             "ignore": step.ignore if step else False,
             "compensate": step.compensate if step else None,
+            **({"onConflict": step.on_conflict.value} if step is not None and step.on_conflict else {}),
             **({"checkpoint": step.key} if step is not None and step.checkpoint else {}),
         }
         planned = PlannedStep(

@@ -67,7 +67,7 @@ class Targets:
         difference = self.catalogue.compare(type_name, before.found if before else None, checked)
         if (
             before is not None
-            and not before.missing
+            and before.found is not None
             and not before.settled
             and difference.action is ChangeAction.NO_CHANGE
         ):

@@ -18,6 +18,7 @@ from app.db.uow import Transaction
 from app.domain import conditions
 from app.domain.approvals import ApprovalPolicy
 from app.domain.concurrency import width_of
+from app.domain.conflicts import conflict_policy_of
 from app.domain.definitions.constraints import constraints_of
 from app.domain.definitions.template import ROOTS
 from app.domain.drifting import configuration_faults
@@ -314,7 +315,7 @@ def _name_fault(name: str) -> DomainError | None:
 
 
 # What each says about its part of the configuration is looked up again when the plan runs.
-_READERS = (ApprovalPolicy.of, patience_of, verification_of, wants_preflight, width_of)
+_READERS = (ApprovalPolicy.of, conflict_policy_of, patience_of, verification_of, wants_preflight, width_of)
 
 
 def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from app import clock
 from app.auth.principal import Principal
-from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
+from app.db import effects
+from app.db.models import DeploymentPlan, OrchestrationJob, StepEffect, StepRun
 from app.db.uow import Transaction
 from app.domain.enums import (
     CancelMode,
@@ -31,7 +32,7 @@ from app.domain.errors import (
     UnknownReference,
 )
 from app.domain.naming import hint, nearest
-from app.domain.operations import OperationKind
+from app.domain.operations import EffectState, OperationKind
 from app.domain.planning import Deployment
 from app.domain.policies import overridable
 from app.domain.statuses import PlanStatus, StepStatus
@@ -45,6 +46,9 @@ from app.services.plans.pausing import give_up
 from app.services.plans.scopes import RollbackPlan, require_scope
 from app.services.reaching import require_connections
 from app.services.records import same_version
+
+# Steps that do something of which no resource tells.
+_ACTING = (OperationKind.RUN, OperationKind.ACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,15 @@ async def retry(
         await launching.move_plan(transaction, plan, "valid")
         await launching.move_plan(transaction, plan, "execute")
     context = await job_context(transaction, principal, plan)
-    return await launching.launch(transaction, plan, deployment, dependencies, context, parent=parent, done=done)
+    # Who names a step wants it run again, whatever has become of it.
+    in_doubt = {
+        key: effect
+        for key, effect in (await effects.left_open(transaction, parent.id, _ACTING)).items()
+        if key not in command.step_keys
+    }
+    return await launching.launch(
+        transaction, plan, deployment, dependencies, context, parent=parent, done=done, in_doubt=in_doubt
+    )
 
 
 def _run_again(deployment: Deployment, keys: Sequence[str]) -> set[str]:
@@ -276,13 +288,24 @@ async def find_unlocked(transaction: Transaction, plan_id: int) -> DeploymentPla
 
 
 async def _kept_results(transaction: Transaction, parent: OrchestrationJob) -> dict[str, StepRun]:
-    """Steps whose results a resumed job takes over. Resources are compared anew, so only the others are kept."""
+    """Steps whose results a resumed job takes over. Resources are compared anew, so only the others are kept.
+
+    What somebody has said was done, though no provider could tell, was done.
+    """
+    adopted = (StepRun.status.in_([StepStatus.FAILED, StepStatus.UNKNOWN])) & (StepEffect.state == EffectState.DONE)
     found = await transaction.session.execute(
-        select(StepRun).where(
+        select(StepRun)
+        .outerjoin(
+            StepEffect,
+            (StepEffect.tenant_id == StepRun.tenant_id)
+            & (StepEffect.step_run_id == StepRun.id)
+            & (StepEffect.direction == JobDirection.FORWARD),
+        )
+        .where(
             StepRun.tenant_id == transaction.tenant_id,
             StepRun.job_id == parent.id,
-            StepRun.status == StepStatus.SUCCEEDED,
-            StepRun.operation.in_([OperationKind.RUN, OperationKind.ACT, OperationKind.GATE]),
+            or_(StepRun.status == StepStatus.SUCCEEDED, adopted),
+            StepRun.operation.in_([*_ACTING, OperationKind.GATE]),
         )
     )
     return {step.step_key: step for step in found.scalars()}

@@ -34,7 +34,7 @@ from app.services.plans.scopes import RollbackPlan
 
 REVERTIBLE = frozenset({PlanStatus.SUCCEEDED, PlanStatus.PARTIALLY_SUCCEEDED})
 # What a plan says about how it is to be agreed to holds for its undoing as well.
-_TAKEN_OVER = ("approvals", "pause")
+_TAKEN_OVER = ("approvals", "pause", "rollback")
 _NAME_LIMIT = 200
 _SUFFIX = " (rollback)"
 

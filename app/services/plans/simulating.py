@@ -83,7 +83,7 @@ async def simulate(
     transaction.session.add(job)
     await transaction.session.flush()
     await _record(transaction, plan, job, deployment.steps)
-    await launching.add_steps(transaction, plan, job, deployment, dependencies, {}, {})
+    await launching.add_steps(transaction, plan, job, deployment, dependencies, {}, {}, {})
     await launching.announce(transaction, job)
     return job
 

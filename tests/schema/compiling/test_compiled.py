@@ -43,14 +43,15 @@ _ROWS = {
 # What is executed field by field. Whoever makes one of these SQL takes it away here; nothing joins them unnoticed.
 ORDINARY = {
     "ApiToken": "scopes",
-    "CloudResource": "createdBy drift driftIgnoreRules lockedBy observationError updatedBy",
+    "CloudResource": "availableDecisions createdBy drift driftIgnoreRules lockedBy needsAttention observationError"
+    " updatedBy",
     "DeploymentPlan": "approvals availableActions blockedBy createdBy diagnostics events graph policyResults preview"
     " schedule trigger updatedBy",
     "OrchestrationJob": "artifacts availableActions blockedBy createdBy error estimatedCompletion events logs"
     " rollbackIssues updatedBy",
     "ProviderConnection": "createdBy updatedBy",
     "ResourceTemplate": "constraints content createdBy dependencies impactOf metadata outputs parameters updatedBy",
-    "StepRun": "attempts change durationSeconds error nextRetryAt notRunBecause",
+    "StepRun": "attempts availableStepActions change durationSeconds error nextRetryAt notRunBecause",
     "TemplateRevision": "constraints graph lint outputsSchema parametersSchema",
     "Tenant": "createdBy quotas updatedBy viewerCan",
     "User": "createdBy roles tokens updatedBy",
