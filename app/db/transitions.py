@@ -59,7 +59,9 @@ _TAKE = (
     ", taken AS (UPDATE step_run SET status = :held, worker_id = :worker, fence = fence + 1, due_at = NULL,"
     " attempt = :attempt, undo_attempt = :undo_attempt, observations = :observations, touched = touched OR :acts,"
     " inputs = coalesce(:inputs::jsonb, inputs), started_at = coalesce(started_at, clock_timestamp()),"
-    " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE'"
+    " deadline_at = clock_timestamp() + make_interval(secs => timeout_seconds), status_reason = 'NONE',"
+    " expires_at = coalesce(expires_at, clock_timestamp() + make_interval(secs => total_seconds)),"
+    " silent_at = clock_timestamp() + make_interval(secs => heartbeat_seconds)"
     f" WHERE tenant_id = :tenant AND id = :step{_HEADED} RETURNING fence),"
     " tried AS (INSERT INTO step_attempt (tenant_id, step_run_id, direction, number, worker, fence)"
     " SELECT :tenant, :step, :direction, :number, w.name, taken.fence FROM worker w, taken"
@@ -164,8 +166,8 @@ _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND 
 STEPS_TO_CLAIM = Statement(
     f"SELECT {STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
     f" CASE WHEN {_UNTRIED} THEN s.spec END AS spec, CASE WHEN {_UNTRIED} THEN s.inputs END AS inputs,"
-    " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id"
-    " FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id LIMIT :limit"
+    " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.heartbeat_seconds,"
+    " s.operation_id FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id LIMIT :limit"
 )
 STEPS = Statement(
     f"SELECT {STEP_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job ORDER BY s.wave, s.id"

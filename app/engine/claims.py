@@ -137,6 +137,7 @@ class Claimer:
             worker_id=self.worker_id,
             operation_id=row["effect_operation_id"] if mode is Mode.UNDO and effect else row["operation_id"],
             timeout_seconds=row["timeout_seconds"],
+            heartbeat_seconds=row["heartbeat_seconds"],
             retry=retry,
             attempts_left=allowed - attempt if row["crashes"] < MAX_CRASHES else 0,
             observations=row["observations"] + 1 if mode is Mode.OBSERVE else 0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app import clock
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
 from app.domain.operations import OperationKind
 from app.domain.values import reveal
@@ -35,16 +36,16 @@ class Executor:
             return planned
         registry, work = rehearsing.stage(self.registry, work)
         call = asyncio.ensure_future(Executor(registry).call(work, context))
-        done, _ = await asyncio.wait({call}, timeout=work.timeout_seconds)
+        given_up = await _waited_for(call, work, context)
+        if given_up is None:
+            return call.result()
+        context.log(given_up, LogLevel.WARN)
+        context.cancel()
+        done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
         if not done:
-            context.log(f"no answer within {work.timeout_seconds:g} s", LogLevel.WARN)
-            context.cancel()
-            done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
-            if not done:
-                call.cancel()
-                await asyncio.wait({call}, timeout=_GRACE_SECONDS)
-            return Unclear(ErrorClass.TIMEOUT, f"no answer within {work.timeout_seconds:g} s")
-        return call.result()
+            call.cancel()
+            await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+        return Unclear(ErrorClass.TIMEOUT, given_up)
 
     async def call(self, work: Work, context: StepContext) -> Outcome:
         """The same without looking at the clock."""
@@ -175,6 +176,22 @@ class Executor:
             return Absent()
         context.log(f"the interrupted attempt had made {made.id}; it is adopted", stream="engine")
         return Succeeded(state=made)
+
+
+async def _waited_for(call: asyncio.Future[Outcome], work: Work, context: StepContext) -> str | None:
+    """Wait for the provider; why it is not waited for any longer, None when it is done."""
+    heartbeat = work.heartbeat_seconds if work.mode is Mode.RUN and work.rehearsal is None else None
+    until = clock.monotonic() + work.timeout_seconds
+    while True:
+        now = clock.monotonic()
+        left, patience = until - now, None if heartbeat is None else context.heard_at + heartbeat - now
+        if left <= 0:
+            return f"no answer within {work.timeout_seconds:g} s"
+        if patience is not None and patience <= 0:
+            return f"not a word within {heartbeat:g} s"
+        done, _ = await asyncio.wait({call}, timeout=left if patience is None else min(left, patience))
+        if done:
+            return None
 
 
 def _settled(answer: ResourceState | Pending) -> Outcome:

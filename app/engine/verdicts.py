@@ -62,7 +62,7 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
         case Failed(error_class=ErrorClass.CANCELLED) if outcome.partial is None:
             return Verdict(STEP.after(StepStatus.RUNNING, "interrupted_clean"), StatusReason.USER, outcome.message)
         case Failed():
-            if outcome.error_class in work.retry.retry_on and work.attempts_left > 0:
+            if work.retry.covers(outcome.error_class, outcome.code) and work.attempts_left > 0:
                 status = STEP.after(StepStatus.RUNNING, "retryable")
                 return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True)
             status = STEP.after(StepStatus.RUNNING, "permanent_or_exhausted")

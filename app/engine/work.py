@@ -79,6 +79,8 @@ class Work:
     retry: RetryPolicy
     attempts_left: int
     observations: int
+    # How long its provider may say nothing; None: for as long as it likes.
+    heartbeat_seconds: float | None = None
     prior: ResourceState | None = None
     difference: Difference | None = None
     effect: Effect | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
+from app.db import losing
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.db.statements import Statement
@@ -16,8 +17,7 @@ from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain.enums import CancelMode, CancelOutcome, Permission, StatusReason
 from app.domain.errors import IllegalState, Invalid, NotFound
-from app.domain.events import Event, EventKind
-from app.domain.statuses import JOB, PLAN, RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
+from app.domain.statuses import JOB, PLAN, STEP, JobStatus, StepStatus
 from app.services import launching
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
@@ -34,13 +34,6 @@ _REQUEST = Statement(
 _TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, status = :status, status_reason = 'FORCED',"
     " due_at = NULL, deadline_at = NULL WHERE tenant_id = :tenant AND id = :id"
-)
-_LOSE = Statement(
-    "WITH was AS (SELECT r.id, r.resource_key, r.status FROM cloud_resource r JOIN step_run s"
-    " ON s.tenant_id = r.tenant_id AND s.resource_id = r.id WHERE s.tenant_id = :tenant AND s.id = :id"
-    " AND r.status IN ('CREATING', 'UPDATING', 'DELETING') FOR UPDATE OF r)"
-    " UPDATE cloud_resource r SET status = 'UNKNOWN', version = version + 1, updated_at = now() FROM was"
-    " WHERE r.tenant_id = :tenant AND r.id = was.id RETURNING r.id, was.resource_key, was.status"
 )
 _DOUBT = Statement(
     "UPDATE cloud_resource SET status = 'UNKNOWN', drift_status = 'MODIFIED', version = version + 1,"
@@ -210,17 +203,8 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     )
     if status is not step.status:
         ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
-    await _lose_resource(ledger, step)
+    await losing.lose(ledger, step.id)
     step.status, step.worker_id = status, None
-
-
-async def _lose_resource(ledger: Ledger, step: StepRow) -> None:
-    """Nobody knows any more what became of the resource that the step works on."""
-    lost = await ledger.transaction.fetch_one(_LOSE, {"tenant": ledger.transaction.tenant_id, "id": step.id})
-    if lost is not None:
-        after = RESOURCE.after(ResourceStatus(lost["status"]), "lost")
-        data = {"resourceId": lost["id"], "key": lost["resource_key"], "previous": lost["status"]}
-        ledger.event(Event(EventKind.RESOURCE_CHANGED, {**data, "status": after.value, "drift": "NOT_CHECKED"}))
 
 
 async def _locked(transaction: Transaction, job_id: int, expected_version: int | None) -> OrchestrationJob:

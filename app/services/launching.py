@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db import jobs, journal
@@ -24,6 +25,7 @@ from app.domain.pausing import patience_of
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.planning.steps import references
 from app.domain.statuses import PLAN, RESOURCE, JobStatus, ResourceStatus, StepStatus
+from app.domain.timeouts import Timeouts, timeouts_of
 from app.services import limits
 from app.services.dependencies import Dependencies
 
@@ -78,8 +80,12 @@ async def launch(
     `done` are step runs of an earlier job whose results stand: they are taken over, not run again.
     """
     job = forward_job(transaction, plan, deployment, dependencies, context)
+    queue = timeouts_of(plan.configuration).queue
     if parent is not None:
         job.parent_job_id, job.retry_count = parent.id, parent.retry_count + 1
+    elif queue is not None:
+        # Of the first job only: after that a plan has done something, and must not end as if it never had.
+        job.queue_until = func.clock_timestamp() + timedelta(seconds=queue)
     ttl = ttl_of(plan.configuration)
     plan.ttl_seconds = None if ttl is None else int(ttl.total_seconds())
     transaction.session.add(job)
@@ -135,9 +141,9 @@ async def add_steps(
     done: Mapping[str, StepRun],
 ) -> None:
     """Freeze the steps of `deployment`; `resources` are the ids of those that they work on, by key."""
-    definitions = await _workflow_steps(transaction, plan)
+    definitions, timeouts = await _workflow_steps(transaction, plan), timeouts_of(plan.configuration)
     transaction.session.add_all(
-        _row(job, step, resources, definitions, dependencies, done) for step in deployment.steps
+        _row(job, step, resources, definitions, dependencies, done, timeouts) for step in deployment.steps
     )
 
 
@@ -251,6 +257,7 @@ def _row(
     definitions: Mapping[str, int],
     dependencies: Dependencies,
     done: Mapping[str, StepRun],
+    timeouts: Timeouts,
 ) -> StepRun:
     spec = {**step.spec, "retry": step.retry.document(), "strategy": step.strategy.value if step.strategy else None}
     earlier = done.get(step.key)
@@ -272,6 +279,8 @@ def _row(
         resource_id=resources.get(step.resource_key or ""),
         max_attempts=step.retry.max_attempts,
         timeout_seconds=step.timeout_seconds,
+        total_seconds=timeouts.total_of(step.operation, step.timeout_seconds, step.total_seconds),
+        heartbeat_seconds=step.heartbeat_seconds,
         operation_id=uuid4(),
     )
 

@@ -171,6 +171,7 @@ class Workshop:
         stack: str = "stack",
         strategy: FailureStrategy = FailureStrategy.ROLLBACK,
         scope: RollbackScope = RollbackScope.JOB,
+        configuration: Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> int:
         """A plan that runs at once; the id of its job."""
@@ -189,6 +190,7 @@ class Workshop:
                     stack=stack,
                     failure_strategy=strategy,
                     rollback_scope=scope,
+                    configuration=configuration,
                 ),
                 self.dependencies,
             )

@@ -141,6 +141,9 @@ class PlannedStep:
     spec: Mapping[str, Value]
     timeout_seconds: float
     retry: RetryPolicy
+    # As the workflow says: of all attempts together, and of silence. What None means is said in app.domain.timeouts.
+    total_seconds: float | None = None
+    heartbeat_seconds: float | None = None
     wave: int = 0
     strategy: FailureStrategy | None = None
     resource_key: str | None = None

@@ -29,6 +29,7 @@ from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
+from app.domain.timeouts import timeouts_of
 from app.domain.values import Value
 from app.domain.verification import verification_of
 from app.services import launching, upstream
@@ -314,7 +315,7 @@ def _name_fault(name: str) -> DomainError | None:
 
 
 # What each says about its part of the configuration is looked up again when the plan runs.
-_READERS = (ApprovalPolicy.of, patience_of, verification_of, wants_preflight, width_of)
+_READERS = (ApprovalPolicy.of, patience_of, timeouts_of, verification_of, wants_preflight, width_of)
 
 
 def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:
