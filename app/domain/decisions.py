@@ -282,8 +282,12 @@ class _Decision:
     def _end_cancellation(self) -> None:
         if not self._is_quiet():
             return
-        undo = self.job.cancel_outcome is CancelOutcome.ROLLBACK
-        self._move_job("quiesced_rollback" if undo else "quiesced_keep", StatusReason.USER)
+        if self.job.cancel_outcome is CancelOutcome.ROLLBACK:
+            self._move_job("quiesced_rollback", StatusReason.USER)
+        elif self.job.forced:
+            self._move_job("force", StatusReason.FORCED)
+        else:
+            self._move_job("quiesced_keep", StatusReason.USER)
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -126,12 +126,16 @@ class RollbackScope(StrEnum):
 
 
 class CancelMode(StrEnum):
+    """The weakest first."""
+
     GRACEFUL = "GRACEFUL"
     INTERRUPT = "INTERRUPT"
     FORCE = "FORCE"
 
 
 class CancelOutcome(StrEnum):
+    """The weakest first: what is once to be undone is."""
+
     KEEP = "KEEP"
     ROLLBACK = "ROLLBACK"
 
