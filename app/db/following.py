@@ -22,6 +22,8 @@ _PLAN_EVENTS: dict[str, str | None] = {
     "gate_only": "pause_or_gate",
     "resume": "resume_run",
     "pause_timeout_halt": "pause_timeout",
+    "recoveries_exhausted_halt": "failed_halt",
+    "recoveries_exhausted_rollback": "failed_rollback",
 }
 # Somebody does not wait any longer: for a cancelled job to come to rest, or for a rollback to be done.
 _FORCED = {PlanStatus.CANCELLING: "quiesced_keep", PlanStatus.ROLLING_BACK: "compensation_failed"}

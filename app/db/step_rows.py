@@ -32,6 +32,8 @@ class StepRow:
     verifies: bool = False
     abandoned: bool = False
     ended_at: datetime | None = None
+    lost: bool = False
+    retains: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -48,6 +50,8 @@ class StepRow:
             verifies=self.verifies,
             abandoned=self.abandoned,
             ended_at=self.ended_at,
+            lost=self.lost,
+            retains=self.retains,
         )
 
 
@@ -70,4 +74,6 @@ def step_row(row: Row) -> StepRow:
         verifies=row["verifies"],
         abandoned=row["abandoned"],
         ended_at=row["completed_at"],
+        lost=row["lost"],
+        retains=row["retains"],
     )

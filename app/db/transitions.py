@@ -12,6 +12,7 @@ from functools import cache
 from app.db import journal
 from app.db.statements import Statement
 from app.domain.events import Stream
+from app.domain.retrying import MAX_CRASHES
 
 # Nothing is done unless the row of the job was taken: its condition says what has to hold for all of it.
 _HEADED = " AND EXISTS (SELECT FROM head)"
@@ -159,7 +160,8 @@ STEP_COLUMNS = (
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
     "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
     " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies,"
-    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at"
+    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at,"
+    f" s.crashes >= {MAX_CRASHES} AS lost, s.step_type = 'RESOURCE_BACKUP' AS retains"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = "s.attempt = 0 AND s.resource_id IS NULL AND s.operation = 'RUN' AND s.status IN ('PENDING', 'READY')"

@@ -8,6 +8,8 @@ from typing import Any
 
 from app.domain.enums import ErrorClass
 
+# A step that has cost so many workers is not given to another one.
+MAX_CRASHES = 3
 DEFAULT_RETRY_ON = (ErrorClass.TRANSIENT, ErrorClass.TIMEOUT, ErrorClass.WORKER_LOST)
 
 

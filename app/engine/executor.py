@@ -13,8 +13,16 @@ from app.domain.operations import OperationKind
 from app.domain.values import reveal
 from app.engine import preflighting, rehearsing, undoing, verifying
 from app.engine.context import StepContext
-from app.engine.work import Absent, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
-from app.providers.base import ActionResult, ErrorKind, OperationCancelled, Pending, ProviderError, ResourceState
+from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Unclear, Waiting, Work
+from app.providers.base import (
+    ActionResult,
+    ErrorKind,
+    OperationCancelled,
+    Pending,
+    ProviderError,
+    ResourceState,
+    ResourceType,
+)
 from app.providers.registry import Registry
 
 _logger = structlog.get_logger(__name__)
@@ -166,16 +174,23 @@ class Executor:
             live = await kind.read(context, _required(effect.before))
             return Succeeded() if live is None else Absent()
         if effect.action is ChangeAction.UPDATE:
-            live = await kind.read(context, _required(effect.before))
-            if live is None:
-                return Absent()
-            wanted = kind.compare(live.properties, reveal(dict(effect.intended or {})))
-            return Succeeded(state=live) if wanted.action is ChangeAction.NO_CHANGE else Absent()
+            return await _observed_update(kind, effect, context)
         made = await kind.recover(context, reveal(dict(effect.intended or {})))
         if made is None:
             return Absent()
         context.log(f"the interrupted attempt had made {made.id}; it is adopted", stream="engine")
         return Succeeded(state=made)
+
+
+async def _observed_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    """Whether the properties are as they were meant to be, as they were, or something between."""
+    before = _required(effect.before)
+    live = await kind.read(context, before)
+    if live is None:
+        return Absent()
+    if kind.compare(live.properties, reveal(dict(effect.intended or {}))).action is ChangeAction.NO_CHANGE:
+        return Succeeded(state=live)
+    return Absent(partial=kind.compare(live.properties, before.properties).action is not ChangeAction.NO_CHANGE)
 
 
 async def _waited_for(call: asyncio.Future[Outcome], work: Work, context: StepContext) -> str | None:

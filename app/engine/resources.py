@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from app.db.ledger import Ledger
@@ -9,6 +10,7 @@ from app.db.sealing import Sealer
 from app.db.statements import dumps
 from app.domain.enums import ChangeAction
 from app.domain.events import Event, EventKind
+from app.domain.operations import OperationKind
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.engine.records import record_of
 from app.engine.states import Hidden
@@ -21,7 +23,6 @@ _BEGIN = {
     ChangeAction.UPDATE: ("update",),
     ChangeAction.REPLACE: ("update",),
     ChangeAction.DELETE: ("delete",),
-    ChangeAction.RUN: ("backup",),
 }
 _UNDO = {ChangeAction.CREATE: ("delete",)}
 
@@ -36,7 +37,15 @@ async def renew(ledger: Ledger, resource_id: int) -> None:
 
 async def begin(ledger: Ledger, work: Work) -> None:
     """Something is about to be done to the resource."""
-    events = _UNDO.get(work.action, ("update",)) if work.mode is Mode.UNDO else _BEGIN.get(work.action, ())
+    events: tuple[str, ...]
+    if work.mode is Mode.UNDO:
+        events = _UNDO.get(work.action, ("update",))
+    elif work.operation is OperationKind.ACT:
+        events = (str(work.spec["action"]),)
+    elif work.spec.get("overlay") is not None:
+        events = ("scale", *_BEGIN.get(work.action, ()))
+    else:
+        events = _BEGIN.get(work.action, ())
     await _move(ledger, work, events)
 
 
@@ -116,32 +125,20 @@ async def _move(ledger: Ledger, work: Work, events: tuple[str, ...], *, deleted:
         return
     status = ResourceStatus(row["status"])
     event = next((name for name in events if RESOURCE.permits(status, name)), None)
-    if deleted and event == "ok" and status is not ResourceStatus.DELETING:
-        # What vanished while it was being made or changed was never there for anybody.
-        event = None
-        target = ResourceStatus.DELETED
-    elif event is None:
+    if event is None:
         return
-    else:
-        target = RESOURCE.after(status, event)
-    await fetch(
-        record.status,
-        {
-            **key,
-            "status": target.value,
-            "gone": target is ResourceStatus.DELETED,
-            "actor": ledger.transaction.actor,
-        },
-    )
-    ledger.event(
-        Event(
-            EventKind.RESOURCE_CHANGED,
-            {
-                "resourceId": row["resource_id"],
-                "key": work.resource_key,
-                "previous": status.value,
-                "status": target.value,
-                "drift": "NOT_CHECKED" if target in RESOURCE.closed else row["drift_status"],
-            },
-        )
-    )
+    way: tuple[str, ...] = (event,)
+    if deleted and event == "ok" and status is not ResourceStatus.DELETING:
+        # It vanished while it was being made or changed: that became of it what nobody had asked for.
+        way = ("lost", "observed_absent")
+    moves = [status]
+    for name in way:
+        moves.append(RESOURCE.after(moves[-1], name))
+    target = moves[-1]
+    gone = target is ResourceStatus.DELETED
+    await fetch(record.status, {**key, "status": target.value, "gone": gone, "actor": ledger.transaction.actor})
+    for previous, reached in pairwise(moves):
+        drift = "NOT_CHECKED" if reached in RESOURCE.closed else row["drift_status"]
+        data = {"resourceId": row["resource_id"], "key": work.resource_key}
+        data |= {"previous": previous.value, "status": reached.value, "drift": drift}
+        ledger.event(Event(EventKind.RESOURCE_CHANGED, data))

@@ -81,7 +81,8 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
         case Succeeded():
             return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_applied"))
         case Absent() if work.attempts_left > 0:
-            return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_absent"), again=True)
+            event = "observed_partial" if outcome.partial else "observed_absent"
+            return Verdict(STEP.after(StepStatus.UNKNOWN, event), again=True)
         case Absent():
             message = "the last attempt left nothing behind, and no attempt is left"
             error = Failed(ErrorClass.TIMEOUT, "EXHAUSTED", message)
@@ -103,7 +104,7 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
 def _judge_undo(work: Work, outcome: Outcome) -> Verdict:
     match outcome:
         case Undone():
-            return Verdict(STEP.after(StepStatus.COMPENSATING, "ok"))
+            return Verdict(STEP.after(StepStatus.COMPENSATING, "nothing_to_undo" if outcome.nothing else "ok"))
         case NotUndoable():
             return Verdict(STEP.after(StepStatus.COMPENSATING, "operator_skip"), message=outcome.message)
         case Failed() | Unclear():

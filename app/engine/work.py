@@ -161,12 +161,18 @@ class Unclear:
 class Absent:
     """Observed: what was meant is not there, or only in part. It is safe to try again."""
 
+    partial: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """Observed or done: the effect is taken back. `state` is the resource as it is now, None where it is gone."""
+    """Observed or done: the effect is taken back. `state` is the resource as it is now, None where it is gone.
+
+    `nothing`: there was no effect.
+    """
 
     state: ResourceState | None = None
+    nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
