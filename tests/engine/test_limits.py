@@ -57,6 +57,33 @@ async def test_no_more_jobs_are_under_way_than_may(workshop: Workshop) -> None:
     assert len(workshop.notes()) == 3
 
 
+async def test_who_waited_for_room_says_when_it_waits_for_its_stack(workshop: Workshop) -> None:
+    await limit(workshop, running=1)
+    first = (await three(workshop))[0]
+    templates = [await workshop.template({"resources": {"x": note("x")}}, name) for name in ("four", "five")]
+    same = [await workshop.submit(template, stack="two") for template in templates]
+    waits = [(await workshop.job(job_id)).status_reason for job_id in same]
+    assert waits == ["CONCURRENCY_LIMIT"] * 2
+    await workshop.answer()
+    assert (await workshop.job(first)).status == "SUCCEEDED"
+    assert await admitted(workshop) == 1
+    # The first of the stack has begun: the others would wait for it even if there were room.
+    told = [await workshop.job(job_id) for job_id in same]
+    assert [(job.status, job.status_reason) for job in told] == [("QUEUED", "LOCK_HELD")] * 2
+    assert {job.status_message for job in told} == {"another job holds the stack"}
+
+
+async def test_a_job_behind_another_says_so_until_it_begins(workshop: Workshop) -> None:
+    templates = [await workshop.template({"resources": {"x": note("x", name)}}, name) for name in ("a", "b")]
+    first, second = [await workshop.submit(template) for template in templates]
+    assert (await workshop.job(first)).status_reason == "NONE"
+    held = await workshop.job(second)
+    assert (held.status, held.status_reason) == ("QUEUED", "LOCK_HELD")
+    await workshop.settle(first)
+    begun = await workshop.settle(second)
+    assert (begun.status, begun.status_reason, begun.status_message) == ("SUCCEEDED", "NONE", None)
+
+
 async def test_a_higher_limit_lets_the_next_start(workshop: Workshop) -> None:
     await limit(workshop, running=1)
     await three(workshop)
