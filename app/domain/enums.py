@@ -268,6 +268,14 @@ class MissedPolicy(StrEnum):
     SKIP = "SKIP"
 
 
+class ChangedPolicy(StrEnum):
+    """What follows when a plan is due and would do something else than what was agreed to."""
+
+    REAPPROVE = "REAPPROVE"
+    PROCEED = "PROCEED"
+    CANCEL = "CANCEL"
+
+
 class FiringOutcome(StrEnum):
     """What came of one time of a recurring plan."""
 
