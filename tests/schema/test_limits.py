@@ -21,6 +21,22 @@ async def test_an_administrator_sets_what_the_tenant_may_have_under_way(api: Api
     ]
 
 
+async def test_an_administrator_bounds_what_there_may_be(api: Api) -> None:
+    limits = {"maxResources": 5, "maxPlans": 1}
+    await done(api, "updateTenant", name="Acme", expectedVersion=1, limits=limits)
+    given = {"name": "p", "type": "MANUAL", "templateRevisionId": await revision(api, NOTE)}
+    await done(api, "createPlan", **given, stack="one")
+    (tenant,) = (await api.data(QUOTAS))["viewer"]["tenants"]
+    bounds = [{"key": "resources", "limit": 5, "used": 0}, {"key": "plans", "limit": 1, "used": 1}]
+    assert tenant["quotas"][2:] == bounds
+    (error,) = await refused(api, "createPlan", **given, stack="two")
+    assert (error["__typename"], error["code"]) == ("QuotaError", "QUOTA_EXCEEDED")
+    assert error["quota"] == {"key": "plans", "limit": 1, "used": 1}
+    for name in limits:
+        (error,) = await refused(api, "updateTenant", name="Acme", expectedVersion=2, limits={name: 0})
+        assert (error["code"], error["path"]) == ("LIMIT_EXCEEDED", ["limits", name])
+
+
 async def test_a_limit_that_means_nothing_is_refused_with_its_path(api: Api) -> None:
     (error,) = await refused(api, "updateTenant", name="Acme", expectedVersion=1, limits={"maxQueuedJobs": 0})
     assert (error["code"], error["path"]) == ("LIMIT_EXCEEDED", ["limits", "maxQueuedJobs"])

@@ -166,6 +166,12 @@ class Deployment:
     upstream: tuple[Upstream, ...] = ()
 
     @property
+    def growth(self) -> int:
+        """How many resources there are more when it has been carried out; negative, how many less."""
+        weights = {ChangeAction.CREATE: 1, ChangeAction.DELETE: -1, ChangeAction.DETACH: -1}
+        return sum(weights.get(change.action, 0) for change in self.changes)
+
+    @property
     def is_empty(self) -> bool:
         """Whether carrying it out would change nothing and run nothing."""
         return all(change.action is ChangeAction.NO_CHANGE for change in self.changes)

@@ -32,7 +32,7 @@ from app.domain.statuses import PLAN, PlanStatus
 from app.domain.timeouts import timeouts_of
 from app.domain.values import Value
 from app.domain.verification import verification_of
-from app.services import launching, upstream
+from app.services import launching, limits, upstream
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import revision_of, workflow_of
@@ -106,6 +106,7 @@ async def create(
     faults = _faults(command)
     if faults:
         raise faults[0] if len(faults) == 1 else Several(faults)
+    await limits.refuse_more_plans(transaction)
     plan = DeploymentPlan(
         tenant_id=transaction.tenant_id,
         user_id=principal.user_id,

@@ -17,7 +17,7 @@ from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDeni
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
-from app.services import launching, previews, upstream
+from app.services import launching, limits, previews, upstream
 from app.services.dependencies import Dependencies
 from app.services.judging import Proposal, judged, require_permitted
 from app.services.planning import deployment_of, intention_of, revision_of, workflow_of
@@ -47,7 +47,8 @@ async def judged_deployment(
 ) -> Deployment:
     """What the plan would do now, and what policies say of it.
 
-    Raises Invalid where its rollback could not keep what its scope says.
+    Raises Invalid where its rollback could not keep what its scope says, QuotaExceeded where the tenant would have more
+    resources than it may.
     """
     intention = intention_of(plan, asker.tenant_slug, dependencies)
     deployment = await deployment_of(transaction.session, intention, dependencies)
@@ -58,6 +59,7 @@ async def judged_deployment(
             " job has succeeded: use rollbackScope JOB"
         )
         raise Invalid(message, path=("rollbackScope",))
+    await limits.refuse_more_resources(transaction, deployment.growth)
     return await judged(transaction.session, transaction.tenant_id, Proposal.of(plan), deployment)
 
 
