@@ -175,6 +175,8 @@ class Gate(Base):
     input_schema: Mapped[dict[str, Any] | None]
     # E-mail addresses of those who alone may answer; empty, whoever has APPROVE may.
     approvers: Mapped[list[str]] = mapped_column(ARRAY(String(320)), server_default=text("'{}'"), default=list)
+    # Whom else somebody has let answer who may: [{"from", "to", "at", "comment"}], the first first.
+    delegations: Mapped[list[Any] | None]
     on_timeout: Mapped[FailureStrategy] = one_of(FailureStrategy, "on_timeout", default=FailureStrategy.HALT)
     deadline_at: Mapped[datetime | None]
     approved: Mapped[bool | None] = mapped_column(Boolean)
