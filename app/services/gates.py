@@ -60,14 +60,6 @@ async def delegate(
     del dependencies
     _authorize(transaction, principal, await _gate(transaction, command.step_run_id))
     row, ledger = await locked_step(transaction, command.step_run_id)
-    gate = await _gate(transaction, command.step_run_id)
-    if gate is None or gate.closed_at is not None or row.status is not StepStatus.WAITING:
-        message = f"a step that is {row.status} asks nothing"
-        raise IllegalState(message, status=row.status, path=("stepRunId",))
-    _refuse_comment(command.comment)
-    if gate.kind not in (GateKind.APPROVAL, GateKind.INPUT):
-        message = "only what people answer can be left to somebody else"
-        raise Invalid(message, path=("stepRunId",))
     found = await transaction.session.execute(
         select(User).where(
             User.tenant_id == transaction.tenant_id,
@@ -80,6 +72,14 @@ async def delegate(
     if person is None:
         message = "there is no such person"
         raise NotFound(message, path=("userId",))
+    gate = await _gate(transaction, command.step_run_id)
+    if gate is None or gate.closed_at is not None or row.status is not StepStatus.WAITING:
+        message = f"a step that is {row.status} asks nothing"
+        raise IllegalState(message, status=row.status, path=("stepRunId",))
+    _refuse_comment(command.comment)
+    if gate.kind not in (GateKind.APPROVAL, GateKind.INPUT):
+        message = "only what people answer can be left to somebody else"
+        raise Invalid(message, path=("stepRunId",))
     given, to = list(gate.delegations or ()), f"user:{person.id}"
     if to == principal.actor or any(one["to"] == to for one in given) or to in gate.approvers:
         message = "they may answer it already"
