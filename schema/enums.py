@@ -11,6 +11,7 @@ from app.domain.enums import (
     CancelMode,
     CancelOutcome,
     ChangeAction,
+    ChangedPolicy,
     ChangeSource,
     DefinitionStatus,
     DriftStatus,
@@ -51,6 +52,7 @@ __all__ = [
     "CancelOutcome",
     "ChangeAction",
     "ChangeSource",
+    "ChangedPolicy",
     "DefinitionStatus",
     "DriftStatus",
     "ErrorClass",
@@ -121,6 +123,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     ChangeSource: "Where a changed value comes from.",
     Reversibility: "Whether a rollback can restore the previous state.",
     OverlapPolicy: "What a recurring plan does when it is due while an earlier run of it is not over.",
+    ChangedPolicy: "What follows when a plan is due and would do something else than what was agreed to.",
     MissedPolicy: "What follows when a time passed and nobody was there.",
     ReviewDecision: "What somebody says of a preview.",
     AuditOutcome: "Whether it was done, or somebody was kept from it.",
@@ -145,6 +148,7 @@ class PlanAction(StrEnum):
     PAUSE = "PAUSE"
     RESUME = "RESUME"
     CANCEL = "CANCEL"
+    FORCE_CANCEL = "FORCE_CANCEL"
     RETRY = "RETRY"
     ROLLBACK = "ROLLBACK"
     CONTINUE_ROLLBACK = "CONTINUE_ROLLBACK"

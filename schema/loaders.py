@@ -248,6 +248,16 @@ class Loaders:
         return self._optional(jobs.queue_places)
 
     @property
+    def queue_turn(self) -> DataLoader[int, int | None]:
+        """By queued job: its place among those of the tenant that wait for room. None: it does not."""
+        return self._optional(jobs.turns)
+
+    @property
+    def unattended(self) -> DataLoader[int, bool | None]:
+        """By job: True where it could begin and there is no worker."""
+        return self._optional(jobs.unattended)
+
+    @property
     def completion(self) -> DataLoader[int, datetime | None]:
         """By job under way: when it will be over, where that can be told."""
         return self._optional(estimates.completions)

@@ -25,7 +25,7 @@ _MUTATIONS: Final[Mapping[Permission, str]] = {
         " updateOrchestrationJob updateCloudResource testWebhook replayWebhook redeliverWebhook acceptDrift ignoreDrift"
         " heedDrift importResource"
     ),
-    Permission.APPROVE: "reviewPlan answerGate",
+    Permission.APPROVE: "reviewPlan answerGate delegateGate",
     Permission.EXECUTE: (
         "executePlan retryPlan pausePlan resumePlan signalPlan signalJob stepAction rotatePlanHook revokePlanHook"
         " refreshResource resolveResource"

@@ -31,10 +31,12 @@ def transitions_taken() -> Iterator[None]:
         yield
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process that ran a part of the tests says what it has seen."""
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A process that ran a part of the tests says what it has seen; whoever ran all of them must have seen it all."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["transitions"] = sorted(transitions.taken)
+    elif exitstatus == pytest.ExitCode.OK and _ran_everything(session.config) and transitions.faults(transitions.taken):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class _Gathering:
@@ -52,12 +54,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After a run of everything, the transitions that were never taken."""
-    if config.args == config.getini("testpaths") and not config.option.collectonly:
-        declared = sum(len(machine.edges) for machine in transitions.MACHINES)
-        missing = transitions.never()
-        terminalreporter.section(f"{declared - len(missing)} of {declared} declared transitions were taken")
-        for edge in missing:
-            terminalreporter.line(f"never: {edge}")
+    if _ran_everything(config):
+        named = transitions.declared()
+        count = len(transitions.taken & named.keys())
+        terminalreporter.section(f"{count} of {len(named)} declared transitions were taken")
+        for fault in transitions.faults(transitions.taken):
+            terminalreporter.line(fault, red=True)
+
+
+def _ran_everything(config: pytest.Config) -> bool:
+    """Whether nothing was left out but what is left out of every run."""
+    chosen = config.option
+    whole = config.args == config.getini("testpaths") and not chosen.keyword and chosen.markexpr == "not long"
+    return whole and not (
+        chosen.collectonly or getattr(chosen, "deselect", None) or chosen.ignore or chosen.ignore_glob
+    )
 
 
 def _in_memory() -> str | None:

@@ -17,13 +17,16 @@ _PLAN_EVENTS: dict[str, str | None] = {
     "granted": None,
     "claimed_forward": "job_started",
     "claimed_rollback": "rollback_job_started",
-    "force": "quiesced_keep",
     "pause": None,
     "quiesced": "pause_or_gate",
     "gate_only": "pause_or_gate",
     "resume": "resume_run",
     "pause_timeout_halt": "pause_timeout",
+    "recoveries_exhausted_halt": "failed_halt",
+    "recoveries_exhausted_rollback": "failed_rollback",
 }
+# Somebody does not wait any longer: for a cancelled job to come to rest, or for a rollback to be done.
+_FORCED = {PlanStatus.CANCELLING: "quiesced_keep", PlanStatus.ROLLING_BACK: "compensation_failed"}
 
 
 async def follow(transaction: Transaction, plan_id: int, job_id: int, moves: Sequence[JobMove]) -> PlanStatus:
@@ -61,7 +64,7 @@ def _taken(
     events: list[Event] = []
     entered: set[PlanStatus] = set()
     for move in moves:
-        event = _PLAN_EVENTS.get(move.event, move.event)
+        event = _FORCED.get(status) if move.event == "force" else _PLAN_EVENTS.get(move.event, move.event)
         if event is None or not PLAN.permits(status, event):
             continue
         previous, status = status, PLAN.after(status, event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.db import pausing
 from app.db.ledger import Ledger
-from app.db.statements import Statement
+from app.db.statements import Row, Statement
 from app.db.upstream import UNMET
 from app.domain.enums import JobDirection, StatusReason
 from app.domain.limits import DEFAULT, UNDER_WAY
@@ -35,7 +35,16 @@ _HOLD_BACK = Statement(
 )
 
 
+# Who waited for room and now waits for this stack says so. Who is at one of them says something about it anyway.
+_BEHIND = Statement(
+    "UPDATE orchestration_job SET status_reason = :reason, updated_at = now(), status_message = :message"
+    " WHERE tenant_id = :tenant AND id = ANY(ARRAY(SELECT id FROM orchestration_job WHERE tenant_id = :tenant"
+    "   AND status = 'QUEUED' AND stack = :stack AND status_reason = 'CONCURRENCY_LIMIT' AND id <> :id"
+    "   FOR UPDATE SKIP LOCKED))"
+)
+
 _HELD_BACK = {
+    StatusReason.LOCK_HELD: "another job holds the stack",
     StatusReason.CONCURRENCY_LIMIT: "the tenant has as many jobs under way as it may",
     StatusReason.DEPENDENCY_PENDING: "a plan that it depends on has not succeeded",
 }
@@ -83,11 +92,26 @@ async def _may_begin(ledger: Ledger) -> bool:
     )
     if found is not None and found["taken"]:
         return True
-    if found is not None and not (found["free"] and found["met"]):
-        reason = StatusReason.CONCURRENCY_LIMIT if found["met"] else StatusReason.DEPENDENCY_PENDING
-        why = {"reason": reason.value, "message": _HELD_BACK[reason]}
-        await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id, **why})
+    if found is not None:
+        await ledger.transaction.fetch(_HOLD_BACK, {"tenant": tenant_id, "id": ledger.job_id, **_why(_obstacle(found))})
     return False
+
+
+def _obstacle(found: Row) -> StatusReason:
+    """What a job waits for that did not get its stack."""
+    if not found["met"]:
+        return StatusReason.DEPENDENCY_PENDING
+    return StatusReason.LOCK_HELD if found["free"] else StatusReason.CONCURRENCY_LIMIT
+
+
+def _why(reason: StatusReason) -> dict[str, str]:
+    return {"reason": reason.value, "message": _HELD_BACK[reason]}
+
+
+async def tell_behind(ledger: Ledger) -> None:
+    """The job has its stack: others that waited for room wait for that from now on."""
+    key = {"tenant": ledger.transaction.tenant_id, "id": ledger.job_id, "stack": ledger.row["stack"]}
+    await ledger.transaction.fetch(_BEHIND, {**key, **_why(StatusReason.LOCK_HELD)})
 
 
 async def resume(ledger: Ledger, reason: StatusReason = StatusReason.USER) -> None:

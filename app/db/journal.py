@@ -115,16 +115,25 @@ _HOLDS = (
     " AND EXISTS (SELECT FROM step_run h WHERE h.tenant_id = :tenant AND h.id = :holder AND h.fence = :fence"
     " AND h.worker_id IS NOT NULL)"
 )
-_PERCENT = (
-    ", shown AS (UPDATE step_run SET percent = :percent WHERE tenant_id = :tenant AND id = :holder"
-    " AND EXISTS (SELECT FROM head))"
+# Something was said, so the step is not silent yet. A full log hears nothing more: then only its worker can tell.
+_HEARD = (
+    "silent_at = clock_timestamp() + CASE WHEN (SELECT log_left_out FROM orchestration_job WHERE tenant_id = :tenant"
+    " AND id = :id) IS NULL THEN make_interval(secs => heartbeat_seconds) END"
 )
+
+
+def _holder_appends(*, lines: bool, progress: bool, watched: bool) -> Statement:
+    shown = ", ".join([*(["percent = :percent"] if progress else []), *([_HEARD] if watched else [])])
+    where = "WHERE tenant_id = :tenant AND id = :holder AND EXISTS (SELECT FROM head)"
+    also = f", shown AS (UPDATE step_run SET {shown} {where})" if shown else ""  # noqa: S608  all of it is ours
+    return statement(Stream.JOB, lines=lines, events=progress, condition=_HOLDS, also=also)
+
+
 _HOLDER_APPENDS = {
-    (lines, progress): statement(
-        Stream.JOB, lines=lines, events=progress, condition=_HOLDS, also=_PERCENT if progress else ""
-    )
+    (lines, progress, watched): _holder_appends(lines=lines, progress=progress, watched=watched)
     for lines in (False, True)
     for progress in (False, True)
+    for watched in (False, True)
 }
 
 
@@ -148,11 +157,15 @@ Entry = Event | Lines
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who appends while a step runs: only as long as it holds the step. `percent` is how far the step is."""
+    """Who appends while a step runs: only as long as it holds the step. `percent` is how far the step is.
+
+    `watched`: it must not fall silent, so that it was heard is noted.
+    """
 
     step_run_id: int
     fence: int
     percent: float | None = None
+    watched: bool = False
 
 
 async def append(transaction: Transaction, stream: Stream, stream_id: int, entries: Sequence[Entry]) -> int:
@@ -183,7 +196,7 @@ async def append_held(
     lines = any(isinstance(entry, Lines) for entry in entries)
     values = parameters(transaction, job_id, entries)
     values |= {"holder": holder.step_run_id, "fence": holder.fence, "percent": holder.percent}
-    row = await transaction.fetch_last(_HOLDER_APPENDS[lines, progress], values)
+    row = await transaction.fetch_last(_HOLDER_APPENDS[lines, progress, holder.watched], values)
     if row is None:
         return None
     transaction.rings.streams.add((transaction.tenant_id, Stream.JOB, job_id))

@@ -13,8 +13,10 @@ from app.messages import StepDue
 PATIENCE_SECONDS = 24 * 3600.0
 
 _PARK = Statement(
-    "UPDATE step_run SET due_at = NULL, dispatched_at = NULL, dispatches = 0 WHERE tenant_id = :tenant"
-    " AND job_id = :job AND worker_id IS NULL AND due_at IS NOT NULL AND status IN ('READY', 'RETRY_WAIT')"
+    # The time that it has in all begins anew when it goes on: people have theirs.
+    "UPDATE step_run SET due_at = NULL, dispatched_at = NULL, dispatches = 0, expires_at = NULL"
+    " WHERE tenant_id = :tenant AND job_id = :job AND worker_id IS NULL AND due_at IS NOT NULL"
+    " AND status IN ('READY', 'RETRY_WAIT')"
 )
 _UNPARK = Statement(
     "UPDATE step_run SET due_at = clock_timestamp(), dispatches = CASE WHEN :rings THEN 1 ELSE 0 END,"

@@ -34,6 +34,8 @@ class StepRow:
     abandoned: bool = False
     ended_at: datetime | None = None
     has_resource: bool = False
+    lost: bool = False
+    retains: bool = False
 
     def view(self) -> StepView:
         return StepView(
@@ -50,6 +52,8 @@ class StepRow:
             verifies=self.verifies,
             abandoned=self.abandoned,
             ended_at=self.ended_at,
+            lost=self.lost,
+            retains=self.retains,
         )
 
 
@@ -86,4 +90,6 @@ def step_row(row: Row) -> StepRow:
         abandoned=row["abandoned"],
         ended_at=row["completed_at"],
         has_resource=row["has_resource"],
+        lost=row["lost"],
+        retains=row["retains"],
     )

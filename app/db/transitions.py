@@ -12,6 +12,7 @@ from functools import cache
 from app.db import journal
 from app.db.statements import Statement
 from app.domain.events import Stream
+from app.domain.retrying import MAX_CRASHES
 
 # Of a job with more steps, a worker remembers only what it reads for each outcome.
 REMEMBERED = 100
@@ -69,7 +70,9 @@ def taken_columns(new: str) -> str:
         f"status = {new}held, worker_id = {new}worker, fence = s.fence + 1, due_at = NULL, attempt = {new}attempt,"
         f" undo_attempt = {new}undo_attempt, observations = {new}observations, touched = s.touched OR {new}acts,"
         f" inputs = coalesce({new}inputs::jsonb, s.inputs), started_at = coalesce(s.started_at, clock_timestamp()),"
-        " deadline_at = clock_timestamp() + make_interval(secs => s.timeout_seconds), status_reason = 'NONE'"
+        " deadline_at = clock_timestamp() + make_interval(secs => s.timeout_seconds), status_reason = 'NONE',"
+        " expires_at = coalesce(s.expires_at, clock_timestamp() + make_interval(secs => s.total_seconds)),"
+        " silent_at = clock_timestamp() + make_interval(secs => s.heartbeat_seconds)"
     )
 
 
@@ -212,7 +215,8 @@ STEP_COLUMNS = (
     " coalesce(CASE WHEN s.status_reason = 'APPROVAL_TIMEOUT' THEN s.spec->'gate'->>'onTimeout' END,"
     "   s.spec->>'strategy') AS strategy, (s.spec->>'ignore')::boolean AS ignore, s.operation = 'GATE' AS gate,"
     " s.spec->>'checkpoint' AS checkpoint, s.operation = 'VERIFY' AS verifies,"
-    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at, s.resource_id IS NOT NULL AS has_resource"
+    " s.status_reason = 'DEPENDENCY_FAILED' AS abandoned, s.completed_at, s.resource_id IS NOT NULL AS has_resource,"
+    f" s.crashes >= {MAX_CRASHES} AS lost, s.step_type = 'RESOURCE_BACKUP' AS retains"
 )
 # What a claim has to know of a step that nobody has tried and that has no resource; nothing of any other.
 _UNTRIED = (
@@ -222,7 +226,8 @@ _UNTRIED = (
 CLAIM_COLUMNS = (
     f"{STEP_COLUMNS}, {_UNTRIED} AS untried, s.due_at <= clock_timestamp() AS is_due, s.operation, s.change,"
     f" CASE WHEN {_UNTRIED} THEN s.spec END AS spec, CASE WHEN {_UNTRIED} THEN s.inputs END AS inputs,"
-    " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id"
+    " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.heartbeat_seconds,"
+    " s.operation_id"
 )
 STEPS_TO_CLAIM = Statement(
     f"SELECT {CLAIM_COLUMNS} FROM step_run s WHERE s.tenant_id = :tenant AND s.job_id = :job"

@@ -38,7 +38,8 @@ class StepView:
     `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
     `checkpoint`: the workflow step that is a checkpoint and that this step is of. `verifies`: it changes nothing, and
     looks whether what was changed holds. `abandoned`: FAILED only because another step has failed while it waited to be
-    tried again. `ended_at`: when, if it has ended; of those without, nothing has been written yet.
+    tried again. `ended_at`: when, if it has ended; of those without, nothing has been written yet. `lost`: it has cost
+    so many workers that nobody tries it again. `retains`: what it has made stays, whatever is undone.
     """
 
     key: str
@@ -54,6 +55,8 @@ class StepView:
     verifies: bool = False
     abandoned: bool = False
     ended_at: datetime | None = None
+    lost: bool = False
+    retains: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,9 @@ class _Decision:
             return
         if undo and culprit.verifies:
             self._move_job("verification_failed", StatusReason.VERIFICATION_FAILED, culprit.key)
+        elif culprit.lost:
+            event = "recoveries_exhausted_rollback" if undo else "recoveries_exhausted_halt"
+            self._move_job(event, StatusReason.WORKER_LOST, culprit.key)
         else:
             self._move_job("failed_rollback" if undo else "failed_halt", StatusReason.STEP_FAILED, culprit.key)
 
@@ -282,8 +288,12 @@ class _Decision:
     def _end_cancellation(self) -> None:
         if not self._is_quiet():
             return
-        undo = self.job.cancel_outcome is CancelOutcome.ROLLBACK
-        self._move_job("quiesced_rollback" if undo else "quiesced_keep", StatusReason.USER)
+        if self.job.cancel_outcome is CancelOutcome.ROLLBACK:
+            self._move_job("quiesced_rollback", StatusReason.USER)
+        elif self.job.forced:
+            self._move_job("force", StatusReason.FORCED)
+        else:
+            self._move_job("quiesced_keep", StatusReason.USER)
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -323,7 +333,8 @@ class _Decision:
             free = all(clear[key] for key in dependents[step.key])
             due = self.now[step.key] in _UNDOABLE and step.key not in self.kept
             if free and due and step.touched and not step.claimed:
-                self._move(step, "rollback", StatusReason.STEP_FAILED)
+                retained = step.retains and self.now[step.key] is StepStatus.SUCCEEDED
+                self._move(step, "rollback_retained" if retained else "rollback", StatusReason.STEP_FAILED)
             clear[step.key] = free and not self._has_effect(step)
         if any(self.now[step.key] is StepStatus.COMPENSATING or step.claimed for step in self.job.steps):
             return

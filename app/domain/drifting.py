@@ -2,7 +2,9 @@
 
 A plan asks for it in its configuration; the plan that was the last to change a resource decides:
 
-    {"drift": {"every": "PT10M", "reaction": "REPORT"}, "ttl": "PT2H"}
+    {"drift": {"every": "PT10M", "reaction": "REPORT", "freeze": [...]}, "ttl": "PT2H"}
+
+While one of the freezes (app.domain.freezing) holds, PLAN and ACCEPT wait.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from app.domain.diffing import Difference
 from app.domain.durations import parse_duration
 from app.domain.enums import DriftReaction
 from app.domain.errors import DomainError, Invalid, Path, Several, TypeMismatch
+from app.domain.freezing import Freeze, freezes_of, thaw
 from app.domain.values import Value
 
 SHORTEST = timedelta(seconds=10)
 LONGEST = timedelta(days=366)
 MAX_RULES = 50
 _PATH = ("configuration", "drift")
-_NAMES = ("every", "reaction")
+_NAMES = ("every", "reaction", "freeze")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class DriftPolicy:
 
     every: timedelta | None = None
     reaction: DriftReaction = DriftReaction.REPORT
+    freezes: tuple[Freeze, ...] = ()
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any] | None) -> DriftPolicy:
@@ -51,13 +55,24 @@ class DriftPolicy:
             message = f"the reaction is one of {', '.join(DriftReaction)}"
             faults.append(Invalid(message, path=(*_PATH, "reaction")))
         every = None
+        freezes: tuple[Freeze, ...] = ()
         try:
             every = _length(document.get("every"), (*_PATH, "every"), SHORTEST)
         except Invalid as fault:
             faults.append(fault)
+        try:
+            freezes = freezes_of(document.get("freeze"), (*_PATH, "freeze"))
+        except Several as several:
+            faults.extend(several.errors)
+        except DomainError as fault:
+            faults.append(fault)
         if faults:
             raise faults[0] if len(faults) == 1 else Several(faults)
-        return cls(every, DriftReaction(reaction))
+        return cls(every, DriftReaction(reaction), freezes)
+
+    def thaw(self, now: datetime) -> datetime | None:
+        """When its reactions need wait no longer; None where they need not wait at all."""
+        return thaw(self.freezes, now)
 
 
 def ttl_of(configuration: Mapping[str, Any] | None) -> timedelta | None:

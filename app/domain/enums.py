@@ -167,12 +167,16 @@ class RollbackScope(StrEnum):
 
 
 class CancelMode(StrEnum):
+    """The weakest first."""
+
     GRACEFUL = "GRACEFUL"
     INTERRUPT = "INTERRUPT"
     FORCE = "FORCE"
 
 
 class CancelOutcome(StrEnum):
+    """The weakest first: what is once to be undone is."""
+
     KEEP = "KEEP"
     ROLLBACK = "ROLLBACK"
 
@@ -304,6 +308,14 @@ class MissedPolicy(StrEnum):
 
     RUN_NOW = "RUN_NOW"
     SKIP = "SKIP"
+
+
+class ChangedPolicy(StrEnum):
+    """What follows when a plan is due and would do something else than what was agreed to."""
+
+    REAPPROVE = "REAPPROVE"
+    PROCEED = "PROCEED"
+    CANCEL = "CANCEL"
 
 
 class FiringOutcome(StrEnum):

@@ -9,6 +9,7 @@ Every event has a `kind` (the GraphQL type it becomes) and `data`, a JSON object
     StepProgressed      {"jobId", "stepRunId", "stepKey", "percent", "message"}
     ResourceChanged     {"resourceId", "key", "previous", "status", "drift"}
     ReviewSubmitted     {"planId", "userId", "decision", "hash", "comment"?}
+    GateDelegated       {"jobId", "stepRunId", "stepKey", "to", "comment"?}
 
 Log lines share a job's sequence but are kept in batches of their own.
 """
@@ -34,6 +35,7 @@ class EventKind(StrEnum):
     STEP_PROGRESSED = "StepProgressed"
     RESOURCE_CHANGED = "ResourceChanged"
     REVIEW_SUBMITTED = "ReviewSubmitted"
+    GATE_DELEGATED = "GateDelegated"
 
 
 @dataclass(frozen=True, slots=True)

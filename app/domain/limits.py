@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.domain.statuses import JobStatus
 
 RUNNING, QUEUED, SIMULATED = "jobs.running", "jobs.queued", "jobs.simulated"
+RESOURCES, PLANS = "resources", "plans"
 # No tenant can be given more than this.
 HIGHEST = 100_000
 # A job that is paused has nothing under way; to go on it is queued again.
@@ -21,10 +22,15 @@ UNDER_WAY = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one tenant. The defaults are those of a tenant that nobody gave any."""
+    """Of one tenant. The defaults are those of a tenant that nobody gave any.
+
+    `max_resources` that are there, `max_plans` that are not over; None: as many as it likes.
+    """
 
     max_running_jobs: int = 100
     max_queued_jobs: int = 1000
+    max_resources: int | None = None
+    max_plans: int | None = None
 
 
 DEFAULT = Limits()

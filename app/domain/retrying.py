@@ -8,12 +8,17 @@ from typing import Any
 
 from app.domain.enums import ErrorClass
 
+# A step that has cost so many workers is not given to another one.
+MAX_CRASHES = 3
 DEFAULT_RETRY_ON = (ErrorClass.TRANSIENT, ErrorClass.TIMEOUT, ErrorClass.WORKER_LOST)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`max_attempts` counts the first one too. Pauses grow from `initial_seconds` by `multiplier` to `max_seconds`."""
+    """`max_attempts` counts the first one too. Pauses grow from `initial_seconds` by `multiplier` to `max_seconds`.
+
+    Errors of the classes `retry_on` are tried again, but for those whose provider gives them a code in `never_on`.
+    """
 
     max_attempts: int = 3
     initial_seconds: float = 1.0
@@ -21,6 +26,11 @@ class RetryPolicy:
     max_seconds: float = 60.0
     jitter: bool = True
     retry_on: tuple[ErrorClass, ...] = DEFAULT_RETRY_ON
+    never_on: tuple[str, ...] = ()
+
+    def covers(self, error_class: ErrorClass, code: str) -> bool:
+        """Whether it is any use to try again after such an error."""
+        return error_class in self.retry_on and code not in self.never_on
 
     def document(self) -> dict[str, Any]:
         """The policy as it is written in a workflow definition."""
@@ -31,6 +41,7 @@ class RetryPolicy:
             "maxSeconds": self.max_seconds,
             "jitter": self.jitter,
             "retryOn": [item.value for item in self.retry_on],
+            "nonRetryableCodes": list(self.never_on),
         }
 
     @classmethod
@@ -44,6 +55,7 @@ class RetryPolicy:
             max_seconds=float(document.get("maxSeconds", default.max_seconds)),
             jitter=bool(document.get("jitter", default.jitter)),
             retry_on=tuple(ErrorClass(item) for item in document.get("retryOn", default.retry_on)),
+            never_on=tuple(str(code) for code in document.get("nonRetryableCodes", ())),
         )
 
 

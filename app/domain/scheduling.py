@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain import recurring
-from app.domain.enums import MissedPolicy, OverlapPolicy
+from app.domain.enums import ChangedPolicy, MissedPolicy, OverlapPolicy
 from app.domain.errors import DomainError, Invalid, Required
 from app.domain.time_zones import NO_ZONE, is_time_zone
 
@@ -44,6 +44,8 @@ class Schedule:
     missed: MissedPolicy = MissedPolicy.RUN_NOW
     window: timedelta | None = None
     jitter: timedelta | None = None
+    # None: it is approved again where approvals are asked for, and goes on where they are not.
+    changed: ChangedPolicy | None = None
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Schedule:
@@ -57,10 +59,13 @@ class Schedule:
             missed=MissedPolicy(document["missed"]),
             window=None if window is None else timedelta(seconds=window),
             jitter=None if jitter is None else timedelta(seconds=jitter),
+            changed=None if document.get("changed") is None else ChangedPolicy(document["changed"]),
         )
 
     def document(self) -> dict[str, Any]:
-        """As JSON: {"at", "recurrence", "timeZone", "overlap", "missed", "windowSeconds", "jitterSeconds"}."""
+        """As JSON: {"at", "recurrence", "timeZone", "overlap", "missed", "windowSeconds", "jitterSeconds",
+        "changed"}.
+        """
         return {
             "at": None if self.at is None else self.at.astimezone(UTC).isoformat(),
             "recurrence": self.recurrence,
@@ -69,6 +74,7 @@ class Schedule:
             "missed": self.missed.value,
             "windowSeconds": None if self.window is None else self.window.total_seconds(),
             "jitterSeconds": None if self.jitter is None else self.jitter.total_seconds(),
+            "changed": None if self.changed is None else self.changed.value,
         }
 
     def check(self, now: datetime) -> list[DomainError]:

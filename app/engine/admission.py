@@ -44,6 +44,6 @@ async def admit(transaction: Transaction, limit: int = 50) -> int:
     )
     for job in waiting:
         ledger = await Ledger.open(replace(transaction, tenant_id=job["tenant_id"]), job["id"])
-        if ledger is not None:
-            await jobs.start(ledger)
+        if ledger is not None and await jobs.start(ledger) and not ledger.simulated:
+            await jobs.tell_behind(ledger)
     return len(waiting)

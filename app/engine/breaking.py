@@ -13,8 +13,8 @@ from app.db.statements import Statement, dumps
 from app.db.uow import Transaction
 from app.domain.decisions import StepMove
 from app.domain.enums import ErrorClass, StatusReason
+from app.domain.retrying import MAX_CRASHES
 from app.domain.statuses import STEP, StepStatus
-from app.engine.claims import MAX_CRASHES
 from app.engine.work import Failed
 
 _logger = structlog.get_logger(__name__)

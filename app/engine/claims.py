@@ -17,7 +17,7 @@ from app.domain.enums import ChangeAction, DriftStatus, ErrorClass, JobDirection
 from app.domain.errors import DomainError, Invalid, Severity
 from app.domain.expressions import embedded
 from app.domain.operations import LOOKING, EffectState, OperationKind
-from app.domain.retrying import RetryPolicy
+from app.domain.retrying import MAX_CRASHES, RetryPolicy
 from app.domain.statuses import RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.domain.values import Value, reveal
 from app.engine import gates, inheriting, rehearsing, resources
@@ -27,7 +27,6 @@ from app.engine.states import Hidden, found_state, pack, unpack, words_in
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Undone, Work
 from app.providers.registry import Registry
 
-MAX_CRASHES = 3
 UNDO_ATTEMPTS = 5
 
 _CLAIMABLE = frozenset(
@@ -40,6 +39,8 @@ _MODES = {
     StepStatus.UNKNOWN: Mode.OBSERVE,
     StepStatus.COMPENSATING: Mode.UNDO,
 }
+
+_BACK = {StepStatus.RETRY_WAIT: "timer", StepStatus.WAITING: "signal_or_poll"}
 
 # What is so of a step that nobody has tried and that has no resource.
 _UNTRIED: Row = dict.fromkeys(
@@ -137,6 +138,7 @@ class Claimer:
             worker_id=self.worker_id,
             operation_id=row["effect_operation_id"] if mode is Mode.UNDO and effect else row["operation_id"],
             timeout_seconds=row["timeout_seconds"],
+            heartbeat_seconds=row["heartbeat_seconds"],
             retry=retry,
             attempts_left=allowed - attempt if row["crashes"] < MAX_CRASHES else 0,
             observations=row["observations"] + 1 if mode in (Mode.OBSERVE, Mode.POLL) else 0,
@@ -206,7 +208,7 @@ class Claimer:
         effect = work.effect
         if effect is not None and effect.state is EffectState.UNDONE:
             # Nothing was ever sent, so nobody has to be asked, who may be out of reach.
-            return work, Undone(state=effect.before)
+            return work, Undone(state=effect.before, nothing=True)
         compensate = work.spec.get("compensate")
         if not compensate:
             return work, None
@@ -273,15 +275,14 @@ class Claimer:
     async def _skip(self, ledger: Ledger, row: Row, status: StepStatus) -> None:
         """The condition is false: the step is over without a claim."""
         ledger.overtake(row["id"])
-        ready = StepStatus.READY if status is StepStatus.READY else STEP.after(status, "timer")
-        skipped = STEP.after(ready, "when_false")
+        skipped = STEP.after(_ready(status), "when_false")
         ledger.step_event(row["id"], row["step_key"], status, skipped, row["attempt"], StatusReason.CONDITION_FALSE)
         await ledger.transaction.fetch(_SKIP, {"tenant": ledger.transaction.tenant_id, "id": row["id"]})
         ledger.ended(row["step_key"], skipped)
 
     async def _begin(self, ledger: Ledger, row: Row, work: Work, *, acts: bool) -> dict[str, Any]:
         """Collect what the taking of the step means; returns what `Ledger.take` needs."""
-        running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else StepStatus.RUNNING
+        running = work.status if work.mode in (Mode.OBSERVE, Mode.UNDO) else STEP.after(_ready(work.status), "claimed")
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
         looks = work.operation in LOOKING
         meant = acts and work.mode is Mode.RUN and not looks
@@ -310,6 +311,12 @@ class Claimer:
             "before": dumps(before) if before is not None else None,
             "intended": dumps(inputs) if meant else None,
         }
+
+
+def _ready(status: StepStatus) -> StepStatus:
+    """What a step that waited for its time, or for somebody outside, is at the moment when it is taken up again."""
+    event = _BACK.get(status)
+    return status if event is None else STEP.after(status, event)
 
 
 def _nothing_to_verify(work: Work) -> Outcome | None:

@@ -60,10 +60,17 @@ class StepContext:
     def connect(self, name: str) -> AbstractAsyncContextManager[Any]:
         return self._connect(name)
 
+    @property
+    def heard_at(self) -> float:
+        """When the provider said something last, or began."""
+        return self._log.heard_at
+
     def log(self, message: str, level: LogLevel = LogLevel.INFO, stream: str = "provider", **fields: Any) -> None:
+        self._log.heard_at = clock.monotonic()
         self._log.add(message, level, stream, fields)
 
     def progress(self, percent: float | None, message: str = "") -> None:
+        self._log.heard_at = clock.monotonic()
         self._log.progress(percent, message)
 
     async def drain(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app import clock
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
 from app.domain.operations import EffectState, OperationKind
 from app.domain.values import reveal
@@ -21,6 +22,7 @@ from app.providers.base import (
     Pending,
     ProviderError,
     ResourceState,
+    ResourceType,
 )
 from app.providers.registry import Registry
 
@@ -45,16 +47,16 @@ class Executor:
             return planned
         registry, work = rehearsing.stage(self.registry, work)
         call = asyncio.ensure_future(Executor(registry).call(work, context))
-        done, _ = await asyncio.wait({call}, timeout=work.timeout_seconds)
+        given_up = await _waited_for(call, work, context)
+        if given_up is None:
+            return call.result()
+        context.log(given_up, LogLevel.WARN)
+        context.cancel()
+        done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
         if not done:
-            context.log(f"no answer within {work.timeout_seconds:g} s", LogLevel.WARN)
-            context.cancel()
-            done, _ = await asyncio.wait({call}, timeout=_GRACE_SECONDS)
-            if not done:
-                call.cancel()
-                await asyncio.wait({call}, timeout=_GRACE_SECONDS)
-            return Unclear(ErrorClass.TIMEOUT, f"no answer within {work.timeout_seconds:g} s")
-        return call.result()
+            call.cancel()
+            await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+        return Unclear(ErrorClass.TIMEOUT, given_up)
 
     async def call(self, work: Work, context: StepContext) -> Outcome:
         """The same without looking at the clock."""
@@ -222,19 +224,18 @@ class Executor:
             result = await kind.recover_action(context, work.spec["action"], _required(effect.before), arguments)
             return Absent() if result is None else _acted(result)
         if effect.action in (ChangeAction.DELETE, ChangeAction.UPDATE):
-            return await self._observe_existing(work, effect, context)
+            return await self._observe_existing(effect, context, self.registry.resource(work.spec["type"]))
         return await self._observe_creation(work, effect, context)
 
-    async def _observe_existing(self, work: Work, effect: Effect, context: StepContext) -> Outcome:
+    async def _observe_existing(self, effect: Effect, context: StepContext, kind: ResourceType) -> Outcome:
         """Whether what existed before was changed, or removed."""
         if effect.before is None:
             # What was to be removed is what an earlier job may have made: it is looked for anew.
             return Absent()
-        kind = self.registry.resource(work.spec["type"])
+        if effect.action is ChangeAction.UPDATE:
+            return await _observed_update(kind, effect, context)
         live = await kind.read(context, effect.before)
-        if effect.action is ChangeAction.DELETE:
-            return Succeeded() if live is None else Absent()
-        return Succeeded(state=live) if live is not None and self._is_wanted(work, effect, live) else Absent()
+        return Succeeded() if live is None else Absent()
 
     async def _observe_creation(self, work: Work, effect: Effect, context: StepContext) -> Outcome:
         kind = self.registry.resource(work.spec["type"])
@@ -260,6 +261,33 @@ def _may_be_done(work: Work) -> bool:
     """Whether an earlier job's step may have carried out already what this one is about to do for the first time."""
     open_ = work.effect is not None and work.effect.state in (EffectState.INTENT, EffectState.UNKNOWN)
     return open_ and work.attempt == 1 and work.operation in (OperationKind.RUN, OperationKind.ACT)
+
+
+async def _observed_update(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
+    """Whether the properties are as they were meant to be, as they were, or something between."""
+    before = _required(effect.before)
+    live = await kind.read(context, before)
+    if live is None:
+        return Absent()
+    if kind.compare(live.properties, reveal(dict(effect.intended or {}))).action is ChangeAction.NO_CHANGE:
+        return Succeeded(state=live)
+    return Absent(partial=kind.compare(live.properties, before.properties).action is not ChangeAction.NO_CHANGE)
+
+
+async def _waited_for(call: asyncio.Future[Outcome], work: Work, context: StepContext) -> str | None:
+    """Wait for the provider; why it is not waited for any longer, None when it is done."""
+    heartbeat = work.heartbeat_seconds if work.mode is Mode.RUN and work.rehearsal is None else None
+    until = clock.monotonic() + work.timeout_seconds
+    while True:
+        now = clock.monotonic()
+        left, patience = until - now, None if heartbeat is None else context.heard_at + heartbeat - now
+        if left <= 0:
+            return f"no answer within {work.timeout_seconds:g} s"
+        if patience is not None and patience <= 0:
+            return f"not a word within {heartbeat:g} s"
+        done, _ = await asyncio.wait({call}, timeout=left if patience is None else min(left, patience))
+        if done:
+            return None
 
 
 def _settled(answer: ResourceState | Pending) -> Outcome:

@@ -27,7 +27,7 @@ _ASK = Statement(
     " VALUES (:tenant, :step, :kind, :prompt, :schema::jsonb, :approvers::text[], :on_timeout,"
     " clock_timestamp() + make_interval(secs => :seconds))"
     " ON CONFLICT (tenant_id, step_run_id) DO UPDATE SET prompt = excluded.prompt, approvers = excluded.approvers,"
-    " deadline_at = excluded.deadline_at, closed_at = NULL"
+    " deadline_at = excluded.deadline_at, closed_at = NULL, delegations = NULL"
 )
 
 # The word was there before the question.

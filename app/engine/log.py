@@ -67,6 +67,7 @@ class StepLog:
         words: frozenset[str] = frozenset(),
         room: LogRoom = DEFAULT_ROOM,
         batch_lines: int = CHUNK_LINES,
+        watched: bool = False,
     ) -> None:
         self._database = database
         self._tenant_id = tenant_id
@@ -78,6 +79,9 @@ class StepLog:
         self._secrets = _spellings(hidden, words)
         self._room = room
         self._batch_lines = batch_lines
+        # Whether the row of the step has to show that something was said; and when that was.
+        self._watched = watched
+        self.heard_at = clock.monotonic()
         # The batch that is being filled, and those that are full: packed while the one before is on its way.
         self._lines: list[LogLine] = []
         self._text = 0
@@ -290,7 +294,8 @@ class StepLog:
         if progress is not None:
             data = {"jobId": self._job_id, "stepRunId": self._step_id, "stepKey": self._step_key, **progress}
             entries.append(Event(EventKind.STEP_PROGRESSED, data))
-        holder = journal.Holder(self._step_id, self._fence, None if progress is None else progress["percent"])
+        percent = None if progress is None else progress["percent"]
+        holder = journal.Holder(self._step_id, self._fence, percent, self._watched)
         async with self._transaction() as transaction:
             full = await journal.append_held(transaction, self._job_id, entries, holder, progress=progress is not None)
         if full or full is None:

@@ -85,7 +85,8 @@ _FOUND = Statement(
     " observed = CASE WHEN :seen THEN :observed::jsonb ELSE observed END,"
     " drift_checked_at = CASE WHEN :seen THEN clock_timestamp() ELSE drift_checked_at END,"
     " observe_until = NULL, observe_failures = 0, observe_error = :error::jsonb, observe_at = :next::timestamptz,"
-    " revert_at = CASE WHEN :reverts THEN coalesce(revert_at, clock_timestamp()) WHEN :drifted THEN revert_at END,"
+    " revert_at = CASE WHEN :reverts THEN coalesce(revert_at, :thaw::timestamptz, clock_timestamp())"
+    "   WHEN :drifted THEN revert_at END,"
     " version = version + :changed::boolean::int,"
     " updated_at = CASE WHEN :changed::boolean THEN now() ELSE updated_at END"
     " WHERE tenant_id = :tenant AND id = :id"
@@ -240,6 +241,8 @@ class Archivist:
                 status = DriftStatus.MODIFIED
         changed = status != held["drift_status"] or found != self._known(held, transaction.tenant_id)
         drifted = status in (DriftStatus.MODIFIED, DriftStatus.MISSING)
+        thaw = policy.thaw(held["now"]) if drifted else None
+        accepts = drifted and policy.reaction is DriftReaction.ACCEPT
         await transaction.fetch(
             _FOUND,
             {
@@ -249,7 +252,9 @@ class Archivist:
                 "seen": finding.error is None and not finding.unsupported,
                 "observed": None if observed is None else dumps(observed),
                 "error": None if finding.error is None else dumps(dict(finding.error)),
-                "next": None if finding.unsupported else _next(policy, rules, held["now"]),
+                # What is to be accepted once the freeze is over is looked at again then.
+                "next": None if finding.unsupported else _next(policy, rules, held["now"], thaw if accepts else None),
+                "thaw": thaw,
                 # Whoever has thrown the plan away that puts it back is not given the same one again.
                 "reverts": drifted and changed and policy.reaction is DriftReaction.PLAN,
                 "drifted": drifted,
@@ -257,7 +262,7 @@ class Archivist:
             },
         )
         resource = ResourceStatus(held["status"])
-        if drifted and policy.reaction is DriftReaction.ACCEPT:
+        if accepts and thaw is None:
             resource, status = await self._accept(transaction, held, status, conceal(applied, kind.secret), found)
         if status != held["drift_status"] or resource != held["status"]:
             await drift.tell(transaction, held, resource, status)
@@ -314,9 +319,10 @@ class Archivist:
         await drift.tell(transaction, held, target, DriftStatus.IN_SYNC)
 
 
-def _next(policy: DriftPolicy, rules: list[IgnoreRule], now: datetime) -> datetime | None:
-    """When to look again: as often as the plan says, and when a rule ends that hides something."""
+def _next(policy: DriftPolicy, rules: list[IgnoreRule], now: datetime, thaw: datetime | None = None) -> datetime | None:
+    """When to look again: as often as the plan says, and when a rule ends that hides something, or a freeze."""
     times = [rule.expires_at for rule in rules if rule.expires_at is not None and rule.holds(now)]
+    times += [] if thaw is None else [thaw]
     if policy.every is not None:
         times.append(now + policy.every)
     return min(times, default=None)

@@ -31,13 +31,13 @@ _ARTIFACT = Statement(
 # Predecessors go in reverse order of dependency: that of a dependent before that of what it depends on.
 _RETIRE = Statement(
     "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave, needs,"
-    " spec, resource_id, timeout_seconds, operation_id, max_attempts)"
+    " spec, resource_id, timeout_seconds, total_seconds, operation_id, max_attempts)"
     " SELECT s.tenant_id, s.job_id, 'retire:' || s.step_key, 'retire ' || s.name, 'RESOURCE_DELETE', 'RETIRE', :phase,"
     " 'DELETE', 'PENDING', s.wave + 1,"
     " coalesce((SELECT array_agg('retire:' || d.step_key) FROM step_run d WHERE d.tenant_id = s.tenant_id"
     "   AND d.job_id = s.job_id AND s.step_key = ANY(d.needs)), '{}'),"
     " s.spec || jsonb_build_object('effectOf', s.id, 'when', NULL, 'strategy', 'CONTINUE'), s.resource_id,"
-    " s.timeout_seconds, :operation, 5 FROM step_run s WHERE s.tenant_id = :tenant AND s.id = :id"
+    " s.timeout_seconds, s.total_seconds, :operation, 5 FROM step_run s WHERE s.tenant_id = :tenant AND s.id = :id"
     " ON CONFLICT (tenant_id, job_id, step_key) DO NOTHING"
 )
 

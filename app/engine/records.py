@@ -19,7 +19,8 @@ def _step(row: str, in_doubt: str) -> Statement:
     """
     return Statement(
         "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt,"  # noqa: S608
-        " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.operation_id, s.fence,"
+        " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.heartbeat_seconds,"
+        " s.operation_id, s.fence,"
         " s.handle, s.resource_id, r.id AS record_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
         " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before,"
         " e.intended, e.after, e.undo, r.status AS resource_status, r.external_id, r.applied,"
@@ -35,6 +36,8 @@ def _step(row: str, in_doubt: str) -> Statement:
         f" LEFT JOIN LATERAL ({row} LIMIT 1) r ON true"
         " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NULL"
         " AND (:inline OR s.due_at <= clock_timestamp())"
+        # What has had its time is the tick's to end, and nobody's to try again.
+        " AND NOT coalesce(s.expires_at <= clock_timestamp() AND s.status IN ('READY', 'RETRY_WAIT', 'WAITING'), false)"
     )
 
 

@@ -21,7 +21,8 @@ from app.messages import StepDue
 _logger = structlog.get_logger(__name__)
 
 # The session lock may be gone for a moment while a worker reconnects, so it has to be missed for 1.5 seconds. A worker
-# that still has a step 30 seconds after its deadline is stuck, whatever its lease says.
+# that still has a step 30 seconds after its deadline, or after it should have said something, is stuck, whatever its
+# lease says.
 _MARK_MISSING = Statement(
     "UPDATE worker w SET missing_since = CASE WHEN held.objid IS NULL"
     "   THEN coalesce(w.missing_since, clock_timestamp()) END"
@@ -46,7 +47,7 @@ _ORPHANS = Statement(
     "SELECT s.tenant_id, s.job_id, s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id"
     " AND j.id = s.job_id LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
-    " OR s.deadline_at < clock_timestamp() - interval '30 seconds')"
+    " OR least(s.deadline_at, s.silent_at) < clock_timestamp() - interval '30 seconds')"
     " ORDER BY s.job_id, s.id LIMIT 200 FOR NO KEY UPDATE OF j SKIP LOCKED"
 )
 _TAKE_AWAY = Statement(
@@ -58,7 +59,7 @@ _TAKE_AWAY = Statement(
 _HELD = Statement(
     "SELECT s.status, s.step_key, s.attempt FROM step_run s LEFT JOIN worker w ON w.id = s.worker_id"
     " WHERE s.tenant_id = :tenant AND s.id = :id AND s.worker_id IS NOT NULL AND (w.id IS NULL OR w.dead_at IS NOT NULL"
-    " OR s.deadline_at < clock_timestamp() - interval '30 seconds') FOR UPDATE OF s"
+    " OR least(s.deadline_at, s.silent_at) < clock_timestamp() - interval '30 seconds') FOR UPDATE OF s"
 )
 _ATTEMPT = Statement(
     "UPDATE step_attempt SET ended_at = clock_timestamp(), counts = false, error = jsonb_build_object('class',"

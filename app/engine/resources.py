@@ -9,6 +9,7 @@ from app.db.sealing import Sealer
 from app.db.statements import dumps
 from app.domain.enums import ChangeAction, RollbackResolution
 from app.domain.events import Event, EventKind
+from app.domain.operations import OperationKind
 from app.domain.statuses import RESOURCE, ResourceStatus
 from app.engine.inheriting import MAKING
 from app.engine.records import record_of
@@ -22,7 +23,6 @@ _BEGIN = {
     ChangeAction.UPDATE: ("update",),
     ChangeAction.REPLACE: ("update",),
     ChangeAction.DELETE: ("delete",),
-    ChangeAction.RUN: ("backup",),
 }
 _UNDO = {ChangeAction.CREATE: ("delete",)}
 
@@ -37,11 +37,17 @@ async def renew(ledger: Ledger, resource_id: int) -> None:
 
 async def begin(ledger: Ledger, work: Work) -> None:
     """Something is about to be done to the resource."""
-    events = _BEGIN.get(work.action, ())
+    events: tuple[str, ...]
     if work.mode is Mode.UNDO:
         # What is accepted as it is is not removed.
         accepted = work.spec.get("resolution") == RollbackResolution.ACCEPT_ACTUAL
         events = ("update",) if accepted else _UNDO.get(work.action, ("update",))
+    elif work.operation is OperationKind.ACT:
+        events = (str(work.spec["action"]),)
+    elif work.spec.get("overlay") is not None:
+        events = ("scale", *_BEGIN.get(work.action, ()))
+    else:
+        events = _BEGIN.get(work.action, ())
     await _move(ledger, work, events)
 
 

@@ -248,6 +248,7 @@ class Runner:
             hidden=[work.inputs, work.spec],
             words=work.words,
             room=self._recorder.room,
+            watched=work.heartbeat_seconds is not None,
         )
 
 

@@ -61,7 +61,7 @@ async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContex
     made = await _made(kind, effect, context)
     if made is None:
         context.log("nothing had been made", stream="engine")
-        return Undone()
+        return Undone(nothing=True)
     return await remove(kind, made, context)
 
 

@@ -66,7 +66,7 @@ def _judge_run(work: Work, outcome: Outcome) -> Verdict:
         case Failed(error_class=ErrorClass.CANCELLED) if outcome.partial is None:
             return Verdict(STEP.after(StepStatus.RUNNING, "interrupted_clean"), StatusReason.USER, outcome.message)
         case Failed():
-            if outcome.error_class in work.retry.retry_on and work.attempts_left > 0:
+            if work.retry.covers(outcome.error_class, outcome.code) and work.attempts_left > 0:
                 status = STEP.after(StepStatus.RUNNING, "retryable")
                 return Verdict(status, StatusReason.STEP_FAILED, outcome.message, again=True)
             status = STEP.after(StepStatus.RUNNING, "permanent_or_exhausted")
@@ -98,7 +98,8 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
         case Succeeded():
             return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_applied"))
         case Absent() if work.attempts_left > 0:
-            return Verdict(STEP.after(StepStatus.UNKNOWN, "observed_absent"), again=True)
+            event = "observed_partial" if outcome.partial else "observed_absent"
+            return Verdict(STEP.after(StepStatus.UNKNOWN, event), again=True)
         case Absent():
             message = "the last attempt left nothing behind, and no attempt is left"
             error = Failed(ErrorClass.TIMEOUT, "EXHAUSTED", message)
@@ -121,7 +122,7 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
 def _judge_undo(work: Work, outcome: Outcome) -> Verdict:
     match outcome:
         case Undone():
-            return Verdict(STEP.after(StepStatus.COMPENSATING, "ok"))
+            return Verdict(STEP.after(StepStatus.COMPENSATING, "nothing_to_undo" if outcome.nothing else "ok"))
         case NotUndoable():
             return Verdict(STEP.after(StepStatus.COMPENSATING, "operator_skip"), message=outcome.message)
         case Failed() | Unclear():

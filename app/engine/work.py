@@ -80,6 +80,8 @@ class Work:
     retry: RetryPolicy
     attempts_left: int
     observations: int
+    # How long its provider may say nothing; None: for as long as it likes.
+    heartbeat_seconds: float | None = None
     prior: ResourceState | None = None
     difference: Difference | None = None
     effect: Effect | None = None
@@ -164,12 +166,18 @@ class Unclear:
 class Absent:
     """Observed: what was meant is not there, or only in part. It is safe to try again."""
 
+    partial: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """Observed or done: the effect is taken back. `state` is the resource as it is now, None where it is gone."""
+    """Observed or done: the effect is taken back. `state` is the resource as it is now, None where it is gone.
+
+    `nothing`: there was no effect.
+    """
 
     state: ResourceState | None = None
+    nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,6 +238,8 @@ class ResourceType(ABC):
     stateful: ClassVar[bool] = False
     # Whether `read` tells how the resource is, and not only that it is there: without that there is no drift to find.
     observable: ClassVar[bool] = True
+    # Whether it says something now and then while it works, so that silence means something.
+    reports: ClassVar[bool] = False
     actions: ClassVar[Mapping[str, ActionSpec]] = {}
 
     def check(self, properties: Mapping[str, Any]) -> tuple[JsonObject, list[Diagnostic]]:
@@ -346,6 +348,7 @@ class TaskType(ABC):
     pure: ClassVar[bool] = False
     # Whether `undo` leaves the world as it was before.
     undoable: ClassVar[bool] = False
+    reports: ClassVar[bool] = False
 
     def can_repeat(self, inputs: Mapping[str, Any]) -> bool:
         """Whether it does no harm to run it again with these inputs after an unknown outcome."""

@@ -164,6 +164,12 @@ class Registry:
         """The name of the provider of a type or task."""
         return self.provider_of(name).name
 
+    def reports(self, name: str) -> bool:
+        """Whether a type or task says something at least now and then while it is at work."""
+        if self.has_task(name):
+            return self.task(name).reports
+        return self.has_type(name) and self.resource(name).reports
+
     def has_task(self, name: str) -> bool:
         """Whether there is such a task."""
         return name in self._tasks

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, and_, exists, false, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.models import Approval, DeploymentPlan
-from app.domain.statuses import PlanStatus
+from app.db.models import Approval, DeploymentPlan, Gate, StepRun
+from app.domain.enums import GateKind
+from app.domain.statuses import PlanStatus, StepStatus
 from app.reads.filters import Reviewer
 
 _MOST = 100
@@ -40,8 +41,26 @@ def conditions(reviewer: Reviewer | None) -> list[ColumnElement[bool]]:
     """What it means for a plan to wait for the reviewer's approval, or not to; nothing for None."""
     if reviewer is None:
         return []
-    waits = _waits_for(reviewer) if reviewer.may_approve else false()
+    waits = or_(_waits_for(reviewer) if reviewer.may_approve else false(), _asks(reviewer))
     return [waits if reviewer.waited_for else not_(waits)]
+
+
+def _asks(reviewer: Reviewer) -> ColumnElement[bool]:
+    """Whether a step of the plan's job asks something that the reviewer may answer."""
+    actor = f"user:{reviewer.user_id}"
+    named = [Gate.approvers.any_() == actor, func.coalesce(Gate.delegations.contains([{"to": actor}]), false())]
+    if reviewer.may_approve:
+        named.append(func.cardinality(Gate.approvers) == 0)
+    return exists().where(
+        StepRun.tenant_id == DeploymentPlan.tenant_id,
+        StepRun.job_id == DeploymentPlan.active_job_id,
+        StepRun.status == StepStatus.WAITING,
+        Gate.tenant_id == StepRun.tenant_id,
+        Gate.step_run_id == StepRun.id,
+        Gate.closed_at.is_(None),
+        Gate.kind.in_((GateKind.APPROVAL, GateKind.INPUT)),
+        or_(*named),
+    )
 
 
 def _waits_for(reviewer: Reviewer) -> ColumnElement[bool]:

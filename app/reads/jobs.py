@@ -10,8 +10,9 @@ from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from app.db.models import OrchestrationJob, ResourceLock, StepRun
+from app.db.models import OrchestrationJob, ResourceLock, StepRun, Worker
 from app.db.pages import Order
+from app.domain.enums import StatusReason
 from app.domain.statuses import JOB_STAGES, JobStatus
 from app.reads import rows
 from app.reads.filters import JobFilter
@@ -94,3 +95,33 @@ async def queue_places(session: AsyncSession, tenant_id: int, ids: Sequence[int]
         .group_by(job.id, ResourceLock.job_id)
     )
     return {row[0]: Place(row[1], row[2]) for row in await session.execute(query)}
+
+
+async def turns(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, int]:
+    """By job that waits for room: its place, from 1, among all of the tenant that do."""
+    job, other = aliased(OrchestrationJob), aliased(OrchestrationJob)
+    before = and_(other.priority == job.priority, other.id <= job.id)
+    waits = [
+        condition
+        for one in (job, other)
+        for condition in (one.status == JobStatus.QUEUED, one.status_reason == StatusReason.CONCURRENCY_LIMIT)
+    ]
+    query = (
+        select(job.id, func.count(other.id))
+        .join(other, and_(other.tenant_id == job.tenant_id, or_(other.priority > job.priority, before)))
+        .where(job.tenant_id == tenant_id, job.id.in_(ids), *waits)
+        .group_by(job.id)
+    )
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def unattended(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> dict[int, bool]:
+    """By job that could begin, where there is no worker who would: True."""
+    lives = exists().where(Worker.dead_at.is_(None), ~Worker.draining, Worker.lease_until > func.clock_timestamp())
+    query = select(OrchestrationJob.id).where(
+        OrchestrationJob.tenant_id == tenant_id,
+        OrchestrationJob.id.in_(ids),
+        OrchestrationJob.status == JobStatus.DISPATCHED,
+        ~lives,
+    )
+    return dict.fromkeys((await session.execute(query)).scalars(), True)

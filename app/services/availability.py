@@ -74,6 +74,12 @@ _UNDECIDED = {
     StatusReason.GATE: "goes on by itself when its gate is answered",
     StatusReason.STEP_FAILED: "somebody has to decide first about each failed step",
 }
+# What FORCE does to a job of this status; others are cancelled.
+_FORCED: dict[str, str] = {
+    JobStatus.CANCELLING: "does not wait for what is under way",
+    JobStatus.ROLLING_BACK: "ends the rollback, which can be continued",
+}
+_FORCE_AT = [action for action, _, _ in _PLAN_ACTIONS].index("CANCEL") + 1
 Refusal = tuple[StatusReason, str]
 # What stands against an action although the plan's status permits it.
 _REFUSALS = {
@@ -106,6 +112,7 @@ def plan_actions(
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
             judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
         found.append(judged)
+    found.insert(_FORCE_AT, _force(plan.status, principal))
     found[2:2] = [_review_action(action, plan, principal, reviews) for action in ("APPROVE", "REJECT")]
     resting = plan.status in PLAN.closed | PLAN.settled or plan.status in (
         PlanStatus.DRAFT,
@@ -125,7 +132,14 @@ def job_actions(job: OrchestrationJob, principal: Principal) -> list[Availabilit
     continuation = _judge("CONTINUE_ROLLBACK", stuck, job.status, principal, Permission.ROLLBACK)
     if job.simulated:
         continuation = Availability("CONTINUE_ROLLBACK", allowed=False, message="it is only simulated")
-    return [_judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL), continuation]
+    cancellation = _judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL)
+    return [cancellation, _force(job.status, principal), continuation]
+
+
+def _force(status: str, principal: Principal) -> Availability:
+    """What stops, or is undone, need not be waited for; a plan and its job have the same status then."""
+    judged = _judge("FORCE_CANCEL", status in _FORCED, status, principal, Permission.CANCEL)
+    return replace(judged, message=f"{_FORCED[status]}: cancelJob with the mode FORCE") if judged.allowed else judged
 
 
 def resource_actions(resource: CloudResource, principal: Principal) -> list[Availability]:

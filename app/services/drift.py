@@ -20,6 +20,7 @@ from app.domain.drifting import MAX_RULES, Deviation, IgnoreRule, as_found
 from app.domain.enums import DriftStatus, Permission
 from app.domain.errors import Conflict, DomainError, IllegalState, Invalid, LimitExceeded, Locked, NotFound
 from app.domain.statuses import RESOURCE, ResourceStatus
+from app.services import limits
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.faults import refuse, text_fault
@@ -174,7 +175,7 @@ async def import_resource(
     """Begin to manage a thing that exists. A worker reads it: then it is ACTIVE, or DETACHED with the reason why not.
 
     Raises what is wrong with the input, NotFound for a connection that there is not, and Conflict where the thing or
-    the name is managed already.
+    the name is managed already, and QuotaExceeded where the tenant has as many resources as it may.
     """
     authorize(transaction, principal, Permission.WRITE)
     plan = None if command.plan_id is None else await find_plan(transaction, command.plan_id, None, lock=False)
@@ -183,6 +184,7 @@ async def import_resource(
     if command.connection is not None:
         await require_named(transaction.session, transaction.tenant_id, command.provider, command.connection)
     await refuse_managed(transaction, command.type, command.external_id, command.connection)
+    await limits.refuse_more_resources(transaction, 1)
     resource = CloudResource(
         tenant_id=transaction.tenant_id,
         stack=stack,

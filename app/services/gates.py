@@ -8,16 +8,18 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from app import clock
 from app.auth.principal import Principal
 from app.db import jobs
 from app.db.ledger import Ledger
-from app.db.models import DeploymentPlan, Gate, OrchestrationJob, StepRun
+from app.db.models import DeploymentPlan, Gate, OrchestrationJob, StepRun, User
 from app.db.statements import Statement, dumps
 from app.db.step_rows import StepRow
 from app.db.uow import Transaction
 from app.domain.decisions import StepMove
 from app.domain.enums import GateKind, Permission, StatusReason, UserKind
-from app.domain.errors import Forbidden, IllegalState, Invalid, PolicyDenied, Required
+from app.domain.errors import Forbidden, IllegalState, Invalid, LimitExceeded, NotFound, PolicyDenied, Required
+from app.domain.events import Event, EventKind
 from app.domain.schemas import apply_schema
 from app.domain.statuses import STEP, StepStatus
 from app.domain.values import Value
@@ -26,6 +28,7 @@ from app.services.dependencies import Dependencies
 from app.services.steps import job_of, locked_step
 
 _LONGEST_COMMENT = 2000
+_MOST_DELEGATIONS = 20
 _BLAME = Statement(
     "UPDATE step_run SET error = :error::jsonb, status_message = :message WHERE tenant_id = :tenant AND id = :step"
 )
@@ -39,6 +42,58 @@ class AnswerGate:
     approve: bool | None = None
     answer: Mapping[str, Value] | None = None
     comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateGate:
+    """Who else may answer."""
+
+    step_run_id: int
+    user_id: int
+    comment: str | None = None
+
+
+async def delegate(
+    transaction: Transaction, principal: Principal, command: DelegateGate, dependencies: Dependencies
+) -> OrchestrationJob:
+    """Let another person answer a step that waits. Whoever does this may answer, and goes on to."""
+    del dependencies
+    _authorize(transaction, principal, await _gate(transaction, command.step_run_id))
+    row, ledger = await locked_step(transaction, command.step_run_id)
+    found = await transaction.session.execute(
+        select(User).where(
+            User.tenant_id == transaction.tenant_id,
+            User.id == command.user_id,
+            User.kind == UserKind.PERSON,
+            ~User.is_deleted,
+        )
+    )
+    person = found.scalar_one_or_none()
+    if person is None:
+        message = "there is no such person"
+        raise NotFound(message, path=("userId",))
+    gate = await _gate(transaction, command.step_run_id)
+    if gate is None or gate.closed_at is not None or row.status is not StepStatus.WAITING:
+        message = f"a step that is {row.status} asks nothing"
+        raise IllegalState(message, status=row.status, path=("stepRunId",))
+    _refuse_comment(command.comment)
+    if gate.kind not in (GateKind.APPROVAL, GateKind.INPUT):
+        message = "only what people answer can be left to somebody else"
+        raise Invalid(message, path=("stepRunId",))
+    given, to = list(gate.delegations or ()), f"user:{person.id}"
+    if to == principal.actor or any(one["to"] == to for one in given) or to in gate.approvers:
+        message = "they may answer it already"
+        raise Invalid(message, path=("userId",))
+    if len(given) >= _MOST_DELEGATIONS:
+        message = f"a gate is left to at most {_MOST_DELEGATIONS} others"
+        raise LimitExceeded(message, path=("userId",))
+    at = clock.utc_now().isoformat()
+    gate.delegations = [*given, {"from": principal.actor, "to": to, "at": at, "comment": command.comment}]
+    await transaction.session.flush()
+    data = {"jobId": ledger.job_id, "stepRunId": row.id, "stepKey": row.step_key, "to": to}
+    ledger.event(Event(EventKind.GATE_DELEGATED, data | ({"comment": command.comment} if command.comment else {})))
+    await ledger.write()
+    return await job_of(transaction, ledger.job_id)
 
 
 async def answer(
@@ -78,7 +133,10 @@ async def take(
 
 
 def _authorize(transaction: Transaction, principal: Principal, gate: Gate | None) -> None:
-    """Whoever the gate names, and nobody else; where it names nobody, who has APPROVE."""
+    """Whoever the gate names and those they have let answer; where it names nobody, who has APPROVE as well."""
+    if gate is not None and any(one["to"] == principal.actor for one in gate.delegations or ()):
+        authorize(transaction, principal, Permission.READ, f"gate {gate.id} was left to them")
+        return
     if gate is None or not gate.approvers:
         authorize(transaction, principal, Permission.APPROVE)
         return
@@ -117,9 +175,7 @@ def _checked(gate: Gate, command: AnswerGate) -> dict[str, Any]:
     if gate.kind is GateKind.TIMER:
         message = "nobody answers a timer"
         raise Invalid(message, path=("stepRunId",))
-    if command.comment is not None and len(command.comment) > _LONGEST_COMMENT:
-        message = f"a comment has at most {_LONGEST_COMMENT} characters"
-        raise Invalid(message, path=("comment",))
+    _refuse_comment(command.comment)
     if gate.kind is GateKind.APPROVAL and command.approve is None:
         message = "an approval is answered with approve: true or false"
         raise Required(message, path=("approve",))
@@ -133,6 +189,12 @@ def _checked(gate: Gate, command: AnswerGate) -> dict[str, Any]:
     if faults:
         raise Invalid(faults[0].message, path=faults[0].path, diagnostics=faults)
     return dict(value)
+
+
+def _refuse_comment(comment: str | None) -> None:
+    if comment is not None and len(comment) > _LONGEST_COMMENT:
+        message = f"a comment has at most {_LONGEST_COMMENT} characters"
+        raise Invalid(message, path=("comment",))
 
 
 async def _reject(ledger: Ledger, step: StepRow, comment: str | None) -> None:

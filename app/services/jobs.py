@@ -9,15 +9,23 @@ from typing import Any
 from sqlalchemy import select
 
 from app.auth.principal import Principal
-from app.db import drift
+from app.db import drift, losing
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
-from app.db.statements import Statement
+from app.db.statements import Statement, dumps
 from app.db.step_rows import StepRow
 from app.db.uow import Transaction
-from app.domain.enums import CancelMode, CancelOutcome, DriftStatus, Permission, RollbackResolution, StatusReason
+from app.domain.decisions import StepMove
+from app.domain.enums import (
+    CancelMode,
+    CancelOutcome,
+    DriftStatus,
+    ErrorClass,
+    Permission,
+    RollbackResolution,
+    StatusReason,
+)
 from app.domain.errors import IllegalState, Invalid, NotFound
-from app.domain.events import Event, EventKind
 from app.domain.resolving import resolutions
 from app.domain.statuses import JOB, PLAN, RESOURCE, STEP, JobStatus, ResourceStatus, StepStatus
 from app.services import launching
@@ -29,16 +37,12 @@ _REQUEST = Statement(
     "UPDATE orchestration_job SET cancel_mode = :mode, cancel_outcome = :outcome,"
     " cancel_requested_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
 )
+_BLAME = Statement(
+    "UPDATE step_run SET error = :error::jsonb, status_message = :message WHERE tenant_id = :tenant AND id = :id"
+)
 _TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, status = :status, status_reason = 'FORCED',"
     " due_at = NULL, deadline_at = NULL WHERE tenant_id = :tenant AND id = :id"
-)
-_LOSE = Statement(
-    "WITH was AS (SELECT r.id, r.resource_key, r.status FROM cloud_resource r JOIN step_run s"
-    " ON s.tenant_id = r.tenant_id AND s.resource_id = r.id WHERE s.tenant_id = :tenant AND s.id = :id"
-    " AND r.status IN ('CREATING', 'UPDATING', 'DELETING') FOR UPDATE OF r)"
-    " UPDATE cloud_resource r SET status = 'UNKNOWN', version = version + 1, updated_at = now() FROM was"
-    " WHERE r.tenant_id = :tenant AND r.id = was.id RETURNING r.id, was.resource_key, was.status"
 )
 _SKIPPED = Statement(
     "SELECT r.id, r.resource_key, r.status, r.owner_plan_id FROM cloud_resource r WHERE r.tenant_id = :tenant"
@@ -57,7 +61,10 @@ _LEAVE = Statement(
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """GRACEFUL lets running steps finish, INTERRUPT asks their providers to stop, FORCE does not wait for them."""
+    """GRACEFUL lets running steps finish, INTERRUPT asks their providers to stop, FORCE does not wait for them.
+
+    FORCE also ends a rollback, as it is.
+    """
 
     job_id: int
     mode: CancelMode = CancelMode.GRACEFUL
@@ -123,7 +130,7 @@ async def delete(transaction: Transaction, principal: Principal, command: Delete
 async def cancel(
     transaction: Transaction, principal: Principal, command: CancelJob, dependencies: Dependencies
 ) -> OrchestrationJob:
-    """Ask a job to stop. Asking again with a stronger mode is allowed while it is stopping."""
+    """Ask a job to stop. While it is stopping only a stronger request counts; what is to be undone stays so."""
     del dependencies
     authorize(transaction, principal, Permission.CANCEL)
     return await stop(transaction, command)
@@ -137,29 +144,55 @@ async def stop(transaction: Transaction, command: CancelJob) -> OrchestrationJob
     if ledger is None:
         message = "there is no such job"
         raise NotFound(message, path=("jobId",))
+    back = ledger.status is JobStatus.ROLLING_BACK and command.mode is CancelMode.FORCE
     stopping = ledger.status is JobStatus.CANCELLING
-    if not stopping and not JOB.permits(ledger.status, "cancel"):
+    if not (stopping or back or JOB.permits(ledger.status, "cancel")):
         message = f"a job that is {ledger.status} cannot be cancelled"
+        if ledger.status is JobStatus.ROLLING_BACK:
+            message += " but with FORCE, which leaves what is not undone yet as it is"
         raise IllegalState(message, status=ledger.status, path=("jobId",))
-    await transaction.fetch(
-        _REQUEST,
-        {
-            "tenant": transaction.tenant_id,
-            "id": command.job_id,
-            "mode": command.mode.value,
-            "outcome": command.outcome.value,
-        },
-    )
+    mode, outcome = _strongest(ledger, command)
+    if stopping and (mode, outcome) == (ledger.row["cancel_mode"], ledger.row["cancel_outcome"]):
+        return await _job(transaction, command.job_id)
+    key = {"tenant": transaction.tenant_id, "id": command.job_id}
+    await transaction.fetch(_REQUEST, {**key, "mode": mode.value, "outcome": outcome.value})
     ledger = await Ledger.open(transaction, command.job_id) or ledger
     await ledger.read_steps()
+    if back:
+        await _end_rollback(ledger)
+        return await _job(transaction, command.job_id)
     if not stopping:
         ledger.apply("cancel", StatusReason.USER)
-    if command.mode is CancelMode.FORCE:
+    if mode is CancelMode.FORCE:
         for step in list(ledger.steps.values()):
             await _take_away(ledger, step)
     ledger.advance()
     await ledger.write()
     return await _job(transaction, command.job_id)
+
+
+def _strongest(ledger: Ledger, command: CancelJob) -> tuple[CancelMode, CancelOutcome]:
+    """What is asked for by now: nobody takes back, by asking for less, what another has asked for."""
+    asked = [CancelMode(mode) for mode in (ledger.row["cancel_mode"], command.mode) if mode is not None]
+    wanted = [CancelOutcome(one) for one in (ledger.row["cancel_outcome"], command.outcome) if one is not None]
+    return max(asked, key=list(CancelMode).index), max(wanted, key=list(CancelOutcome).index)
+
+
+async def _end_rollback(ledger: Ledger) -> None:
+    """Somebody does not wait any longer: what is not undone yet is an issue of the rollback, which can be continued."""
+    message = "the rollback was ended by force before this was undone"
+    error = {"class": ErrorClass.CANCELLED.value, "code": "FORCED", "message": message, "retryable": False}
+    for step in list(ledger.steps.values()):
+        await _take_away(ledger, step)
+        if step.status is not StepStatus.COMPENSATING:
+            continue
+        key = {"tenant": ledger.transaction.tenant_id, "id": step.id}
+        await ledger.transaction.fetch(_BLAME, {**key, "error": dumps(error), "message": message})
+        await losing.lose(ledger, step.id)
+        failed = STEP.after(step.status, "exhausted")
+        ledger.move_step(StepMove(step.key, "exhausted", failed, StatusReason.FORCED))
+    ledger.apply("force", StatusReason.FORCED)
+    await ledger.write()
 
 
 async def continue_rollback(
@@ -260,17 +293,8 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     )
     if status is not step.status:
         ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
-    await _lose_resource(ledger, step)
+    await losing.lose(ledger, step.id)
     step.status, step.worker_id = status, None
-
-
-async def _lose_resource(ledger: Ledger, step: StepRow) -> None:
-    """Nobody knows any more what became of the resource that the step works on."""
-    lost = await ledger.transaction.fetch_one(_LOSE, {"tenant": ledger.transaction.tenant_id, "id": step.id})
-    if lost is not None:
-        after = RESOURCE.after(ResourceStatus(lost["status"]), "lost")
-        data = {"resourceId": lost["id"], "key": lost["resource_key"], "previous": lost["status"]}
-        ledger.event(Event(EventKind.RESOURCE_CHANGED, {**data, "status": after.value, "drift": "NOT_CHECKED"}))
 
 
 async def _locked(transaction: Transaction, job_id: int, expected_version: int | None) -> OrchestrationJob:

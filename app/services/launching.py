@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db import effects, jobs, journal
@@ -41,6 +42,7 @@ from app.domain.pausing import patience_of
 from app.domain.planning import Deployment, PlannedStep
 from app.domain.planning.steps import references
 from app.domain.statuses import PLAN, RESOURCE, JobStatus, ResourceStatus, StepStatus
+from app.domain.timeouts import Timeouts, timeouts_of
 from app.services import limits
 from app.services.dependencies import Dependencies
 
@@ -97,8 +99,12 @@ async def launch(
     effects of an earlier job's steps, by key, that may have been carried out: they are gone on with.
     """
     job = forward_job(transaction, plan, deployment, dependencies, context)
+    queue = timeouts_of(plan.configuration).queue
     if parent is not None:
         job.parent_job_id, job.retry_count = parent.id, parent.retry_count + 1
+    elif queue is not None:
+        # Of the first job only: after that a plan has done something, and must not end as if it never had.
+        job.queue_until = func.clock_timestamp() + timedelta(seconds=queue)
     ttl = ttl_of(plan.configuration)
     plan.ttl_seconds = None if ttl is None else int(ttl.total_seconds())
     transaction.session.add(job)
@@ -156,15 +162,15 @@ async def add_steps(
     in_doubt: Mapping[str, StepEffect],
 ) -> None:
     """Freeze the steps of `deployment`; `resources` are the ids of those that they work on, by key."""
-    definitions = await _workflow_steps(transaction, plan)
-    rows = [_row(job, step, resources, definitions, dependencies, done) for step in deployment.steps]
+    definitions, timeouts = await _workflow_steps(transaction, plan), timeouts_of(plan.configuration)
+    rows = [_row(job, step, resources, definitions, dependencies, done, timeouts) for step in deployment.steps]
     transaction.session.add_all(rows)
-    unclear = {row.step_key: row for row in rows if row.step_key in in_doubt and row.step_key not in done}
-    for key, row in unclear.items():
-        row.operation_id, row.touched = in_doubt[key].operation_id, True
+    unclear = [(row, in_doubt[row.step_key]) for row in rows if row.step_key in in_doubt and row.step_key not in done]
+    for row, effect in unclear:
+        row.operation_id, row.touched = effect.operation_id, True
     if unclear:
         await transaction.session.flush()
-        transaction.session.add_all(effects.moved(in_doubt[key], job.id, row.id) for key, row in unclear.items())
+        transaction.session.add_all(effects.moved(effect, job.id, row.id) for row, effect in unclear)
 
 
 async def begin(transaction: Transaction, plan: DeploymentPlan, job: OrchestrationJob) -> None:
@@ -277,6 +283,7 @@ def _row(
     definitions: Mapping[str, int],
     dependencies: Dependencies,
     done: Mapping[str, StepRun],
+    timeouts: Timeouts,
 ) -> StepRun:
     spec = {
         "onConflict": (job.configuration or {}).get("onConflict"),
@@ -303,6 +310,8 @@ def _row(
         resource_id=resources.get(step.resource_key or ""),
         max_attempts=step.retry.max_attempts,
         timeout_seconds=step.timeout_seconds,
+        total_seconds=timeouts.total_of(step.operation, step.timeout_seconds, step.total_seconds),
+        heartbeat_seconds=step.heartbeat_seconds,
         operation_id=uuid4(),
     )
 

@@ -9,7 +9,7 @@ from app.db.models import TenantLimit
 from app.db.uow import Transaction
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded, QuotaExceeded
-from app.domain.limits import HIGHEST, QUEUED, SIMULATED
+from app.domain.limits import HIGHEST, PLANS, QUEUED, RESOURCES, SIMULATED
 from app.reads import limits
 from app.services.authorizing import authorize
 from app.services.faults import refuse
@@ -21,12 +21,19 @@ class SetLimits:
 
     max_running_jobs: int | None = None
     max_queued_jobs: int | None = None
+    max_resources: int | None = None
+    max_plans: int | None = None
 
 
 async def set_limits(transaction: Transaction, principal: Principal, command: SetLimits) -> None:
     """Give the principal's tenant other limits. What is under way goes on, also where it is more than that."""
     authorize(transaction, principal, Permission.ADMIN)
-    wanted = {"maxRunningJobs": command.max_running_jobs, "maxQueuedJobs": command.max_queued_jobs}
+    wanted = {
+        "maxRunningJobs": command.max_running_jobs,
+        "maxQueuedJobs": command.max_queued_jobs,
+        "maxResources": command.max_resources,
+        "maxPlans": command.max_plans,
+    }
     message = f"a limit is between 1 and {HIGHEST}"
     refuse(
         [
@@ -40,6 +47,8 @@ async def set_limits(transaction: Transaction, principal: Principal, command: Se
         tenant_id=transaction.tenant_id,
         max_running_jobs=command.max_running_jobs or now.max_running_jobs,
         max_queued_jobs=command.max_queued_jobs or now.max_queued_jobs,
+        max_resources=command.max_resources or now.max_resources,
+        max_plans=command.max_plans or now.max_plans,
     )
     await transaction.session.merge(row)
     await transaction.session.flush()
@@ -57,6 +66,28 @@ async def refuse_beyond(transaction: Transaction) -> None:
     if used >= limit:
         message = f"{used} jobs wait already, of {limit} that may"
         raise QuotaExceeded(message, key=QUEUED, limit=limit, used=used)
+
+
+async def refuse_more_plans(transaction: Transaction) -> None:
+    """Raises QuotaExceeded when as many plans are not over as may be."""
+    limit = (await limits.limits_of(transaction.session, transaction.tenant_id)).max_plans
+    if limit is None:
+        return
+    used = await limits.open_plans(transaction.session, transaction.tenant_id)
+    if used >= limit:
+        message = f"{used} plans are not over, of {limit} that may be"
+        raise QuotaExceeded(message, key=PLANS, limit=limit, used=used)
+
+
+async def refuse_more_resources(transaction: Transaction, more: int) -> None:
+    """Raises QuotaExceeded when the tenant would have more resources than it may with so many more."""
+    limit = (await limits.limits_of(transaction.session, transaction.tenant_id)).max_resources
+    if limit is None or more <= 0:
+        return
+    used = await limits.resources(transaction.session, transaction.tenant_id)
+    if used + more > limit:
+        message = f"{used} resources are there, of {limit} that may be, and this would be {more} more"
+        raise QuotaExceeded(message, key=RESOURCES, limit=limit, used=used)
 
 
 async def refuse_more_simulations(transaction: Transaction) -> None:

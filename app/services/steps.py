@@ -33,6 +33,7 @@ _INPUTS = {
 # A new decision is a new budget of attempts.
 _AGAIN = Statement(
     "UPDATE step_run SET spec = coalesce(:spec::jsonb, spec), error = NULL, status_message = NULL, crashes = 0,"
+    " expires_at = NULL,"
     " max_attempts = attempt + coalesce((spec->'retry'->>'maxAttempts')::int, max_attempts), observations = 0"
     " WHERE tenant_id = :tenant AND id = :id"
 )

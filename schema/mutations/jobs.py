@@ -64,7 +64,10 @@ class DeleteJobInput:
 
 @strawberry.type
 class JobMutations:
-    @described("GRACEFUL waits for running steps, INTERRUPT asks them to stop, FORCE does not wait.")
+    @described(
+        "GRACEFUL waits for running steps, INTERRUPT asks them to stop, FORCE does not wait. Of several requests the"
+        " strongest counts. FORCE also ends a rollback: it is ROLLBACK_FAILED then, and can be continued."
+    )
     async def cancel_job(self, info: Info, input: CancelJobInput) -> JobPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             command = jobs.CancelJob(number_in(input.job_id, _JOB), input.mode, input.outcome, input.reason)

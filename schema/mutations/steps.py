@@ -26,6 +26,14 @@ class AnswerGateInput:
 
 
 @strawberry.input
+class DelegateGateInput:
+    idempotency_key: str
+    step_run_id: strawberry.ID
+    user_id: strawberry.ID
+    comment: str | None = None
+
+
+@strawberry.input
 class StepActionInput:
     idempotency_key: str
     step_run_id: strawberry.ID
@@ -50,6 +58,16 @@ class StepMutations:
             return {"job": job.id, "plan": job.plan_id}
 
         return await mutate(info, JobPayload, "answerGate", input, verb)
+
+    @described("Lets another person answer a step that waits, which somebody does who may.")
+    async def delegate_gate(self, info: Info, input: DelegateGateInput) -> JobPayload:
+        async def verb(transaction: Transaction) -> dict[str, int | None]:
+            user = number_in(input.user_id, "User")
+            command = gates.DelegateGate(number_in(input.step_run_id, _STEP), user, input.comment)
+            job = await gates.delegate(transaction, info.context.principal, command, info.context.dependencies)
+            return {"job": job.id, "plan": job.plan_id}
+
+        return await mutate(info, JobPayload, "delegateGate", input, verb)
 
     @described(
         "Decides about a failed step of a paused job, which goes on when nothing is left to decide. ADOPT and ABANDON"

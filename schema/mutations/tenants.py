@@ -22,6 +22,12 @@ _USER, _TOKEN = "User", "ApiToken"
 class TenantLimitsInput:
     max_running_jobs: int | None = strawberry.field(default=None, description="How many may be under way.")
     max_queued_jobs: int | None = strawberry.field(default=None, description="How many may wait.")
+    max_resources: int | None = strawberry.field(
+        default=None, description="How many resources may be there. Without one, as many as are wanted."
+    )
+    max_plans: int | None = strawberry.field(
+        default=None, description="How many plans may not be over. Without one, as many as are wanted."
+    )
 
 
 @strawberry.input
@@ -92,7 +98,10 @@ class TenantMutations:
             command = tenants.RenameTenant(input.name, input.expected_version)
             tenant = await tenants.rename(transaction, info.context.principal, command)
             if input.limits is not None:
-                given = SetLimits(input.limits.max_running_jobs, input.limits.max_queued_jobs)
+                wanted = input.limits
+                given = SetLimits(
+                    wanted.max_running_jobs, wanted.max_queued_jobs, wanted.max_resources, wanted.max_plans
+                )
                 await set_limits(transaction, info.context.principal, given)
             return {"tenant": tenant.id}
 

@@ -56,7 +56,7 @@ class Blocker:
     message: str
     since: datetime
     queue_position: int | None = strawberry.field(
-        default=None, description="From 1, among the jobs that wait for the same stack."
+        default=None, description="From 1, among the jobs that wait for the same stack, or for room as well."
     )
     # The job that has what is waited for, and the plan that is waited for itself.
     holder_id: strawberry.Private[int | None] = None
@@ -116,7 +116,11 @@ async def blockers_of(info: Info, row: models.OrchestrationJob | models.Deployme
         job = await info.context.loaders.job.load(job_id)
         if job is not None and job.status_reason is StatusReason.CONCURRENCY_LIMIT:
             message = job.status_message or job.status_reason.value
-            return [Blocker(reason=job.status_reason, message=message, since=job.updated_at)]
+            turn = await info.context.loaders.queue_turn.load(job_id)
+            return [Blocker(reason=job.status_reason, message=message, since=job.updated_at, queue_position=turn)]
+    if job_id is not None and await info.context.loaders.unattended.load(job_id):
+        message = "there is no worker that could begin with it"
+        return [Blocker(reason=StatusReason.NO_WORKER, message=message, since=row.updated_at)]
     if isinstance(row, models.DeploymentPlan) and row.status is PlanStatus.WAITING:
         return await _unfired(info, row)
     if row.status_reason not in _HELD_UP and row.status != JobStatus.PAUSED:

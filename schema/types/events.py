@@ -216,6 +216,29 @@ class ReviewSubmitted(Event):
         )
 
 
+@strawberry.type
+class GateDelegated(Event):
+    @strawberry.field
+    async def job(self, info: Info) -> JobRef | None:
+        return await load(info.context.loaders.job, self.row.data["jobId"], "OrchestrationJob")
+
+    @strawberry.field
+    async def step(self, info: Info) -> StepRunRef | None:
+        return await load(info.context.loaders.step_run, self.row.data["stepRunId"], "StepRun")
+
+    @strawberry.field
+    def step_key(self) -> str:
+        return self.row.data["stepKey"]
+
+    @described("Who may answer as well from now on.")
+    async def delegate(self, info: Info) -> ActorRef | None:
+        return await actor_of(info, self.row.data["to"])
+
+    @strawberry.field
+    def comment(self) -> str | None:
+        return self.row.data.get("comment")
+
+
 # Every kind that is written; the schema is given these types beside those it finds by itself.
 EVENT_TYPES: dict[str, type[Event]] = {
     EventKind.PLAN_STATUS_CHANGED.value: PlanStatusChanged,
@@ -224,6 +247,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
     EventKind.STEP_PROGRESSED.value: StepProgressed,
     EventKind.RESOURCE_CHANGED.value: ResourceChanged,
     EventKind.REVIEW_SUBMITTED.value: ReviewSubmitted,
+    EventKind.GATE_DELEGATED.value: GateDelegated,
 }
 
 

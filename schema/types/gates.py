@@ -37,6 +37,11 @@ class Gate:
         found = [await actor_of(info, name) for name in self.row.approvers]
         return [actor for actor in found if actor is not None]
 
+    @described("Whom else those who may answer have let do so, the first first.")
+    async def delegates(self, info: Info) -> list[ActorRef]:
+        found = [await actor_of(info, one["to"]) for one in self.row.delegations or ()]
+        return [actor for actor in found if actor is not None]
+
     @strawberry.field
     def deadline(self) -> datetime | None:
         return self.row.deadline_at

@@ -9,13 +9,17 @@ import strawberry
 from app import clock
 from app.db import models
 from app.domain import scheduling
-from app.domain.enums import MissedPolicy, OverlapPolicy
+from app.domain.enums import ChangedPolicy, MissedPolicy, OverlapPolicy
 from app.domain.errors import LimitExceeded
 from app.domain.statuses import PLAN
 from schema.fields import described
 from schema.scalars import Duration
 
 _MOST_RUNS = 100
+_CHANGED = (
+    "What follows when it is due and would do something else than what was agreed to. Null: REAPPROVE where approvals"
+    " are asked for, PROCEED where they are not."
+)
 
 
 @strawberry.input(description="One instant, or times of day that come again; exactly one of `at` and `recurrence`.")
@@ -33,6 +37,7 @@ class ScheduleInput:
     jitter: Duration | None = strawberry.field(
         default=None, description="How much later than its time a run may be put; each by another part of it."
     )
+    changed: ChangedPolicy | None = strawberry.field(default=None, description=_CHANGED)
 
     def value(self) -> scheduling.Schedule:
         return scheduling.Schedule(
@@ -43,6 +48,7 @@ class ScheduleInput:
             missed=self.missed,
             window=None if self.window is None else timedelta(seconds=self.window),
             jitter=None if self.jitter is None else timedelta(seconds=self.jitter),
+            changed=self.changed,
         )
 
 
@@ -57,6 +63,7 @@ class Schedule:
     missed: MissedPolicy
     window: Duration | None
     jitter: Duration | None
+    changed: ChangedPolicy | None = strawberry.field(description=_CHANGED)
 
     @described("The next times, at most 100, without jitter; none once the plan is over.")
     def next_runs(self, first: int = 5) -> list[datetime]:
@@ -81,4 +88,5 @@ class Schedule:
             missed=schedule.missed,
             window=None if schedule.window is None else Duration(schedule.window.total_seconds()),
             jitter=None if schedule.jitter is None else Duration(schedule.jitter.total_seconds()),
+            changed=schedule.changed,
         )

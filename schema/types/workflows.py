@@ -33,6 +33,9 @@ class RetryPolicy:
     max_interval: Duration
     jitter: bool
     retry_on: list[ErrorClass]
+    non_retryable_codes: list[str] = strawberry.field(
+        description="Errors with these codes are not tried again, whatever their class."
+    )
 
     @classmethod
     def of(cls, policy: retrying.RetryPolicy) -> RetryPolicy:
@@ -43,6 +46,7 @@ class RetryPolicy:
             max_interval=Duration(policy.max_seconds),
             jitter=policy.jitter,
             retry_on=list(policy.retry_on),
+            non_retryable_codes=list(policy.never_on),
         )
 
 
@@ -105,9 +109,19 @@ class WorkflowStep(Entity):
     def metadata(self) -> JSON | None:
         return json_of(self.row.metadata_)
 
-    @strawberry.field
+    @described("How long one attempt may take.")
     def timeout(self) -> Duration | None:
         return None if self.row.timeout_seconds is None else Duration(self.row.timeout_seconds)
+
+    @described("How long all attempts may take together, polling included. Null: as the plan says.")
+    async def total_timeout(self, info: Info) -> Duration | None:
+        defined = await self._defined(info)
+        return None if defined is None or defined.total_seconds is None else Duration(defined.total_seconds)
+
+    @described("How long a provider that says how far it is may say nothing. Null: as long as it likes.")
+    async def heartbeat(self, info: Info) -> Duration | None:
+        defined = await self._defined(info)
+        return None if defined is None or defined.heartbeat_seconds is None else Duration(defined.heartbeat_seconds)
 
     @strawberry.field
     def retry_count(self) -> int:

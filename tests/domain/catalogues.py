@@ -43,6 +43,9 @@ class Types:
 
     secret = scalable = actions = create_only
 
+    def reports(self, name: str) -> bool:
+        return name in ("core.wait", "cloud.server")
+
     def has_task(self, name: str) -> bool:
         return name == "core.wait"
 

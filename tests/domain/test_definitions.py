@@ -203,7 +203,9 @@ def test_workflow_is_read() -> None:
             "configuration": {"type": "cloud.server", "connection": "main"},
             "inputs": {"name": "x"},
             "timeoutSeconds": 90,
-            "retry": {"maxAttempts": 5, "retryOn": ["TIMEOUT"]},
+            "totalTimeoutSeconds": 900,
+            "heartbeatSeconds": 30,
+            "retry": {"maxAttempts": 5, "retryOn": ["TIMEOUT"], "nonRetryableCodes": ["QUOTA"]},
             "errorHandling": {"strategy": "HALT", "compensate": {"task": "core.wait"}, "ignore": True},
             "checkpoint": True,
         },
@@ -213,7 +215,8 @@ def test_workflow_is_read() -> None:
     assert (step.name, step.type, step.order) == ("Create the role", StepType.RESOURCE_CREATE, 1)
     assert (step.resource_type, step.connection, step.inputs) == ("cloud.server", "main", {"name": "x"})
     assert (step.timeout_seconds, step.checkpoint, step.ignore) == (90, True, True)
-    assert step.retry == RetryPolicy(max_attempts=5, retry_on=(ErrorClass.TIMEOUT,))
+    assert (step.total_seconds, step.heartbeat_seconds) == (900, 30)
+    assert step.retry == RetryPolicy(max_attempts=5, retry_on=(ErrorClass.TIMEOUT,), never_on=("QUOTA",))
     assert step.strategy is FailureStrategy.HALT
     assert step.compensate == {"task": "core.wait", "inputs": {}}
     assert (rest.name, rest.resource, rest.order, rest.retry) == ("rest", "*", 2, RetryPolicy())
@@ -255,6 +258,35 @@ def test_a_step_of_its_own_resource_comes_before_those_that_read_it() -> None:
     inline = {"key": "box", "type": "RESOURCE_CREATE", "configuration": {"type": "cloud.server"}}
     found = workflow(task("t", inputs={"seconds": "${resources.box.outputs.x}"}), inline)
     assert found.graph.order() == ("box", "t")
+
+
+def test_timeouts_that_make_no_sense_are_refused_where_they_stand() -> None:
+    gate = {"key": "g", "type": "CUSTOM", "gate": {"kind": "APPROVAL", "prompt": "?"}}
+    own = {"key": "n", "type": "RESOURCE_CREATE", "inputs": {"name": "x"}, "heartbeatSeconds": 5}
+    with pytest.raises(Invalid) as caught:
+        workflow(
+            task("a", timeoutSeconds=60, totalTimeoutSeconds=59),
+            task("b", totalTimeoutSeconds=31 * 86400, heartbeatSeconds=0.5),
+            {**gate, "totalTimeoutSeconds": 5, "heartbeatSeconds": 5},
+            task("c", retry={"nonRetryableCodes": ["A", 7, " "]}),
+            task("d", retry={"nonRetryableCodes": ["A"] * 51}),
+        )
+    assert faults_of(caught) == [
+        ("INVALID", ("steps", "0", "totalTimeoutSeconds")),
+        ("INVALID", ("steps", "1", "heartbeatSeconds")),
+        ("INVALID", ("steps", "1", "totalTimeoutSeconds")),
+        ("INVALID", ("steps", "2", "heartbeatSeconds")),
+        ("INVALID", ("steps", "2", "totalTimeoutSeconds")),
+        ("INVALID", ("steps", "4", "retry", "nonRetryableCodes")),
+        ("TYPE_MISMATCH", ("steps", "3", "retry", "nonRetryableCodes", "1")),
+        ("TYPE_MISMATCH", ("steps", "3", "retry", "nonRetryableCodes", "2")),
+    ]
+    # Only who says something can fall silent.
+    server, network = ({**own, "configuration": {"type": f"cloud.{kind}"}} for kind in ("server", "network"))
+    assert parse_workflow({"steps": [server]}, TYPES).steps[0].heartbeat_seconds == 5
+    with pytest.raises(Invalid) as caught:
+        parse_workflow({"steps": [network]}, TYPES)
+    assert faults_of(caught) == [("INVALID", ("steps", "0", "heartbeatSeconds"))]
 
 
 def test_workflow_names_every_fault_with_its_place() -> None:

@@ -19,6 +19,13 @@ def test_very_many_attempts_do_not_overflow() -> None:
 
 
 def test_document_round_trip() -> None:
-    policy = RetryPolicy(7, 0.5, 1.5, 9, jitter=False, retry_on=(ErrorClass.CONFLICT,))
+    policy = RetryPolicy(7, 0.5, 1.5, 9, jitter=False, retry_on=(ErrorClass.CONFLICT,), never_on=("GONE",))
     assert RetryPolicy.from_document(policy.document()) == policy
     assert RetryPolicy.from_document({}) == RetryPolicy()
+
+
+def test_a_code_outranks_its_class() -> None:
+    policy = RetryPolicy(retry_on=(ErrorClass.TRANSIENT,), never_on=("MAINTENANCE",))
+    assert policy.covers(ErrorClass.TRANSIENT, "UNAVAILABLE")
+    assert not policy.covers(ErrorClass.TRANSIENT, "MAINTENANCE")
+    assert not policy.covers(ErrorClass.PERMANENT, "UNAVAILABLE")

@@ -62,6 +62,26 @@ def test_machines_equal_the_reference(name: str, machine: Lifecycle[StrEnum]) ->
     assert edges == {tuple(edge) for edge in reference["t"]} | ADDED.get(name, set())
 
 
+@pytest.mark.parametrize(
+    ("machine", "status"),
+    [(machine, status) for machine in (PLAN, JOB, STEP, RESOURCE) for status in sorted(machine.statuses)],
+    ids=lambda value: value.name if isinstance(value, Lifecycle) else str(value),
+)
+def test_each_status_takes_exactly_its_events(machine: Lifecycle[StrEnum], status: StrEnum) -> None:
+    """Every event of the machine in every status: it leads where the reference says, or is refused."""
+    reference = {(source, event): target for source, event, target in REFERENCE[machine.name]["t"]}
+    reference |= {(source, event): target for source, event, target in ADDED.get(machine.name, set())}
+    for event in sorted({event for _, event, _ in machine.edges}):
+        wanted = reference.get((status.value, event))
+        assert machine.permits(status, event) is (wanted is not None)
+        if wanted is not None:
+            assert machine.after(status, event) == wanted
+            continue
+        with pytest.raises(IllegalState) as refused:
+            machine.after(status, event)
+        assert refused.value.status == status
+
+
 def test_every_status_has_a_stage() -> None:
     assert {status for group in PLAN_STAGES.values() for status in group} == set(PlanStatus)
     assert {status for group in JOB_STAGES.values() for status in group} == set(JobStatus)

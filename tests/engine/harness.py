@@ -171,7 +171,7 @@ class Workshop:
         stack: str = "stack",
         strategy: FailureStrategy = FailureStrategy.ROLLBACK,
         scope: RollbackScope = RollbackScope.JOB,
-        configuration: dict[str, Any] | None = None,
+        configuration: Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> int:
         """A plan that runs at once; the id of its job."""

@@ -17,7 +17,8 @@ Row = Mapping[str, Any]
 
 _JOBS = (
     "SELECT j.id, j.tenant_id, j.plan_id, j.status, j.direction, j.stack, j.parent_job_id, j.event_seq, j.recoveries,"
-    " j.dispatched_at, j.completed_at, j.cancel_requested_at, j.error::text AS error, j.logs::text AS logs,"
+    " j.simulated, j.dispatched_at, j.completed_at, j.cancel_requested_at, j.error::text AS error,"
+    " j.logs::text AS logs,"
     " p.plan_name, p.status AS plan_status, p.active_job_id, p.last_job_id, p.workflow_id FROM orchestration_job j"
     " JOIN deployment_plan p ON p.id = j.plan_id ORDER BY j.id"
 )
@@ -32,6 +33,11 @@ _ATTEMPTS = (
 _EVENTS = (
     "SELECT stream_id, seq, kind, at, data::text AS data FROM event_log WHERE stream = 'JOB' ORDER BY stream_id, seq"
 )
+_PLAN_EVENTS = (
+    "SELECT stream_id, seq, kind, at, data::text AS data FROM event_log WHERE stream = 'PLAN' ORDER BY stream_id, seq"
+)
+_PLANS = "SELECT id, status FROM deployment_plan ORDER BY id"
+_EVERY_RESOURCE = "SELECT id, status FROM cloud_resource ORDER BY id"
 _LINES = "SELECT job_id, first_seq, last_seq, codec, body FROM job_log ORDER BY job_id, first_seq"
 _LOCKS = "SELECT lock_key, job_id FROM resource_lock"
 _RESOURCES = (
@@ -80,6 +86,11 @@ class History:
     wanted: Mapping[int, Wanted] = field(default_factory=dict)
     secrets: Sequence[str] = ()
     hands: int | None = None
+    plans: Sequence[Row] = ()
+    # Of plans, whose id stands for that of a job.
+    plan_events: Sequence[Event] = ()
+    # Deleted ones, too.
+    every_resource: Sequence[Row] = ()
 
     @classmethod
     async def read(
@@ -98,13 +109,14 @@ class History:
                 await connection.fetch(query)
                 for query in (_JOBS, _STEPS, _ATTEMPTS, _EVENTS, _LINES, _LOCKS, _RESOURCES, _WORKFLOWS)
             ]
+            plans, told, every = [await connection.fetch(query) for query in (_PLANS, _PLAN_EVENTS, _EVERY_RESOURCE)]
         finally:
             await connection.close()
         jobs, steps, attempts, events, lines, locks, resources, workflows = tables
         return cls(
             jobs, steps, attempts, [_event(row) for row in events], [_lines(row) for row in lines], locks, resources,
             workflows,
-            world(folder), wanted, secrets, hands,
+            world(folder), wanted, secrets, hands, plans, [_event(row) for row in told], every,
         )  # fmt: skip
 
     @cached_property

@@ -7,12 +7,13 @@ come to rest, by the crash points, the simulation and the chaos alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from app.domain.statuses import JOB
-from tests.engine.history import History, Row
+from app.domain.lifecycle import Lifecycle
+from app.domain.statuses import JOB, PLAN, RESOURCE, ResourceStatus
+from tests.engine.history import Event, History, Row
 
 Invariant = Callable[[History], Iterator[str]]
 
@@ -144,7 +145,10 @@ def _dependents(steps: Mapping[str, Row]) -> dict[str, set[str]]:
 
 
 def told_once_and_without_gap(history: History) -> Iterator[str]:
-    """I8. A job's journal numbers from 1 without gap or double, and has one event that ends the job, its last move."""
+    """I8. Journals number from 1 without gap or double; each transition of a job, a plan or a resource is one event.
+
+    One event ends a job, and it is its last move.
+    """
     spans: dict[int, list[tuple[int, int]]] = {job["id"]: [] for job in history.jobs}
     for event in history.events:
         spans[event.job_id].append((event.seq, event.seq))
@@ -157,10 +161,64 @@ def told_once_and_without_gap(history: History) -> Iterator[str]:
                 yield f"the journal of job {job['id']} goes on with {first} where {following} is due"
                 break
             following = last + 1
-        moves = [event.data["status"] for event in history.events_of[job["id"]] if event.kind == "JobStatusChanged"]
+        told = [event.data for event in history.events_of[job["id"]] if event.kind == "JobStatusChanged"]
+        yield from _one_event_a_transition(f"job {job['id']}", JOB, told, job["status"])
+        moves = [data["status"] for data in told]
         ends = sum(status in _CLOSED for status in moves)
         if job["status"] in _CLOSED and (ends != 1 or moves[-1] != job["status"]):
             yield f"job {job['id']} is {job['status']} and its journal says {moves}"
+    yield from _plans_told(history)
+    yield from _resources_told(history)
+
+
+def _plans_told(history: History) -> Iterator[str]:
+    events: dict[int, list[Event]] = {plan["id"]: [] for plan in history.plans}
+    for event in history.plan_events:
+        events[event.job_id].append(event)
+    for plan in history.plans:
+        numbers = [event.seq for event in events[plan["id"]]]
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"the journal of plan {plan['id']} is numbered {numbers}"
+        told = [event.data for event in events[plan["id"]] if event.kind == "PlanStatusChanged"]
+        yield from _one_event_a_transition(f"plan {plan['id']}", PLAN, told, plan["status"])
+
+
+def _resources_told(history: History) -> Iterator[str]:
+    """Their events are in the journals of jobs and plans, so there is no order among all of them: they are counted.
+
+    What was only planned and never begun is dropped without a word, and is nobody's news.
+    """
+    simulated = {job["id"] for job in history.jobs if job["simulated"]}
+    by_jobs = [event for event in history.events if event.job_id not in simulated]
+    balance: dict[int, Counter[str]] = {row["id"]: Counter() for row in history.every_resource}
+    for event in (*by_jobs, *history.plan_events):
+        data = event.data
+        if event.kind != "ResourceChanged" or data["previous"] in (None, data["status"]):
+            continue
+        if not RESOURCE.connects(ResourceStatus(data["previous"]), ResourceStatus(data["status"])):
+            yield f"resource {data['resourceId']} went from {data['previous']} to {data['status']}"
+        balance[data["resourceId"]].update({data["status"]: 1})
+        balance[data["resourceId"]].subtract({data["previous"]: 1})
+    for row in history.every_resource:
+        left = {status: n for status, n in balance[row["id"]].items() if n}
+        begun = next((status for status, n in left.items() if n < 0), None)
+        if left and left != {row["status"]: 1, begun: -1}:
+            yield f"resource {row['id']} is {row['status']} and its events come to {left}"
+
+
+def _one_event_a_transition(
+    what: str, machine: Lifecycle[Any], told: Sequence[Mapping[str, Any]], status: str
+) -> Iterator[str]:
+    """Each event begins where the one before has ended, goes a declared way, and the last is where it stands."""
+    for one, other in pairwise(told):
+        if other["previous"] != one["status"]:
+            yield f"{what} left {other['previous']} while it was {one['status']}"
+    statuses = {member.value: member for member in machine.statuses}
+    for data in told:
+        if data["previous"] is not None and not machine.connects(statuses[data["previous"]], statuses[data["status"]]):
+            yield f"{what} went from {data['previous']} to {data['status']}"
+    if told and told[-1]["status"] != status:
+        yield f"{what} is {status} and was last told to be {told[-1]['status']}"
 
 
 def counters_equal_a_recount(history: History) -> Iterator[str]:

@@ -23,8 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from app.domain.enums import CancelMode, CancelOutcome
 from app.domain.errors import IllegalState
+from app.domain.retrying import MAX_CRASHES
 from app.domain.statuses import JOB
-from app.engine.claims import MAX_CRASHES
 from app.engine.log import StepLog
 from app.engine.runner import Hand, Runner
 from app.engine.ticking import tick

@@ -8,8 +8,9 @@ import pytest
 
 from app.db.ledger import Ledger
 from app.domain.enums import FailureStrategy
+from app.domain.retrying import MAX_CRASHES
 from app.domain.statuses import JobStatus
-from app.engine.claims import MAX_CRASHES, Claim, Claimer
+from app.engine.claims import Claim, Claimer
 from tests.engine.harness import Workshop, note
 
 

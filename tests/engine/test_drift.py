@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -155,6 +155,58 @@ async def test_what_was_found_is_accepted_as_a_revision(workshop: Workshop) -> N
     assert [tuple(revision) for revision in revisions] == [(1, "x"), (2, "other")]
     # For whoever follows the plan nothing is out of order, so nothing is told.
     assert await told(workshop, plan_id) == []
+
+
+def frozen() -> dict[str, Any]:
+    """From an hour ago until tomorrow."""
+    now = clock.utc_now().replace(microsecond=0)
+    return {"from": (now - timedelta(hours=1)).isoformat(), "until": (now + timedelta(days=1)).isoformat()}
+
+
+async def lift(workshop: Workshop) -> None:
+    """There is no freeze any more, and what waited for its end is due."""
+    await change(workshop, "UPDATE deployment_plan SET configuration = configuration #- '{drift,freeze}'")
+    await overdue(workshop)
+
+
+async def overdue(workshop: Workshop) -> None:
+    past = "clock_timestamp() - interval '1 minute'"
+    await change(workshop, f"UPDATE cloud_resource SET revert_at = {past} WHERE revert_at IS NOT NULL")
+
+
+async def test_nothing_is_put_back_during_a_freeze(workshop: Workshop) -> None:
+    freeze = frozen()
+    plan_id = await one_note(workshop, drift={"reaction": "PLAN", "freeze": [freeze]})
+    tamper(workshop, "a", text="other")
+    await refresh(workshop)
+    await go_round(workshop)
+    row = await resource(workshop)
+    # It is seen, and said, all the same.
+    assert (row.drift_status, seen(row)) == (DriftStatus.MODIFIED, [(["text"], "x", "other")])
+    assert row.revert_at == datetime.fromisoformat(freeze["until"])
+    await overdue(workshop)
+    await go_round(workshop)
+    assert await children(workshop, plan_id) == []
+    assert (await resource(workshop)).revert_at == datetime.fromisoformat(freeze["until"])
+    await lift(workshop)
+    await go_round(workshop)
+    assert len(await children(workshop, plan_id)) == 1
+
+
+async def test_nothing_is_accepted_during_a_freeze(workshop: Workshop) -> None:
+    freeze = frozen()
+    await one_note(workshop, drift={"reaction": "ACCEPT", "freeze": [freeze]})
+    tamper(workshop, "a", text="other")
+    await refresh(workshop)
+    await go_round(workshop)
+    row = await resource(workshop)
+    assert (row.drift_status, row.revision) == (DriftStatus.MODIFIED, 1)
+    assert row.observe_at == datetime.fromisoformat(freeze["until"])
+    await lift(workshop)
+    await refresh(workshop)
+    await go_round(workshop)
+    row = await resource(workshop)
+    assert (row.drift_status, row.revision, (row.applied or {})["text"]) == (DriftStatus.IN_SYNC, 2, "other")
 
 
 async def test_what_is_gone_is_accepted_as_deleted(workshop: Workshop) -> None:

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.auth.principal import Principal
 from app.db.uow import SystemRole
 from app.domain.enums import FailureStrategy, Permission, StatusReason, StepAction
-from app.domain.errors import Forbidden, IllegalState, Invalid, Required
+from app.domain.errors import Forbidden, IllegalState, Invalid, NotFound, Required
 from app.domain.statuses import JobStatus, PlanStatus
 from app.engine.ticking import tick
 from app.providers.base import ErrorKind
 from app.providers.faults import Fault, FaultKind
+from app.reads import plans as plan_reads
+from app.reads.filters import PlanFilter, Reviewer
 from app.services import gates, plans, steps
-from app.services.gates import AnswerGate
+from app.services.gates import AnswerGate, DelegateGate
 from app.services.plans import PlanAction
 from app.services.steps import DecideStep
 from tests.engine.conftest import Open
@@ -302,3 +305,63 @@ async def test_a_fallback_may_undo(workshop: Workshop) -> None:
     await tick(workshop.database, ring_again_seconds=0)
     assert (await workshop.settle(job_id)).status is JobStatus.ROLLED_BACK
     assert workshop.notes() == {"taken": "theirs"}
+
+
+async def person(workshop: Workshop, email: str) -> Principal:
+    """Somebody of the tenant who may only read."""
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        number = await transaction.session.scalar(
+            text(
+                "INSERT INTO app_user (tenant_id, email, display_name, role) VALUES (:tenant, :email, 'X', 'VIEWER')"
+                " RETURNING id"
+            ),
+            {"tenant": workshop.tenant_id, "email": email},
+        )
+    assert number is not None
+    return replace(workshop.principal, user_id=number, permissions=frozenset({Permission.READ}))
+
+
+async def as_(workshop: Workshop, who: Principal, verb: Any, command: Any) -> Any:
+    async with workshop.database.write(workshop.tenant_id, actor=who.actor, correlation_id="test") as transaction:
+        return await verb(transaction, who, command, workshop.dependencies)
+
+
+async def waiting_for(workshop: Workshop, who: Principal) -> list[int]:
+    """The plans that need their word."""
+    may = Permission.APPROVE in who.permissions
+    wanted = PlanFilter(reviewer=Reviewer(who.user_id, may, waited_for=True))
+    async with workshop.database.read(workshop.tenant_id) as session:
+        return [plan.id for plan in await session.scalars(plan_reads.listed(workshop.tenant_id, wanted))]
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_whoever_may_answer_lets_somebody_else(workshop: Workshop, named: bool) -> None:
+    deputy, other = await person(workshop, "deputy@acme.test"), await person(workshop, "other@acme.test")
+    job_id = await asked(workshop, ask(approvers=["a@acme.test"] if named else []))
+    step_id = (await workshop.rows("SELECT id FROM step_run"))[0].id
+    plan_id = (await workshop.plan_of(job_id)).id
+    given = AnswerGate(step_id, answer={"size": 2})
+    assert [await waiting_for(workshop, who) for who in (workshop.principal, deputy)] == [[plan_id], []]
+    with pytest.raises(Forbidden):
+        await as_(workshop, deputy, gates.delegate, DelegateGate(step_id, other.user_id))
+    with pytest.raises(Forbidden):
+        await as_(workshop, deputy, gates.answer, given)
+    await act(workshop, gates.delegate, DelegateGate(step_id, deputy.user_id, "I am away"))
+    assert [await waiting_for(workshop, who) for who in (workshop.principal, deputy, other)] == [[plan_id]] * 2 + [[]]
+    for again in (deputy.user_id, workshop.principal.user_id):
+        with pytest.raises(Invalid):
+            await act(workshop, gates.delegate, DelegateGate(step_id, again))
+    with pytest.raises(NotFound):
+        await act(workshop, gates.delegate, DelegateGate(step_id, 10**9))
+    (event,) = await workshop.rows("SELECT actor, data FROM event_log WHERE kind = 'GateDelegated'")
+    told = {"jobId": job_id, "stepRunId": step_id, "stepKey": "ask", "to": deputy.actor, "comment": "I am away"}
+    assert (event.actor, event.data) == (workshop.principal.actor, told)
+    await as_(workshop, deputy, gates.answer, given)
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+    assert [await waiting_for(workshop, who) for who in (workshop.principal, deputy)] == [[], []]
+    (gate,) = await workshop.rows("SELECT answered_by, delegations FROM gate")
+    (kept,) = gate.delegations
+    assert (gate.answered_by, kept["from"], kept["to"]) == (deputy.actor, workshop.principal.actor, deputy.actor)
+    with pytest.raises(IllegalState):
+        await act(workshop, gates.delegate, DelegateGate(step_id, other.user_id))

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
 from app.db.models import DeploymentPlan, PlanFiring
-from app.domain.enums import FiringOutcome, MissedPolicy, OverlapPolicy, PlanType
+from app.domain.enums import ChangedPolicy, FiringOutcome, MissedPolicy, OverlapPolicy, PlanType
 from app.domain.errors import IllegalState
 from app.domain.statuses import PlanStatus
 from app.engine.ticking import tick
@@ -235,6 +235,24 @@ async def test_a_run_that_does_something_else_is_approved_by_itself(workshop: Wo
     assert (await found(workshop, plan_id)).status is PlanStatus.SCHEDULED
     await approve(workshop, other, child.id)
     assert (await finish(workshop, await found(workshop, child.id))).status is PlanStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [(ChangedPolicy.PROCEED, PlanStatus.SUCCEEDED), (ChangedPolicy.CANCEL, PlanStatus.CANCELLED)],
+)
+async def test_a_run_that_does_something_else_may_go_on_or_be_called_off(
+    workshop: Workshop, changed: ChangedPolicy, status: PlanStatus
+) -> None:
+    plan_id = await recurring(workshop, approvals={"required": 1}, changed=changed)
+    await approve(workshop, await somebody_else(workshop), plan_id)
+    await _change_what_it_does(workshop, plan_id)
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    await tick_and_fire(workshop)
+    (child,) = await children(workshop, plan_id)
+    done = child if child.last_job_id is None else await finish(workshop, child)
+    assert done.status is status
+    assert (await found(workshop, plan_id)).status is PlanStatus.SCHEDULED
 
 
 async def test_a_run_that_cannot_be_worked_out_is_invalid_and_the_next_is_made_all_the_same(workshop: Workshop) -> None:

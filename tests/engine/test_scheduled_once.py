@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from app.domain.enums import MissedPolicy
+from app.domain.enums import ChangedPolicy, MissedPolicy
 from app.domain.scheduling import Schedule
 from app.domain.statuses import PlanStatus
 from app.engine.ticking import tick
@@ -130,6 +131,52 @@ async def test_what_changed_since_it_was_approved_is_approved_again(workshop: Wo
     # Its time is the one of the schedule, which still lies ahead here: it is set anew.
     plan = await approve(workshop, other, plan_id)
     assert (plan.status, plan.scheduled_at) == (PlanStatus.SCHEDULED, Schedule.of(plan.schedule or {}).at)
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    await tick_and_fire(workshop)
+    assert (await finish(workshop, await found(workshop, plan_id))).status is PlanStatus.SUCCEEDED
+
+
+async def changed_since(workshop: Workshop, changed: ChangedPolicy | None, approvals: dict[str, Any] | None) -> Any:
+    """A plan that is due and would do something else than what it was let go with."""
+    schedule = once(changed=changed)
+    plan_id = await scheduled(workshop, schedule, template=await noted(workshop, "a", "b"), approvals=approvals)
+    if approvals is not None:
+        await approve(workshop, await somebody_else(workshop), plan_id)
+    await workshop.settle(await workshop.submit(await noted(workshop, "b")))
+    await set_time(workshop, plan_id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 1
+    return await found(workshop, plan_id)
+
+
+@pytest.mark.parametrize(
+    ("changed", "required", "status"),
+    [
+        (None, 1, PlanStatus.PENDING_APPROVAL),
+        (None, 0, PlanStatus.SUCCEEDED),
+        (ChangedPolicy.REAPPROVE, 1, PlanStatus.PENDING_APPROVAL),
+        (ChangedPolicy.PROCEED, 1, PlanStatus.SUCCEEDED),
+        (ChangedPolicy.PROCEED, 0, PlanStatus.SUCCEEDED),
+        (ChangedPolicy.CANCEL, 1, PlanStatus.CANCELLED),
+        (ChangedPolicy.CANCEL, 0, PlanStatus.CANCELLED),
+    ],
+)
+async def test_what_follows_a_change_is_a_setting(
+    workshop: Workshop, changed: ChangedPolicy | None, required: int, status: PlanStatus
+) -> None:
+    plan = await changed_since(workshop, changed, {"required": required} if required else None)
+    if status is PlanStatus.SUCCEEDED:
+        plan = await finish(workshop, plan)
+    assert plan.status is status
+    assert set(workshop.notes()) == ({"a", "b"} if status is PlanStatus.SUCCEEDED else {"b"})
+    if status is PlanStatus.CANCELLED:
+        assert (plan.status_reason, plan.last_job_id) == ("PREVIEW_STALE", None)
+        assert plan.status_message == "what it would do is not what was agreed to any more"
+        assert plan.completed_at is not None
+
+
+async def test_what_is_the_same_runs_whatever_is_to_follow_a_change(workshop: Workshop) -> None:
+    schedule = once(changed=ChangedPolicy.CANCEL)
+    plan_id = await scheduled(workshop, schedule, template=await noted(workshop, "a"))
     await set_time(workshop, plan_id, half_an_hour_ago())
     await tick_and_fire(workshop)
     assert (await finish(workshop, await found(workshop, plan_id))).status is PlanStatus.SUCCEEDED

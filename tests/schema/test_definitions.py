@@ -19,7 +19,8 @@ async def test_a_workflow_explains_its_steps(api: Api) -> None:
           definition executionCount graph { waves nodes { key kind type } edges { from to } }
           steps {
             key name stepOrder workflow { name } dependsOn { key } checkpoint
-            retry { maxAttempts initialInterval retryOn } errorHandling { strategy ignore }
+            retry { maxAttempts initialInterval retryOn nonRetryableCodes }
+            totalTimeout heartbeat errorHandling { strategy ignore }
           }
         } }
         """,
@@ -33,6 +34,7 @@ async def test_a_workflow_explains_its_steps(api: Api) -> None:
     assert (first["dependsOn"], second["dependsOn"]) == ([], [{"key": "first"}])
     assert second["retry"]["maxAttempts"] == 5
     assert second["retry"]["initialInterval"] == "PT2S"
+    assert (second["retry"]["nonRetryableCodes"], second["totalTimeout"], second["heartbeat"]) == ([], None, None)
     assert first["errorHandling"] == {"strategy": None, "ignore": False}
 
 

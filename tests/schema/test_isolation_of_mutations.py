@@ -36,6 +36,7 @@ GIVEN: dict[str, tuple[str | None, dict[str, Any]]] = {
     "signalJob": (None, {"name": "go"}),
     "continueRollback": (None, {"resolutions": []}),
     "answerGate": (None, {"approve": True}),
+    "delegateGate": (None, {}),
     "stepAction": (None, {"action": "RETRY"}),
     "updateOrchestrationJob": ("OrchestrationJob", {"expectedVersion": 1, "description": "x"}),
     "deleteOrchestrationJob": ("OrchestrationJob", {}),

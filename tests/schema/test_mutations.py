@@ -210,7 +210,7 @@ REQUIRED: dict[Permission, set[str]] = {
         "createWorkflowStep", "updateWorkflowStep", "updateOrchestrationJob", "updateCloudResource", "testWebhook",
         "replayWebhook", "redeliverWebhook", "acceptDrift", "ignoreDrift", "heedDrift", "importResource",
     },
-    Permission.APPROVE: {"reviewPlan", "answerGate"},
+    Permission.APPROVE: {"reviewPlan", "answerGate", "delegateGate"},
     Permission.EXECUTE: {
         "executePlan", "retryPlan", "pausePlan", "resumePlan", "signalPlan", "signalJob", "stepAction",
         "rotatePlanHook", "revokePlanHook", "refreshResource", "resolveResource",

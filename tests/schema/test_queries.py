@@ -237,6 +237,7 @@ async def test_a_job_shows_its_steps_attempts_and_errors(api: Api) -> None:
     ]
     assert found["artifacts"] == [{"name": "role-dump", "size": str(2**40), "url": "file:///x"}]
     assert {"action": "CONTINUE_ROLLBACK", "allowed": True} in found["availableActions"]
+    assert {"action": "FORCE_CANCEL", "allowed": False} in found["availableActions"]
     first, second = found["steps"]
     assert (first["key"], first["durationSeconds"], first["change"]) == ("role", 90, {"action": "CREATE"})
     assert first["attempts"] == [

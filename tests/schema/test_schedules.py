@@ -18,7 +18,7 @@ from tests.schema.test_mutations import NOTE, WAIT, revision
 from tests.schema.verbs import done, refused
 
 SCHEDULE = """query($id: ID!, $first: Int) { deploymentPlan(id: $id) { status scheduledAt
-  schedule { at recurrence timeZone overlap missed window jitter nextRuns(first: $first) }
+  schedule { at recurrence timeZone overlap missed changed window jitter nextRuns(first: $first) }
   availableActions { action allowed message } parentPlan { id }
   spawnedPlans { nodes { id status parentPlan { id } schedule { at } availableActions { action allowed } } } } }"""
 DAILY = {"recurrence": "30 2 * * *", "timeZone": "Europe/Berlin"}
@@ -38,14 +38,15 @@ async def shown(api: Api, plan_id: str, first: int = 3) -> dict[str, Any]:
 
 async def test_a_recurring_plan_shows_its_next_runs(api: Api) -> None:
     plan = await made(
-        api, {**DAILY, "window": "PT2H", "jitter": "PT90S", "overlap": "QUEUE_ONE", "missed": "SKIP"}
+        api, {**DAILY, "window": "PT2H", "jitter": "PT90S", "overlap": "QUEUE_ONE", "missed": "SKIP",
+              "changed": "CANCEL"}
     )  # fmt: skip
     assert plan["status"] == "SCHEDULED"
     found = await shown(api, plan["id"])
     runs = found["schedule"].pop("nextRuns")
     assert found["schedule"] == {
         "at": None, "recurrence": "30 2 * * *", "timeZone": "Europe/Berlin", "overlap": "QUEUE_ONE", "missed": "SKIP",
-        "window": "PT2H", "jitter": "PT1M30S",
+        "window": "PT2H", "jitter": "PT1M30S", "changed": "CANCEL",
     }  # fmt: skip
     assert (len(runs), runs[0]) == (3, found["scheduledAt"])
     gaps = [

@@ -41,7 +41,11 @@ async def test_a_plan_that_is_simulated_stays_as_it_is(api: Api) -> None:
     kinds = {event["__typename"] for event in found["events"]["nodes"]}
     assert kinds == {"JobStatusChanged", "StepStatusChanged"}
     actions = {action["action"]: (action["allowed"], action["message"]) for action in found["availableActions"]}
-    assert actions == {"CANCEL": (True, None), "CONTINUE_ROLLBACK": (False, "it is only simulated")}
+    assert actions == {
+        "CANCEL": (True, None),
+        "FORCE_CANCEL": (False, "not while it is DISPATCHED"),
+        "CONTINUE_ROLLBACK": (False, "it is only simulated"),
+    }
     (error,) = await refused(api, "continueRollback", jobId=job["id"], resolutions=[])
     assert (error["__typename"], error["path"]) == ("IllegalStateError", ["jobId"])
     run = {"planId": plan["id"], "expectedPreviewHash": plan["preview"]["hash"]}

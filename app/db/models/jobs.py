@@ -39,6 +39,13 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "id"),
         Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "id"),
         Index("idx_orchestration_job_pause", "pause_until", postgresql_where=text("pause_until IS NOT NULL")),
+        Index(
+            "idx_orchestration_job_queue_until",
+            "queue_until",
+            postgresql_where=text(
+                "queue_until IS NOT NULL AND started_at IS NULL AND status IN ('QUEUED', 'DISPATCHED')"
+            ),
+        ),
         Index("idx_orchestration_job_queued", "tenant_id", "id", postgresql_where=text("status = 'QUEUED'")),
     )
 
@@ -71,6 +78,8 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     cancel_mode: Mapped[CancelMode | None] = one_of(CancelMode, "cancel_mode")
     cancel_outcome: Mapped[CancelOutcome | None] = one_of(CancelOutcome, "cancel_outcome")
     cancel_requested_at: Mapped[datetime | None]
+    # Until when a worker has to have begun with it; the tick ends it otherwise.
+    queue_until: Mapped[datetime | None]
     # The timer of a pause: then the tick ends it.
     pause_until: Mapped[datetime | None]
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))

@@ -39,6 +39,13 @@ class StepRun(Base):
             postgresql_where=text("due_at IS NOT NULL AND worker_id IS NULL"),
         ),
         Index("idx_step_run_worker", "worker_id", postgresql_where=text("worker_id IS NOT NULL")),
+        Index(
+            "idx_step_run_expires",
+            "expires_at",
+            postgresql_where=text(
+                "expires_at IS NOT NULL AND worker_id IS NULL AND status IN ('READY', 'RETRY_WAIT', 'WAITING')"
+            ),
+        ),
     )
 
     id: Mapped[int] = identity()
@@ -70,7 +77,10 @@ class StepRun(Base):
     crashes: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     # How often an unknown outcome was asked for since it became unknown.
     observations: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    # Of one attempt; of all of them; of silence. None: that one does not apply.
     timeout_seconds: Mapped[float] = mapped_column(Float)
+    total_seconds: Mapped[float | None] = mapped_column(Float)
+    heartbeat_seconds: Mapped[float | None] = mapped_column(Float)
     operation_id: Mapped[UUID] = mapped_column(Uuid)
     fence: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     worker_id: Mapped[int | None] = mapped_column(BigInteger)
@@ -78,6 +88,9 @@ class StepRun(Base):
     dispatched_at: Mapped[datetime | None]
     dispatches: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     deadline_at: Mapped[datetime | None]
+    # The timers of `total_seconds`, from the first attempt, and of `heartbeat_seconds`, while somebody has the step.
+    expires_at: Mapped[datetime | None]
+    silent_at: Mapped[datetime | None]
     handle: Mapped[dict[str, Any] | None]
     percent: Mapped[float | None] = mapped_column(Float)
     inputs: Mapped[dict[str, Any] | None]
@@ -162,6 +175,8 @@ class Gate(Base):
     input_schema: Mapped[dict[str, Any] | None]
     # E-mail addresses of those who alone may answer; empty, whoever has APPROVE may.
     approvers: Mapped[list[str]] = mapped_column(ARRAY(String(320)), server_default=text("'{}'"), default=list)
+    # Whom else somebody has let answer who may: [{"from", "to", "at", "comment"}], the first first.
+    delegations: Mapped[list[Any] | None]
     on_timeout: Mapped[FailureStrategy] = one_of(FailureStrategy, "on_timeout", default=FailureStrategy.HALT)
     deadline_at: Mapped[datetime | None]
     approved: Mapped[bool | None] = mapped_column(Boolean)

@@ -45,11 +45,16 @@ class TenantLimit(Base):
     __table_args__ = (
         CheckConstraint("max_running_jobs > 0", name="running"),
         CheckConstraint("max_queued_jobs > 0", name="queued"),
+        CheckConstraint("max_resources > 0", name="resources"),
+        CheckConstraint("max_plans > 0", name="plans"),
     )
 
     tenant_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("tenant.id"), primary_key=True)
     max_running_jobs: Mapped[int] = mapped_column(Integer)
     max_queued_jobs: Mapped[int] = mapped_column(Integer)
+    # None: as many as it likes.
+    max_resources: Mapped[int | None] = mapped_column(Integer)
+    max_plans: Mapped[int | None] = mapped_column(Integer)
 
 
 class User(Audited, SoftDeleted, Base):

@@ -152,6 +152,17 @@ class Section:
         chosen = [self._chosen(item, kind, (*self.path, name, str(n))) for n, item in enumerate(self.sequence(name))]
         return tuple(item for item in chosen if item is not None)
 
+    def words(self, name: str, *, most: int) -> tuple[str, ...]:
+        """A list of at most so many strings, none of them empty."""
+        found = self.sequence(name)
+        if len(found) > most:
+            self.findings.add("INVALID", f"'{name}' has at most {most} entries", (*self.path, name))
+        for position, word in enumerate(found):
+            if not isinstance(word, str) or not word.strip():
+                message = "a string is needed here, and not an empty one"
+                self.findings.add("TYPE_MISMATCH", message, (*self.path, name, str(position)))
+        return tuple(word for word in found if isinstance(word, str))
+
     def condition(self, name: str) -> Value:
         """A bool, or a string that is one expression; None if absent."""
         found = self.value.get(name)

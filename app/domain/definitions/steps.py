@@ -35,14 +35,18 @@ _STEP = (
     "when",
     "dependsOn",
     "timeoutSeconds",
+    "totalTimeoutSeconds",
+    "heartbeatSeconds",
     "retry",
     "errorHandling",
     "checkpoint",
     "gate",
 )
 _CONFIGURATION = ("resource", "type", "connection", "task")
-_RETRY = ("maxAttempts", "initialSeconds", "multiplier", "maxSeconds", "jitter", "retryOn")
+_RETRY = ("maxAttempts", "initialSeconds", "multiplier", "maxSeconds", "jitter", "retryOn", "nonRetryableCodes")
 _LONGEST_SECONDS = 7 * 24 * 3600
+_MOST_CODES = 50
+_LONGEST_TOTAL_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class StepDefinition:
 
     `inputs`, `when` and the inputs of `compensate` ({"task", "inputs"}) have their expressions unevaluated.
     `order`: steps of equal order run side by side, steps of the next order after all of them; unless they declare what
-    they depend on. A `timeout_seconds` of None leaves it to the planner, a `strategy` of None to the plan.
+    they depend on. A `timeout_seconds` of None leaves it to the planner, a `strategy` or `total_seconds` of None to the
+    plan. `timeout_seconds` is for one attempt, `total_seconds` for all of them and what is polled in between,
+    `heartbeat_seconds` for how long a provider that says how far it is may say nothing.
     """
 
     key: str
@@ -69,6 +75,8 @@ class StepDefinition:
     when: Value = None
     depends_on: tuple[str, ...] = ()
     timeout_seconds: float | None = None
+    total_seconds: float | None = None
+    heartbeat_seconds: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     strategy: FailureStrategy | None = None
     compensate: Mapping[str, Value] | None = None
@@ -116,6 +124,8 @@ class StepReader:
             when=section.condition("when"),
             depends_on=section.keys_of("dependsOn", self.keys, "step"),
             timeout_seconds=section.number("timeoutSeconds", 0.001, _LONGEST_SECONDS),
+            total_seconds=section.number("totalTimeoutSeconds", 0.001, _LONGEST_TOTAL_SECONDS),
+            heartbeat_seconds=section.number("heartbeatSeconds", 1, _LONGEST_SECONDS),
             retry=self._retry(section),
             strategy=handling.choice("strategy", FailureStrategy),
             compensate=self._compensation(handling),
@@ -128,6 +138,7 @@ class StepReader:
         )
         if section.value.get("type") in list(StepType):
             self._check_target(step, here)
+            self._check_timeouts(step, here)
         return step
 
     def _retry(self, section: Section) -> RetryPolicy:
@@ -146,6 +157,7 @@ class StepReader:
             max_seconds=default.max_seconds if longest is None else float(longest),
             jitter=retry.flag("jitter", default=default.jitter),
             retry_on=retry.choices("retryOn", ErrorClass) if "retryOn" in retry.value else DEFAULT_RETRY_ON,
+            never_on=retry.words("nonRetryableCodes", most=_MOST_CODES),
         )
 
     def _compensation(self, handling: Section) -> dict[str, Value] | None:
@@ -196,6 +208,27 @@ class StepReader:
             )
         if step.task is not None:
             self._check_task(step.task, step.inputs, (*place, "task"), (*here, "inputs"))
+
+    def _check_timeouts(self, step: StepDefinition, here: Path) -> None:
+        """All attempts take no less than one; only who says something while it works can be silent."""
+        if step.total_seconds is not None and step.total_seconds < (step.timeout_seconds or 0):
+            message = f"all attempts together have no less than the {step.timeout_seconds:g} s that one of them has"
+            self.findings.add("INVALID", message, (*here, "totalTimeoutSeconds"))
+        if step.gate is not None:
+            for name, given in (
+                ("totalTimeoutSeconds", step.total_seconds),
+                ("heartbeatSeconds", step.heartbeat_seconds),
+            ):
+                if given is not None:
+                    self.findings.add("INVALID", "how long a gate waits is its 'deadline'", (*here, name))
+            return
+        acts_on = step.task or step.resource_type
+        if step.heartbeat_seconds is None or self.catalogue is None or acts_on is None:
+            return
+        known = self.catalogue.has_task(acts_on) or self.catalogue.has_type(acts_on)
+        if known and not self.catalogue.reports(acts_on):
+            message = f"{acts_on} does not say how far it is, so nobody can tell that it fell silent"
+            self.findings.add("INVALID", message, (*here, "heartbeatSeconds"))
 
     def _check_gate(self, step: StepDefinition, given: list[str], here: Path) -> None:
         """A gate asks, and does nothing else."""

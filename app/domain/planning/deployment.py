@@ -143,6 +143,9 @@ class PlannedStep:
     spec: Mapping[str, Value]
     timeout_seconds: float
     retry: RetryPolicy
+    # As the workflow says: of all attempts together, and of silence. What None means is said in app.domain.timeouts.
+    total_seconds: float | None = None
+    heartbeat_seconds: float | None = None
     wave: int = 0
     strategy: FailureStrategy | None = None
     resource_key: str | None = None
@@ -163,6 +166,12 @@ class Deployment:
     findings: tuple[Finding, ...] = ()
     # Plans whose outputs its steps read.
     upstream: tuple[Upstream, ...] = ()
+
+    @property
+    def growth(self) -> int:
+        """How many resources there are more when it has been carried out; negative, how many less."""
+        weights = {ChangeAction.CREATE: 1, ChangeAction.DELETE: -1, ChangeAction.DETACH: -1}
+        return sum(weights.get(change.action, 0) for change in self.changes)
 
     @property
     def is_empty(self) -> bool:

@@ -314,6 +314,8 @@ class StepPlanner:
             spec={**spec, "references": references(spec)},
             timeout_seconds=float((step.timeout_seconds if step else None) or DEFAULT_TIMEOUT_SECONDS),
             retry=step.retry if step else RetryPolicy(),
+            total_seconds=step.total_seconds if step else None,
+            heartbeat_seconds=self._heartbeat(step, operation, spec),
             strategy=step.strategy if step else None,
             resource_key=resource_key,
             workflow_step_key=step.key if step else None,
@@ -330,6 +332,14 @@ class StepPlanner:
             before=recorded.found if recorded else None,
         )
         return planned, change
+
+    def _heartbeat(
+        self, step: StepDefinition | None, operation: OperationKind, spec: Mapping[str, Value]
+    ) -> float | None:
+        """A step may stand for several: those whose provider says nothing while it works are not waited for."""
+        acts_on = spec.get("task") if operation is OperationKind.RUN else spec.get("type")
+        heard = step is not None and acts_on is not None and self.catalogue.reports(str(acts_on))
+        return step.heartbeat_seconds if step is not None and heard else None
 
     def _reversibility(self, type_name: str, action: ChangeAction) -> Reversibility:
         deletes = action is ChangeAction.DELETE

@@ -71,6 +71,7 @@ class RunTask(TaskType):
     name = "command.run"
     title = "Command"
     description = "Runs a program that the installation allows; its lines are the log of the step."
+    reports = True
     schema: ClassVar[Schema] = {
         "type": "object",
         "additionalProperties": False,

@@ -46,6 +46,7 @@ class WaitTask(HarmlessTask):
     name = "core.wait"
     title = "Wait"
     description = "Waits for a while; stops at once when the job is cancelled."
+    reports = True
     schema: ClassVar[Schema] = {
         "type": "object",
         "additionalProperties": False,

@@ -47,6 +47,7 @@ class WorkspaceType(ResourceType):
     template_type = TemplateType.INFRASTRUCTURE
     idempotency = Idempotency.TAG
     stateful = True
+    reports = True
     create_only = frozenset({"/name"})
     secret = frozenset({"/sensitiveVariables"})
     schema: ClassVar[Schema] = {

@@ -30,9 +30,10 @@ from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
 from app.domain.statuses import PLAN, PlanStatus
+from app.domain.timeouts import timeouts_of
 from app.domain.values import Value
 from app.domain.verification import verification_of
-from app.services import launching, upstream
+from app.services import launching, limits, upstream
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
 from app.services.planning import revision_of, workflow_of
@@ -106,6 +107,7 @@ async def create(
     faults = _faults(command)
     if faults:
         raise faults[0] if len(faults) == 1 else Several(faults)
+    await limits.refuse_more_plans(transaction)
     plan = DeploymentPlan(
         tenant_id=transaction.tenant_id,
         user_id=principal.user_id,
@@ -315,7 +317,15 @@ def _name_fault(name: str) -> DomainError | None:
 
 
 # What each says about its part of the configuration is looked up again when the plan runs.
-_READERS = (ApprovalPolicy.of, conflict_policy_of, patience_of, verification_of, wants_preflight, width_of)
+_READERS = (
+    ApprovalPolicy.of,
+    conflict_policy_of,
+    patience_of,
+    timeouts_of,
+    verification_of,
+    wants_preflight,
+    width_of,
+)
 
 
 def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:

@@ -26,6 +26,7 @@ from app.services import jobs, launching
 from app.services.dependencies import Dependencies
 from app.services.plans import councils, passage, spawning
 from app.services.plans.authoring import find
+from app.services.plans.changed import WHY, Agreement
 from app.services.plans.spawning import Clockwork
 
 _ACTOR = "system:scheduler"
@@ -104,17 +105,22 @@ async def _run(
         message = f"it could not begin in time; it was to run at {time:%Y-%m-%d %H:%M} UTC"
         await launching.move_plan(transaction, plan, "missed_window", StatusReason.NONE, message)
         return
+    agreement = Agreement.of(plan)
     try:
         deployment = await passage.work_out(transaction, clockwork, plan, dependencies)
     except DomainError:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return
-    agreed = await councils.is_agreed_to(transaction, plan, deployment)
+    if agreement.calls_off(deployment):
+        plan.completed_at = now
+        await launching.move_plan(transaction, plan, "cancel", StatusReason.PREVIEW_STALE, WHY)
+        return
+    agreed = agreement.covers(deployment) or await councils.is_agreed_to(transaction, plan, deployment)
     if deployment.is_empty or not agreed:
         await passage.revalidate(transaction, clockwork, plan, dependencies)
         return
     await passage.keep_preview(transaction, plan, deployment)
-    await passage.start(transaction, clockwork, plan, deployment, dependencies, "due")
+    await passage.start(transaction, clockwork, plan, deployment, dependencies, "due", agreed=True)
 
 
 async def _fall_due(transaction: Transaction, plan: DeploymentPlan, schedule: Schedule, now: datetime) -> None:

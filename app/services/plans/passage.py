@@ -17,11 +17,12 @@ from app.domain.errors import ApprovalRequired, DomainError, Invalid, PolicyDeni
 from app.domain.planning import Deployment
 from app.domain.planning.deployment import diagnostic_document
 from app.domain.scheduling import Schedule
-from app.services import launching, previews, upstream
+from app.services import launching, limits, previews, upstream
 from app.services.dependencies import Dependencies
 from app.services.judging import Proposal, judged, require_permitted
 from app.services.planning import deployment_of, intention_of, revision_of, workflow_of
 from app.services.plans import automation, councils
+from app.services.plans.changed import WHY, Agreement
 from app.services.reaching import require_connections
 
 
@@ -46,7 +47,8 @@ async def judged_deployment(
 ) -> Deployment:
     """What the plan would do now, and what policies say of it.
 
-    Raises Invalid where its rollback could not keep what its scope says.
+    Raises Invalid where its rollback could not keep what its scope says, QuotaExceeded where the tenant would have more
+    resources than it may.
     """
     intention = intention_of(plan, asker.tenant_slug, dependencies)
     deployment = await deployment_of(transaction.session, intention, dependencies)
@@ -57,6 +59,7 @@ async def judged_deployment(
             " job has succeeded: use rollbackScope JOB"
         )
         raise Invalid(message, path=("rollbackScope",))
+    await limits.refuse_more_resources(transaction, deployment.growth)
     return await judged(transaction.session, transaction.tenant_id, Proposal.of(plan), deployment)
 
 
@@ -81,12 +84,13 @@ async def pass_on(
     *,
     kept: tuple[type[DomainError], ...],
     message: str | None = None,
+    agreement: Agreement | None = None,
 ) -> None:
     """Lead a plan that is VALIDATING as far as it goes by itself.
 
     Faults of the kinds in `kept` make it INVALID and stay with it as diagnostics; others are raised. Where a policy
     refuses it, it is REJECTED, unless nothing is kept. `message` says why approval is asked for, where there is more to
-    say than that it is.
+    say than that it is. `agreement` is what was agreed to of the plan whose run this is.
     """
     try:
         deployment = await judged_deployment(transaction, asker, plan, dependencies)
@@ -111,9 +115,15 @@ async def pass_on(
         plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "no_changes", StatusReason.NO_CHANGES)
         return
-    if await agreed_or_asked(transaction, plan, message):
+    if agreement is not None and agreement.calls_off(deployment):
+        plan.completed_at = clock.utc_now()
         await launching.move_plan(transaction, plan, "valid")
-        await proceed(transaction, asker, plan, deployment, dependencies)
+        await launching.move_plan(transaction, plan, "cancel", StatusReason.PREVIEW_STALE, WHY)
+        return
+    covered = agreement is not None and agreement.covers(deployment)
+    if covered or await agreed_or_asked(transaction, plan, message):
+        await launching.move_plan(transaction, plan, "valid")
+        await proceed(transaction, asker, plan, deployment, dependencies, agreed=covered)
 
 
 def _is_judged_later(plan: DeploymentPlan) -> bool:
@@ -149,11 +159,20 @@ def _awaited(plan: DeploymentPlan, policy: ApprovalPolicy) -> str:
 
 
 async def proceed(
-    transaction: Transaction, asker: Asker, plan: DeploymentPlan, deployment: Deployment, dependencies: Dependencies
+    transaction: Transaction,
+    asker: Asker,
+    plan: DeploymentPlan,
+    deployment: Deployment,
+    dependencies: Dependencies,
+    *,
+    agreed: bool = False,
 ) -> None:
-    """What a READY plan does by itself: begin, or wait for what it waits for; a MANUAL one stays."""
+    """What a READY plan does by itself: begin, or wait for what it waits for; a MANUAL one stays.
+
+    `agreed`: nobody has to be asked whether enough people have.
+    """
     if plan.plan_type is PlanType.IMMEDIATE:
-        await start(transaction, asker, plan, deployment, dependencies)
+        await start(transaction, asker, plan, deployment, dependencies, agreed=agreed)
     elif plan.plan_type in (PlanType.SCHEDULED, PlanType.CONDITIONAL):
         await _arm(transaction, plan)
     elif plan.plan_type is PlanType.AUTOMATED:
@@ -227,9 +246,15 @@ async def start(
     deployment: Deployment,
     dependencies: Dependencies,
     event: str = "execute",
+    *,
+    agreed: bool = False,
 ) -> None:
-    """Make the job of a plan that waits for nothing but `event`. Raises ApprovalRequired when it was not agreed to."""
-    await require_agreement(transaction, plan)
+    """Make the job of a plan that waits for nothing but `event`. Raises ApprovalRequired when it was not agreed to.
+
+    `agreed`: the caller has seen to that.
+    """
+    if not agreed:
+        await require_agreement(transaction, plan)
     await launching.move_plan(transaction, plan, event)
     context = await job_context(transaction, asker, plan)
     await launching.launch(transaction, plan, deployment, dependencies, context)

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, text, update
 from app.db.away import DATABASE_AWAY
 from app.db.models import CloudResource, DeploymentPlan, Tenant
 from app.db.uow import Database, Transaction
+from app.domain.drifting import DriftPolicy
 from app.domain.enums import FailureStrategy, PlanType
 from app.domain.statuses import PLAN, PlanStatus
 from app.services.dependencies import Dependencies
@@ -74,14 +75,22 @@ async def _revert(transaction: Transaction, plan_id: int, dependencies: Dependen
         .values(revert_at=None, updated_at=CloudResource.updated_at)
         .returning(CloudResource.id)
     )
+    drifted = asked.scalars().all()
     found = await _plan(transaction, plan_id)
-    if not asked.all():
+    if not drifted:
         return False
     if found is None:
         # Somebody holds the plan, or it is deleted: nothing of this is kept.
         await transaction.session.rollback()
         return False
     plan, slug = found
+    now = await transaction.session.scalar(select(func.clock_timestamp()))
+    thaw = None if now is None else DriftPolicy.of(plan.configuration).thaw(now)
+    if thaw is not None:
+        # It was put off by something else until the next freeze had begun.
+        again = {"revert_at": thaw, "updated_at": CloudResource.updated_at}
+        await transaction.session.execute(update(CloudResource).where(CloudResource.id.in_(drifted)).values(again))
+        return False
     if await _has_open_child(transaction, plan):
         return False
     await spawning.spawn(transaction, Clockwork(slug), plan, None, dependencies, plan_type=PlanType.MANUAL)

@@ -19,6 +19,7 @@ from app.domain.statuses import PlanStatus
 from app.services import launching, upstream
 from app.services.dependencies import Dependencies
 from app.services.plans import passage
+from app.services.plans.changed import Agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ async def spawn(
     await upstream.inherit(transaction, plan, child)
     await launching.move_plan(transaction, child, "submit")
     message = None if plan.review_round == 0 else "what it would do is not what was approved of its plan"
-    await passage.pass_on(transaction, clockwork, child, dependencies, kept=(DomainError,), message=message)
+    agreement = Agreement.of(plan)
+    await passage.pass_on(
+        transaction, clockwork, child, dependencies, kept=(DomainError,), message=message, agreement=agreement
+    )
     return child
 
 

@@ -43,7 +43,7 @@ _AT_ONCE = 100
 _MOST_RUNS = 200
 # Several of these say the same as one.
 _ALIKE = frozenset({TriggerKind.DRIFT, TriggerKind.TEMPLATE_PUBLISHED, TriggerKind.RECURRENCE})
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(77079, hashtext(:key))")
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(77080, hashtext(:key))")
 _logger = structlog.get_logger(__name__)
 
 

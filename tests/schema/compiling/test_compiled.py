@@ -56,7 +56,7 @@ ORDINARY = {
     "Tenant": "createdBy quotas updatedBy viewerCan",
     "User": "createdBy roles tokens updatedBy",
     "Workflow": "createdBy graph updatedBy",
-    "WorkflowStep": "checkpoint createdBy dependsOn errorHandling retry timeout updatedBy",
+    "WorkflowStep": "checkpoint createdBy dependsOn errorHandling heartbeat retry timeout totalTimeout updatedBy",
 }  # fmt: skip
 ROOTS = [
     "deploymentPlan", "deploymentPlans", "orchestrationJob", "orchestrationJobs", "workflow", "workflows",

@@ -8,7 +8,7 @@ from alembic import op
 from migrations.columns import one_of
 from migrations.row_security import TICK, grant
 
-revision = "0050"
+revision = "0037"
 down_revision = "0036"
 branch_labels = None
 depends_on = None
