@@ -99,10 +99,9 @@ async def launch(
     effects of an earlier job's steps, by key, that may have been carried out: they are gone on with.
     """
     job = forward_job(transaction, plan, deployment, dependencies, context)
-    queue = timeouts_of(plan.configuration).queue
     if parent is not None:
         job.parent_job_id, job.retry_count = parent.id, parent.retry_count + 1
-    elif queue is not None:
+    elif (queue := timeouts_of(plan.configuration).queue) is not None:
         # Of the first job only: after that a plan has done something, and must not end as if it never had.
         job.queue_until = func.clock_timestamp() + timedelta(seconds=queue)
     ttl = ttl_of(plan.configuration)

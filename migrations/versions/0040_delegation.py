@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations.row_security import KEYS, grant
+
 revision = "0040"
 down_revision = "0039"
 branch_labels = None
@@ -14,6 +16,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("gate", sa.Column("delegations", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    for privilege in ("SELECT", "UPDATE"):
+        grant(KEYS, "gate", privilege, columns=("delegations",))
 
 
 def downgrade() -> None:
