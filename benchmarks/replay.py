@@ -1,9 +1,10 @@
 """The engine's SQL alone: the statements of jobs as the engine sent them, sent again without the engine.
 
 Once, jobs are carried by an engine in this process whose connections write down every statement and its values. Before
-that a copy was made of the database; each round copies that copy and sends the same statements, job by job, by eight
-bare connections: the same rows, the same role, the same row-level security, prepared. What is left out is the engine's
-thinking, its doorbells and the tick.
+that a copy was made of the database; each round copies that copy and sends the same statements by eight bare
+connections: the same rows, the same role, the same row-level security, prepared. What was sent when others had been
+answered is sent when these have been answered again, and no later. What is left out is the engine's thinking, its
+doorbells and the tick.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import base64
 import contextlib
 import random
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 
-from app.db import uow
+from app.db.driver import MachineConnection
 from app.db.sealing import Sealer
 from app.db.uow import APP_ROLE, Database
 from app.engine.claims import Claimer
@@ -39,20 +39,29 @@ from benchmarks.workload import AT_A_TIME, all_ended, connected, lying_there, re
 Sent = tuple[str, str, tuple[Any, ...]]
 _COPY = "replay_source"
 _SETTINGS = {"role": APP_ROLE, "jit": "off", "plan_cache_mode": "force_generic_plan", "statement_timeout": "15s"}
-_job: ContextVar[str | None] = ContextVar("job", default=None)
+_of_a_job: ContextVar[bool] = ContextVar("of_a_job", default=False)
+
+
+@dataclass(slots=True)
+class Piece:
+    """A transaction, or a statement without one; `beside`: the earlier pieces that were not answered when it began."""
+
+    beside: frozenset[int]
+    sent: list[Sent] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What was sent for each job, and the worker in whose name."""
+    """What was sent for `jobs` jobs, and the worker in whose name."""
 
-    jobs: list[list[Sent]]
+    pieces: list[Piece]
+    jobs: int
     worker: str
 
     @property
     def round_trips(self) -> float:
         """Statements a job, those that begin and end transactions included."""
-        return sum(len(job) for job in self.jobs) / len(self.jobs)
+        return sum(len(piece.sent) for piece in self.pieces) / self.jobs
 
 
 async def record(where: Surroundings, jobs: int) -> Recording:
@@ -67,8 +76,7 @@ async def record(where: Surroundings, jobs: int) -> Recording:
             worker_id = await _carry(where, connection)
         await all_ended(connection)
         worker = await connection.fetchval("SELECT to_jsonb(w)::text FROM worker w WHERE id = $1", worker_id)
-    assert len(sent) == jobs, "something was sent for every job"
-    return Recording(list(sent.values()), worker)
+    return Recording(sent, jobs, worker)
 
 
 async def replay(where: Surroundings, recording: Recording) -> tuple[float, float]:
@@ -86,16 +94,16 @@ async def replay(where: Surroundings, recording: Recording) -> tuple[float, floa
         )
         await connection.execute("ANALYZE")
         await release(connection)
-        left = iter(recording.jobs)
         async with _bare(url, where.tenant_id) as bare:
-            # Every connection prepares in its first job, as the engine's do; the first of them are not counted.
-            warm_ups = [iter([next(left), next(left)]) for _ in bare]
-            await asyncio.gather(*(_send_all(one, jobs) for one, jobs in zip(bare, warm_ups, strict=True)))
+            # Connections prepare what they send first, as the engine's do; that is not counted.
+            warm_up = len(recording.pieces) // 8
+            answered = [asyncio.Event() for _ in recording.pieces]
+            await _send_all(bare, recording.pieces[:warm_up], answered)
             began, used = time.perf_counter(), time.process_time()
-            await asyncio.gather(*(_send_all(one, left) for one in bare))
+            await _send_all(bare, recording.pieces, answered)
             seconds, used = time.perf_counter() - began, time.process_time() - used
         await all_ended(connection)
-    return (len(recording.jobs) - 2 * AT_A_TIME) / seconds, used / seconds
+    return recording.jobs * (1 - warm_up / len(recording.pieces)) / seconds, used / seconds
 
 
 def _other(where: Surroundings, database: str) -> str:
@@ -104,40 +112,47 @@ def _other(where: Surroundings, database: str) -> str:
 
 @contextlib.contextmanager
 def _written_down() -> Any:
-    """While it is open, connections of the machinery write down what they send, by job."""
-    sent: dict[str, list[Sent]] = defaultdict(list)
-    kind: Any = uow._MachineConnection
+    """While it is open, connections of the machinery write down what they send for jobs."""
+    pieces: list[Piece] = []
+    open_: dict[Any, int] = {}
     plain_machine = Database.machine
 
     def listening(method: str) -> Any:
         plain = getattr(asyncpg.Connection, method)
 
         async def send(self: Any, sql: str, *values: Any, **more: Any) -> Any:
-            job = _job.get()
-            if job is not None and "'app.tenant_id'" not in sql.partition("BEGIN")[0]:
-                sent[job].append((method, sql, values))
-            return await plain(self, sql, *values, **more)
+            if not _of_a_job.get() or sql.startswith("SELECT set_config"):
+                return await plain(self, sql, *values, **more)
+            if self not in open_:
+                pieces.append(Piece(frozenset(open_.values())))
+                open_[self] = len(pieces) - 1
+            pieces[open_[self]].sent.append((method, sql, values))
+            try:
+                return await plain(self, sql, *values, **more)
+            finally:
+                if not self.is_in_transaction() or sql in ("COMMIT", "ROLLBACK"):
+                    del open_[self]
 
         return send
 
     @contextlib.asynccontextmanager
     async def machine(self: Database, tenant_id: int, *, actor: str, correlation_id: str) -> AsyncIterator[Any]:
-        token = _job.set(correlation_id)
+        token = _of_a_job.set(True)
         try:
             async with plain_machine(self, tenant_id, actor=actor, correlation_id=correlation_id) as transaction:
                 yield transaction
         finally:
-            _job.reset(token)
+            _of_a_job.reset(token)
 
     for method in ("execute", "fetch", "fetchrow"):
-        setattr(kind, method, listening(method))
+        setattr(MachineConnection, method, listening(method))
     Database.machine = machine  # type: ignore[method-assign]
     try:
-        yield sent
+        yield pieces
     finally:
         Database.machine = plain_machine  # type: ignore[method-assign]
         for method in ("execute", "fetch", "fetchrow"):
-            delattr(kind, method)
+            delattr(MachineConnection, method)
 
 
 async def _carry(where: Surroundings, connection: asyncpg.Connection) -> int:
@@ -183,11 +198,26 @@ async def _bare(url: str, tenant_id: int) -> AsyncIterator[list[asyncpg.Connecti
             await connection.close()
 
 
-async def _send(connection: asyncpg.Connection, job: list[Sent]) -> None:
-    for method, sql, values in job:
-        await getattr(connection, method)(sql, *values)
+async def _send_all(bare: list[asyncpg.Connection], pieces: list[Piece], answered: list[asyncio.Event]) -> None:
+    """Send those that are not answered yet, each when all are answered that had been when it was sent first."""
+    free: asyncio.LifoQueue[asyncpg.Connection] = asyncio.LifoQueue()
+    for connection in bare:
+        free.put_nowait(connection)
+    earliest = 0
 
+    async def send(number: int, connection: asyncpg.Connection) -> None:
+        for method, sql, values in pieces[number].sent:
+            await getattr(connection, method)(sql, *values)
+        answered[number].set()
+        free.put_nowait(connection)
 
-async def _send_all(connection: asyncpg.Connection, left: Any) -> None:
-    for job in left:
-        await _send(connection, job)
+    async with asyncio.TaskGroup() as group:
+        for number, piece in enumerate(pieces):
+            if answered[number].is_set():
+                continue
+            while earliest < number and answered[earliest].is_set():
+                earliest += 1
+            for other in range(earliest, number):
+                if other not in piece.beside:
+                    await answered[other].wait()
+            group.create_task(send(number, await free.get()))

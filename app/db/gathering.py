@@ -49,6 +49,8 @@ class Gathering(Generic[Ask, Answer]):
         self._most = most
         self._asked: defaultdict[int, deque[tuple[Ask, asyncio.Future[Answer]]]] = defaultdict(deque)
         self._turns: deque[int] = deque()
+        # Counted where a sender begins and gives up: a task that is not yet known to be done sends nothing any more.
+        self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, tenant_id: int, ask: Ask) -> Answer:
@@ -58,7 +60,8 @@ class Gathering(Generic[Ask, Answer]):
         if not asked:
             self._turns.append(tenant_id)
         asked.append((ask, future))
-        if len(self._tasks) < self._senders:
+        if self._sending < self._senders:
+            self._sending += 1
             task = asyncio.create_task(self._go())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -66,17 +69,20 @@ class Gathering(Generic[Ask, Answer]):
 
     async def _go(self) -> None:
         """Send until nobody asks any more, one tenant after the other."""
-        # Whoever was woken by the same answers asks in the same turn of the loop.
-        await asyncio.sleep(0)
-        while self._turns:
-            tenant_id = self._turns.popleft()
-            asked = self._asked[tenant_id]
-            taken = [asked.popleft() for _ in range(min(len(asked), self._most))]
-            if asked:
-                self._turns.append(tenant_id)
-            else:
-                del self._asked[tenant_id]
-            await self._answer(tenant_id, taken)
+        try:
+            # Whoever was woken by the same answers asks in the same turn of the loop.
+            await asyncio.sleep(0)
+            while self._turns:
+                tenant_id = self._turns.popleft()
+                asked = self._asked[tenant_id]
+                taken = [asked.popleft() for _ in range(min(len(asked), self._most))]
+                if asked:
+                    self._turns.append(tenant_id)
+                else:
+                    del self._asked[tenant_id]
+                await self._answer(tenant_id, taken)
+        finally:
+            self._sending -= 1
 
     async def _answer(self, tenant_id: int, taken: Sequence[tuple[Ask, asyncio.Future[Answer]]]) -> None:
         try:

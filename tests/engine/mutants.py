@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from app.db import journal
+from app.db import journal, turns
 from app.db.ledger import Ledger
 from app.db.models import DeploymentPlan
 from app.db.statements import Statement
@@ -122,6 +122,13 @@ def _memory_trusted() -> Sequence[Patch]:
         self._expected = None
 
     return [(Ledger, "recall", trust)]
+
+
+def _turn_always_holds() -> Sequence[Patch]:
+    held = turns._WRITE.sql.replace("j.event_seq = i.expected", "j.event_seq >= i.expected")
+    statement = Statement(held)
+    statement.names = turns._WRITE.names
+    return [(turns, "_WRITE", statement)]
 
 
 def _operation_per_attempt() -> Sequence[Patch]:
@@ -315,6 +322,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("claim-takes-running", "a claim takes a step that somebody has", _claim_takes_running, "random"),
         Mutant("intent-not-written", "a claim does not say that it will act", _intent_not_written, "crash"),
         Mutant("memory-trusted", "what is remembered of a job is taken for what it is", _memory_trusted, "pausing"),
+        Mutant("turn-always-holds", "a turn is written whatever was in between", _turn_always_holds, "pausing"),
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),
