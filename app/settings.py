@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str | None = None
     # Those it replaced, which still open what they sealed: `windlass keys rotate`.
     previous_secret_keys: tuple[str, ...] = ()
-    # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to the embedded server.
+    # Where the demo tenant's connection `embedded` leads to; `windlass up` sets it to an embedded server that is for
+    # nothing else, because whoever deploys to it is its superuser.
     default_postgres_url: str | None = None
     pool_size: int = 10
     # Off, every query is executed field by field: slower, and without what turns selections into SQL.

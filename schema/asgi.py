@@ -28,6 +28,7 @@ from app.services.tofu_states import States
 from app.settings import Settings
 from app.telemetry.logging import configure
 from app.web import tofu
+from app.web.arriving import BodyDeadlines
 from app.web.credentials import Origins
 from app.web.health import alive, migration_head, readiness
 from app.web.hooks import PATH, hooks
@@ -117,6 +118,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         middleware=[
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
+            Middleware(BodyDeadlines),
             Middleware(tofu.BodyLimits, usual=MAX_BODY),
         ],
         lifespan=lifespan,

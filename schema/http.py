@@ -246,6 +246,10 @@ async def _asked(request: Request, documents: Documents) -> Asked:
         if charset not in {"", "utf-8", "utf8"}:
             message = "the body of the request must be UTF-8"
             raise BadRequest(message, 415)
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            # Nothing is unpacked: a few bytes would become as many as one likes.
+            message = "the body of the request must not be compressed"
+            raise BadRequest(message, 415)
         given = _json(await request.body())
     else:
         message = "GraphQL is spoken with GET and POST"

@@ -7,12 +7,14 @@ fault that validation will name (cycles, unknown names) counts as nothing here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from graphql import (
+    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -34,9 +36,9 @@ from graphql import (
     get_named_type,
     get_operation_ast,
     parse,
+    validate,
 )
 from strawberry.extensions import SchemaExtension
-from strawberry.schema.schema import validate_document
 
 from app.domain.enums import Permission
 from schema.allowance import RateLimited
@@ -49,6 +51,13 @@ MAX_ROOT_FIELDS = 20
 MAX_MUTATIONS = 5
 MAX_SELECTIONS = 2_000
 MAX_ROWS = 10_000
+# Of a whole document. Validation compares what is selected under one name with each other, two by two.
+MAX_OPERATIONS = 5
+MAX_FRAGMENTS = 50
+MAX_DIRECTIVES = 3
+MAX_REPEATS = 100
+# What is found beyond is not told: looking for what each unknown name may have meant takes longer than all else.
+MAX_FAULTS = 20
 _NOTHING = parse("{ __typename }")
 # Both ways in which GraphQL writes the character in a text.
 _ESCAPED_NUL = re.compile(r"\\u(?:0000|\{0+\})")
@@ -91,13 +100,40 @@ class Measuring:
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
         self._measured: dict[str, Measure] = {}
+        # How often a type's field is selected under one name, and the most directives in one place.
+        self._repeats = Counter[tuple[str, str]]()
+        self._directives = 0
 
     def operation(self, node: OperationDefinitionNode) -> Measure:
+        self._note_directives(node.directives)
+        for variable in node.variable_definitions or ():
+            self._note_directives(variable.directives)
         return self._selection(node.selection_set, self._schema.get_root_type(node.operation))
+
+    def excesses(self, document: DocumentNode) -> list[str]:
+        """What there is too much of in the whole document, in words; its operations have been measured."""
+        for name in self._fragments:
+            self._fragment(name)
+        operations = sum(isinstance(node, OperationDefinitionNode) for node in document.definitions)
+        bounds = (
+            (operations, MAX_OPERATIONS, "operations"),
+            (
+                sum(isinstance(node, FragmentDefinitionNode) for node in document.definitions),
+                MAX_FRAGMENTS,
+                "fragments",
+            ),
+            (self._directives, MAX_DIRECTIVES, "directives in one place"),
+            (max(self._repeats.values(), default=0), MAX_REPEATS, "selections of one field of one type"),
+        )
+        return [f"more than {limit} {what}" for value, limit, what in bounds if value > limit]
+
+    def _note_directives(self, directives: Sequence[DirectiveNode] | None) -> None:
+        self._directives = max(self._directives, len(directives or ()))
 
     def _selection(self, node: SelectionSetNode | None, parent: GraphQLNamedType | None) -> Measure:
         total = Measure()
         for selection in node.selections if node else ():
+            self._note_directives(selection.directives)
             if isinstance(selection, FieldNode):
                 total = total.beside(self._field(selection, parent))
             elif isinstance(selection, InlineFragmentNode):
@@ -114,6 +150,7 @@ class Measuring:
             self._measured[name] = Measure()
             node = self._fragments.get(name)
             if node is not None:
+                self._note_directives(node.directives)
                 kind = self._schema.get_type(node.type_condition.name.value)
                 self._measured[name] = self._selection(node.selection_set, kind)
         return self._measured[name]
@@ -123,6 +160,7 @@ class Measuring:
         if isinstance(parent, (GraphQLObjectType, GraphQLInterfaceType)):
             definition = parent.fields.get(node.name.value)
         kind = None if definition is None else get_named_type(definition.type)
+        self._repeats["" if parent is None else parent.name, (node.alias or node.name).value] += 1
         inside = self._selection(node.selection_set, kind)
         size = None if definition is None else self._page_size(node, definition)
         rows = inside.rows if size is None else min(size * max(1, inside.rows), _MANY)
@@ -201,7 +239,7 @@ class OperationGuard(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         try:
-            found = self._too_long() or self._refusals() or self._faults() or self._charged()
+            found = self._too_long() or self._refusals() or self._charged() or self._faults()
         except RecursionError:
             message = "the document is nested too deeply"
             found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
@@ -219,10 +257,11 @@ class OperationGuard(SchemaExtension):
         context = self.execution_context
         prepared = self._cache.get(context.query or "")
         if prepared.errors is None:
-            prepared.errors = validate_document(
+            prepared.errors = validate(
                 context.schema._schema,  # noqa: SLF001  Strawberry keeps the executable schema there
                 prepared.document,
                 (*context.validation_rules, *self._more_rules),
+                max_errors=MAX_FAULTS,
             )
         return prepared.errors
 
@@ -288,6 +327,10 @@ def refusals(
                 GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
                 for excess in excesses(measuring.operation(node), node.operation)
             ]
+    found += [
+        GraphQLError(f"the document has {excess}", extensions={"code": LIMIT_EXCEEDED})
+        for excess in measuring.excesses(document)
+    ]
     return found
 
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,7 @@ class Everything:
                 server.stop()
 
     def _start(self) -> None:
-        database_url = self._given.database_url or self._embedded(
-            "postgres", EmbeddedPostgres(self._folder / "postgres")
-        )
-        redis_url = self._given.redis_url or self._embedded("valkey", EmbeddedValkey(self._folder / "valkey"))
+        database_url, redis_url, target_url = self._start_servers()
         key = self._given.secret_key or kept_secret(
             self._folder / "secret.key", lambda: base64.b64encode(secrets.token_bytes(32)).decode()
         )
@@ -103,8 +101,8 @@ class Everything:
             environment["WINDLASS_HTTP_ALLOWED_TARGETS"] = "localhost,127.0.0.0/8,::1"
         if self._given.tofu_state_url is None:
             environment["WINDLASS_TOFU_STATE_URL"] = f"http://127.0.0.1:{self._port}"
-        if "postgres" in self._servers:
-            environment["WINDLASS_DEFAULT_POSTGRES_URL"] = database_url
+        if target_url is not None:
+            environment["WINDLASS_DEFAULT_POSTGRES_URL"] = target_url
         self._prepare(Settings.from_environment({**os.environ, **environment}))
         self._supervisor.add(Child("scheduler", "scheduler", environment))
         for number in range(1, self._workers + 1):
@@ -113,14 +111,38 @@ class Everything:
         self._supervisor.add(Child("webhooks", "webhooks", environment))
         self._supervisor.add(Child("api", "api", environment))
         self._await_ready()
-        self._write(database_url, redis_url)
+        self._write(database_url, redis_url, target_url)
         self._tell()
 
-    def _embedded(self, name: str, server: EmbeddedPostgres | EmbeddedValkey) -> str:
-        url = server.start()
-        self._servers[name] = server
-        self._part(name, url.rpartition("@")[2])
-        return url
+    def _start_servers(self) -> tuple[str, str, str | None]:
+        """Start those that are not given: the addresses of the database, of Valkey, and of what plans deploy to.
+
+        Plans get a server of their own: whoever may use the connection to it is its superuser, and would otherwise be
+        that of our own tables.
+        """
+        given = self._given
+        databases: dict[str, EmbeddedPostgres] = {}
+        if given.database_url is None:
+            databases["postgres"] = EmbeddedPostgres(self._folder / "postgres")
+            if given.default_postgres_url is None:
+                databases["target"] = EmbeddedPostgres(self._folder / "target")
+        with ThreadPoolExecutor() as threads:
+            for prepared in [threads.submit(server.prepare) for server in databases.values()]:
+                prepared.result()
+        wanted: dict[str, EmbeddedPostgres | EmbeddedValkey] = {**databases}
+        if given.redis_url is None:
+            wanted["valkey"] = EmbeddedValkey(self._folder / "valkey")
+        urls = {}
+        for name, server in wanted.items():
+            # Not in the threads: a server ends when the thread does that has begun it.
+            urls[name] = server.start()
+            self._servers[name] = server
+            self._part(name, urls[name].rpartition("@")[2])
+        return (
+            given.database_url or urls["postgres"],
+            given.redis_url or urls["valkey"],
+            given.default_postgres_url or urls.get("target"),
+        )
 
     def _prepare(self, settings: Settings) -> None:
         from app.db.migrating import migrate
@@ -160,9 +182,9 @@ class Everything:
                     changed = True
             if changed:
                 known = json.loads(self._addresses.read_text())
-                self._write(known["database"], known["redis"])
+                self._write(known["database"], known["redis"], known.get("target"))
 
-    def _write(self, database_url: str, redis_url: str) -> None:
+    def _write(self, database_url: str, redis_url: str, target_url: str | None) -> None:
         """Tell scripts where everything is; replaced as a whole, so that nobody reads half of it."""
         pids = {name: server.pid for name, server in self._servers.items()} | self._supervisor.pids()
         document: dict[str, Any] = {
@@ -171,6 +193,7 @@ class Everything:
             "token": self._token,
             "database": database_url,
             "redis": redis_url,
+            **({} if target_url is None else {"target": target_url}),
             "pids": pids,
         }
         fresh = self._folder / "up.json.new"

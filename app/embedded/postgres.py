@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ DATABASE = "windlass"
 _START_SECONDS = 60.0
 # The server refuses to run as root, so under root it runs as this user.
 _UNPRIVILEGED = "pgserver"
+_MAKING_USER = threading.Lock()
 
 
 class EmbeddedPostgres:
@@ -63,14 +65,19 @@ class EmbeddedPostgres:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> str:
-        """Start, or start again, and wait until it answers; the superuser's URL. Raises ServerFailed."""
+    def prepare(self) -> None:
+        """Make the data where there are none yet, which is what takes long of a first start. Raises ServerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._user is not None:
-            self._prepare_for_root()
-        password = kept_secret(self.folder / "password", lambda: secrets.token_urlsafe(24))
+            with _MAKING_USER:
+                self._prepare_for_root()
         if not (self._data / "PG_VERSION").exists():
-            self._initialise(password)
+            self._initialise(self._password())
+
+    def start(self) -> str:
+        """Start, or start again, and wait until it answers; the superuser's URL. Raises ServerFailed."""
+        self.prepare()
+        password = self._password()
         self._clear_leftovers()
         self._port = free_port(self._port or self._last_port())
         self.url = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{self._port}/{DATABASE}"
@@ -91,6 +98,9 @@ class EmbeddedPostgres:
         if self._process is not None:
             stop(self._process, signal.SIGINT, seconds)
             self._process = None
+
+    def _password(self) -> str:
+        return kept_secret(self.folder / "password", lambda: secrets.token_urlsafe(24))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings = {

@@ -1,7 +1,7 @@
 """The demo tenant's connection to the embedded server: kept up to date with where that server is today.
 
 Only that tenant has it. Whoever may use the connection is a superuser of the server, and so the operator of everything
-on it; another tenant brings a connection of its own.
+on it: Windlass's own database is on another. Another tenant brings a connection of its own.
 """
 
 from __future__ import annotations

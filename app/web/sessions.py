@@ -40,7 +40,7 @@ from app.web.credentials import COOKIE, Crossing, Origins, token_in
 _JSON = "application/json"
 _TEXT_LIMIT = 1_000
 _log = structlog.get_logger("windlass.sessions")
-Answer = Callable[[Request, dict[str, str]], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Refused(Exception):
@@ -70,7 +70,7 @@ class SessionRoutes:
         async def answer(request: Request) -> Response:
             try:
                 self._origins.require(request.headers)
-                return await verb(request, await _body(request))
+                return await verb(request)
             except Refused as error:
                 return _refusal(error.status, error.message, error.path)
             except Invalid as error:
@@ -88,7 +88,8 @@ class SessionRoutes:
 
         return answer
 
-    async def _log_in(self, request: Request, body: dict[str, str]) -> Response:
+    async def _log_in(self, request: Request) -> Response:
+        body = await _body(request)
         given = Credentials(
             tenant=_field(body, "tenant"),
             email=_field(body, "email"),
@@ -99,21 +100,22 @@ class SessionRoutes:
         issued = await self._sessions.log_in(given, _request_id(request))
         return _with_session(issued, {"tenant": given.tenant, "email": given.email.strip().lower()})
 
-    async def _refresh(self, request: Request, body: dict[str, str]) -> Response:
-        del body
+    async def _refresh(self, request: Request) -> Response:
         principal = await self._principal(request)
+        await _body(request)
         issued = await self._sessions.renew(principal, _request_id(request))
         return _with_session(issued, {"tenant": principal.tenant_slug})
 
-    async def _log_out(self, request: Request, body: dict[str, str]) -> Response:
-        del body
+    async def _log_out(self, request: Request) -> Response:
         principal = await self._principal(request)
+        await _body(request)
         await self._sessions.log_out(principal, _request_id(request))
         response = _answer({"tenant": principal.tenant_slug})
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         return response
 
-    async def _password(self, request: Request, body: dict[str, str]) -> Response:
+    async def _password(self, request: Request) -> Response:
+        body = await _body(request)
         new = _field(body, "password")
         if "invitation" in body:
             principal = await self._sessions.accept(_field(body, "invitation"), new, _request_id(request))

@@ -45,8 +45,12 @@ class BodyLimits:
         self._states = RequestBodyLimitMiddleware(app, max_body_size=MAX_STATE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_state = scope["type"] == "http" and scope["path"].startswith(_PREFIX)
-        await (self._states if is_state else self._usual)(scope, receive, send)
+        await (self._states if is_state(scope) else self._usual)(scope, receive, send)
+
+
+def is_state(scope: Scope) -> bool:
+    """Whether a request is about a state."""
+    return scope["type"] == "http" and str(scope["path"]).startswith(_PREFIX)
 
 
 def tofu_states(states: States) -> Callable[[Request], Awaitable[Response]]:

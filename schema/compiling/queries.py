@@ -132,7 +132,7 @@ class CompiledQueries:
             # Before validation, which takes long for what is too large; with other variables it may not be.
             if refusals(self._core, document, text, variables):
                 raise _TooLarge
-            if validate(self._core, document):
+            if validate(self._core, document, max_errors=1):
                 return None
         except (GraphQLError, RecursionError):
             return None

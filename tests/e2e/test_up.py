@@ -82,7 +82,7 @@ def settled(up: Up, job_id: str, seconds: float = 60) -> dict[str, Any]:
 
 def databases(up: Up) -> set[str]:
     async def ask() -> set[str]:
-        connection = await asyncpg.connect(up.known["database"])
+        connection = await asyncpg.connect(up.known["target"])
         try:
             rows = await connection.fetch("SELECT datname AS name FROM pg_database UNION SELECT rolname FROM pg_roles")
             return {row["name"] for row in rows}
@@ -132,6 +132,32 @@ def test_a_plan_deploys_real_resources_and_is_watched_by_a_foreign_client(shared
     assert lines == sorted(set(lines))
     assert lines
     assert {"ada", "ada_owner"} <= databases(shared_up)
+
+
+def test_plans_do_not_deploy_to_where_everything_is_kept(shared_up: Up) -> None:
+    asked = "SELECT system_identifier::text, to_regclass('public.api_token')::text FROM pg_control_system()"
+
+    async def look(url: str) -> tuple[str, str | None]:
+        connection = await asyncpg.connect(url)
+        try:
+            return tuple(await connection.fetchrow(asked))
+        finally:
+            await connection.close()
+
+    kept, deployed = (asyncio.run(look(shared_up.known[name])) for name in ("database", "target"))
+    assert kept[0] != deployed[0]
+    assert (kept[1], deployed[1]) == ("api_token", None)
+    # An administrator of the demo tenant who lets a role of their own read all tenants' tokens.
+    tokens = {"database": "windlass", "schema": "public", "tables": ["api_token"], "privileges": ["SELECT"]}
+    content = {
+        "resources": {
+            "spy": {"type": "postgres.role", "properties": {"name": "spy", "login": True}},
+            "way": {"type": "postgres.grant", "properties": {"role": "${resources.spy.outputs.name}", **tokens}},
+        }
+    }
+    ended = settled(shared_up, submit(shared_up, templateRevisionId=template(shared_up, content)))
+    assert ended["status"] == "ROLLED_BACK"
+    assert "api_token" in ended["error"]["message"]
 
 
 def test_a_plan_that_fails_leaves_nothing_behind(shared_up: Up) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import strawberry
-from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, build_schema, parse
-from strawberry.schema.schema import validate_document
+from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, build_schema, parse, validate
 
 from app.auth.principal import Principal
 from app.domain.enums import Permission, Role
@@ -164,6 +163,60 @@ def test_all_that_is_too_large_is_said_of_the_operation_that_it_is_in() -> None:
     assert error.message == "the operation has more than 10000 rows asked for by nested pages"
 
 
+def spread(number: int) -> str:
+    """A document with so many fragments."""
+    return "{ named { ...F0 } }" + "".join(f" fragment F{n} on Named {{ a{n}: name }}" for n in range(number))
+
+
+@pytest.mark.parametrize(
+    ("at", "beyond", "what"),
+    [
+        ("query A { any { __typename } } " * 5, "query A { any { __typename } } " * 6, "5 operations"),
+        (spread(50), spread(51), "50 fragments"),
+        ("{ any @a @a @a { b @a } }", "{ any @a @a @a @a { b @a } }", "3 directives in one place"),
+        ("query @a @a @a { any { b } }", "query @a @a @a @a { any { b } }", "3 directives in one place"),
+        (
+            "query ($a: Int @a @a @a) { any { b } }",
+            "query ($b: A $a: A @a @a @a @a) { b }",
+            "3 directives in one place",
+        ),
+        ("{ ... @a @a @a { b } }", "{ ... @a @a @a @a { b } }", "3 directives in one place"),
+        ("{ ...F @a @a @a }", "{ ...F @a @a @a @a }", "3 directives in one place"),
+        (
+            "{ a } fragment F on A @a @a @a { a }",
+            "{ a } fragment F on A @a @a @a @a { a }",
+            "3 directives in one place",
+        ),
+        (
+            "{ a } fragment F on A { a @a @a @a }",
+            "{ a } fragment F on A { a @a @a @a @a }",
+            "3 directives in one place",
+        ),
+        ("{ any {" + " a" * 100 + " } }", "{ any {" + " a" * 101 + " } }", "100 selections of one field of one type"),
+        (
+            "{ any { ...F ... on Thing {" + " a" * 50 + "} } } fragment F on Thing {" + " a" * 50 + " }",
+            "{ any { ...F ... on Thing {" + " a" * 50 + "} } } fragment F on Thing {" + " a" * 51 + " }",
+            "100 selections of one field of one type",
+        ),
+        (
+            "{ any { __typename } } fragment F on Named {" + " a" * 100 + " }",
+            "{ any { __typename } } fragment F on Named {" + " a" * 101 + " }",
+            "100 selections of one field of one type",
+        ),
+    ],
+)
+def test_a_whole_document_has_bounds_as_well(at: str, beyond: str, what: str) -> None:
+    assert refusals(SCHEMA, parse(at), at, {}) == []
+    assert [(error.message, error.extensions) for error in refusals(SCHEMA, parse(beyond), beyond, {})] == [
+        (f"the document has more than {what}", {"code": "LIMIT_EXCEEDED"})
+    ]
+
+
+def test_one_field_of_two_types_is_two() -> None:
+    text = "{ named {" + " name" * 100 + " } plain {" + " name" * 100 + " } }"
+    assert refusals(SCHEMA, parse(text), text, {}) == []
+
+
 @pytest.mark.parametrize(
     ("text", "variables"),
     [
@@ -282,22 +335,33 @@ def test_what_costs_too_much_is_not_begun(guarded: strawberry.Schema) -> None:
     ]
 
 
-def test_what_is_not_valid_is_not_charged_and_validated_once(
+def test_what_is_not_valid_is_validated_once_and_charged_each_time(
     guarded: strawberry.Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
-    def counted(*given: Any) -> Any:
-        calls.append(given)
-        return validate_document(*given)
+    def counted(*given: Any, **more: Any) -> Any:
+        calls.append(more)
+        return validate(*given, **more)
 
-    monkeypatch.setattr(limits, "validate_document", counted)
+    monkeypatch.setattr(limits, "validate", counted)
     asking = Asking(Permission.READ)
     for _ in range(3):
         (error,) = said(guarded, "{ nothing }", asking)
         assert "Cannot query field 'nothing'" in error[0]
-    assert len(calls) == 1
-    assert asking.charged == []
+    assert calls == [{"max_errors": 20}]
+    # Otherwise looking for faults in ever other documents would be for nothing.
+    assert asking.charged == [2, 2, 2]
+
+
+def test_no_more_faults_are_told_than_anybody_reads(guarded: strawberry.Schema) -> None:
+    asking = Asking(Permission.READ)
+    told = said(guarded, "{ broken { " + " ".join(f"x{n}" for n in range(50)) + " } }", asking)
+    assert len(told) == 1
+    told = said(guarded, "query (" + " ".join(f"$x{n}: Int" for n in range(50)) + ") { number }", asking)
+    assert [message.partition("'")[0] for message, _ in told] == ["Variable "] * 20 + [
+        "Too many validation errors, error limit reached. Validation aborted."
+    ]
 
 
 def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema) -> None:
@@ -308,6 +372,7 @@ def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema)
     assert [message for message, _ in said(guarded, "{" + "number " * 2_998 + "}", asking)] == [
         "the operation has more than 20 fields at the root",
         "the operation has more than 2000 selections",
+        "the document has more than 100 selections of one field of one type",
     ]
     (error,) = said(guarded, "{" + "number " * 2_999 + "}", asking)
     assert error == ("the document has more than 3000 tokens", {"code": "LIMIT_EXCEEDED"})

@@ -65,6 +65,7 @@ async def test_the_body_is_not_read_before_the_token_is(api: Api) -> None:
         ({"content-type": "text/plain"}, b"{}", 415),
         ({"content-type": "text/x-application/json-evil"}, b"{}", 415),
         ({"content-type": "application/json; charset=latin-1"}, b"{}", 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, b'{"query": "{ __typename }"}', 415),
         ({"content-type": "application/json", "accept": "text/html"}, b"{}", 406),
         ({"content-type": "application/json"}, b"[{}]", 400),
         ({"content-type": "application/json"}, b"{", 400),

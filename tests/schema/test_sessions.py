@@ -307,3 +307,9 @@ async def test_logging_in_from_another_site_is_refused(api: Api) -> None:
 async def test_what_makes_no_sense_is_refused(api: Api, body: str, path: list[str] | None) -> None:
     response = await api.client.post("/auth/login", content=body, headers={"content-type": "application/json"})
     assert (response.status_code, response.json().get("path")) == (400, path)
+
+
+@pytest.mark.parametrize("verb", ["refresh", "logout"])
+async def test_the_body_is_not_read_before_the_session_is(api: Api, verb: str) -> None:
+    response = await api.client.post(f"/auth/{verb}", content=b"{", headers={"content-type": "text/plain"})
+    assert response.status_code == 401

@@ -1,0 +1,152 @@
+"""How long a request may take to arrive, and how large what comes before its body may be.
+
+A client that sends half a request and waits would keep a connection, and a place among the open files of the process,
+for as long as it likes; one that never ends its headers would have us keep them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.web.tofu import is_state
+
+HEAD_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 15.0
+STATE_SECONDS: Final = 60.0
+# What is left of a body that nobody reads any more, because the answer is out.
+REST_SECONDS: Final = 5.0
+MAX_HEAD: Final = 64 * 1024
+
+
+class BodyDeadlines:
+    """A body that has not arrived in time is answered with 408; states of OpenTofu may take longer.
+
+    Whoever leaves in the middle of one gets no answer, and is no fault of ours.
+    """
+
+    def __init__(self, app: ASGIApp, usual: float = BODY_SECONDS, states: float = STATE_SECONDS) -> None:
+        self.app = app
+        self._usual = usual
+        self._states = states
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seconds = self._states if is_state(scope) else self._usual
+        deadline = asyncio.get_running_loop().time() + seconds
+        whole = False
+
+        async def part() -> Message:
+            nonlocal whole
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise _Late from None
+            whole = not message.get("more_body", False)
+            return message
+
+        try:
+            await self.app(scope, part, send)
+        except _Late:
+            body = {"error": f"the body of the request did not arrive within {seconds:g} s"}
+            headers = {"Cache-Control": "no-store", "Connection": "close"}
+            await JSONResponse(body, 408, headers)(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+
+class _Late(Exception):
+    """Only part of a body came in time."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it, on connections that are closed when a request takes too long to arrive."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._deadline: asyncio.TimerHandle | None = None
+        # Since something of a request was complete: bytes of headers, or of what follows a body.
+        self._pending = 0
+        self._moved = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own has it so
+        super().connection_made(transport)
+        self._arm(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._moved = False
+        super().data_received(data)
+        self._pending = 0 if self._moved else self._pending + len(data)
+        if self._pending > MAX_HEAD:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def handle_websocket_upgrade(self) -> None:
+        self._disarm()
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._arm(HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._moved = True
+        # Longer than any body may take, which is answered before (BodyDeadlines).
+        self._arm(STATE_SECONDS + REST_SECONDS)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._moved = True
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._moved = True
+        self._disarm()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            # Before the next request, or while the rest of this one comes.
+            self._arm(HEAD_SECONDS if self._deadline is None else REST_SECONDS)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, self._late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self.pipeline:
+            # A request that waits for the answer to the one before it: we are who does not read.
+            self._arm(HEAD_SECONDS)
+        elif self._pending:
+            self._refuse(b"408 Request Timeout")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: bytes) -> None:
+        """Close the connection; with an answer, if none is under way."""
+        if self.transport.is_closing():
+            return
+        asked: RequestResponseCycle | None = self.cycle
+        if asked is None or asked.response_complete:
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
