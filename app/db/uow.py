@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from app.db.answering import Answers
 from app.db.away import DATABASE_AWAY, as_away
 from app.db.changes import Changes, collect
 from app.db.statements import Row, Statement
@@ -28,7 +29,8 @@ APP_ROLE = "windlass_app"
 _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
-_ANSWER_SECONDS = 5.0
+# What the driver's pool is told beside what each of its connections is.
+_OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init"}
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
@@ -149,6 +151,7 @@ class Database:
         self._driver = dict(driver or {})
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._answers = Answers(self._connect_alone, self._driver.get("max_size", 1))
         self._after_commit = after_commit
         self._rings_workers = rings_workers
 
@@ -201,6 +204,7 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._answers.close()
         if self._pool is not None:
             await self._pool.close()
 
@@ -270,10 +274,15 @@ class Database:
 
     async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
-        pool = await self._machine_pool()
-        async with pool.acquire() as connection:
-            text: str = await connection.fetchval(sql, *parameters, timeout=_ANSWER_SECONDS)
-            return text
+        text: str = await self._answers.value(sql, parameters)
+        return text
+
+    async def _connect_alone(self) -> Any:
+        """A connection as those of the machinery's pool."""
+        settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL}
+        connection = await asyncpg.connect(**settings)
+        await _prepare(connection)
+        return connection
 
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""
