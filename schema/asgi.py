@@ -37,6 +37,8 @@ from schema import audit_download, downloads
 from schema.allowance import Allowance
 from schema.context import Services
 from schema.documents import Documents
+from schema.door import PATH as GRAPHQL
+from schema.door import Door
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy
 from schema.root import build_schema
@@ -102,8 +104,8 @@ def assemble(services: Services, settings: Settings) -> Starlette:
     )
     application = Starlette(
         routes=[
-            Route("/graphql", graphql),
-            WebSocketRoute("/graphql", graphql),
+            Route(GRAPHQL, graphql),
+            WebSocketRoute(GRAPHQL, graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
             *SessionRoutes(
@@ -115,6 +117,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             Route("/readyz", readiness(services.database, services.bus, migration_head())),
         ],
         middleware=[
+            Middleware(Door, endpoint=graphql, hosts=settings.allowed_hosts, max_body=MAX_BODY),
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
             Middleware(tofu.BodyLimits, usual=MAX_BODY),

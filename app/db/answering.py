@@ -1,7 +1,7 @@
 """Connections for queries of one statement: lent and taken back without ceremony.
 
-The driver's own pool wraps, checks and resets a connection whenever it changes hands; that takes longer than many a query.
-Here a statement enters its tenant itself, and leaves nothing behind, so that nothing has to be reset.
+The driver's own pool wraps, checks and resets a connection whenever it changes hands, which takes longer than many a
+query. Here a statement enters its tenant itself, and leaves nothing behind, so that nothing has to be reset.
 """
 
 from __future__ import annotations
