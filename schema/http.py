@@ -280,13 +280,16 @@ def _json(text: str | bytes) -> Any:
         raise BadRequest(message) from error
 
 
+_KINDS: Mapping[str, type] = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
+
+
 def _checked(given: Any, documents: Documents) -> Asked:
     if not isinstance(given, dict):
         message = "the request is one JSON object; batches are not taken"
         raise BadRequest(message)
-    kinds = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
-    for name, kind in kinds.items():
-        if given.get(name) is not None and not isinstance(given[name], kind):
+    for name, kind in _KINDS.items():
+        value = given.get(name)
+        if value is not None and not isinstance(value, kind):
             message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
             raise BadRequest(message)
     try:

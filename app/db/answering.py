@@ -14,7 +14,12 @@ from typing import Any, Final
 
 import asyncpg
 
-ANSWER_SECONDS: Final = 5.0
+from app import clock
+
+# The server gives up by itself a little earlier (statement_timeout).
+ANSWER_SECONDS: Final = 6.0
+STATEMENT_TIMEOUT: Final = "5s"
+_LOOK_SECONDS: Final = 0.5
 _CLOSING_SECONDS: Final = 5.0
 
 Connect = Callable[[], Awaitable[Any]]
@@ -29,14 +34,25 @@ class Answers:
         self._open = 0
         # The one that was used last is used next: its memory is warm, and plans are made on few of them.
         self._free: list[Any] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        # Since when each of the others is at work.
+        self._busy: dict[Any, float] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        # One look at all deadlines now and then: a timer for each statement would take longer than its parsing.
+        self._look: asyncio.TimerHandle | None = None
 
     async def value(self, sql: str, parameters: Sequence[Any]) -> Any:
-        """The one value of a statement's first row. Raises the driver's errors, and TimeoutError after five seconds."""
+        """The one value of a statement's first row.
+
+        Raises the driver's errors: also where the answer does not come within ANSWER_SECONDS; and TimeoutError where no
+        connection was to be had in that time.
+        """
         connection = await self._lent()
+        self._busy[connection] = clock.monotonic()
+        if self._look is None:
+            self._look_soon()
         try:
-            found = await connection.fetchval(sql, *parameters, timeout=ANSWER_SECONDS)
+            found = await connection.fetchval(sql, *parameters)
         except asyncpg.PostgresError:
             # The server has refused the statement, and is ready for another unless it has gone.
             self._give_back(connection)
@@ -50,6 +66,8 @@ class Answers:
 
     async def close(self) -> None:
         """Close those that nobody has."""
+        if self._look is not None:
+            self._look.cancel()
         while self._free:
             self._retire(self._free.pop())
         if self._retiring:
@@ -77,20 +95,41 @@ class Answers:
     async def _turn(self) -> Any:
         """A connection that somebody gives back, or None for the leave to open one."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.append((turn, clock.monotonic()))
+        if self._look is None:
+            self._look_soon()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await turn
-        except BaseException:
+            return await turn
+        except asyncio.CancelledError:
             # Whoever was given it and does not come any more lets the next one have it.
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._pass_on(turn.result())
             raise
 
+    def _look_soon(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._end_what_is_late)
+
+    def _end_what_is_late(self) -> None:
+        late = clock.monotonic() - ANSWER_SECONDS
+        for connection, since in self._busy.items():
+            if since < late:
+                # Whoever waits for it is told that the connection has gone.
+                connection.terminate()
+        while self._waiting and (self._waiting[0][1] < late or self._waiting[0][0].done()):
+            turn, _ = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(TimeoutError("no connection was free"))
+        self._look = None
+        if self._busy or self._waiting:
+            self._look_soon()
+
     def _give_back(self, connection: Any) -> None:
+        del self._busy[connection]
         self._pass_on(None if connection.is_closed() else connection)
 
     def _retire(self, connection: Any) -> None:
+        self._busy.pop(connection, None)
+
         async def close() -> None:
             with suppress(Exception):  # it is cut off in any case
                 await connection.close(timeout=_CLOSING_SECONDS)
@@ -103,7 +142,7 @@ class Answers:
     def _pass_on(self, connection: Any) -> None:
         """To who has waited longest; where nobody waits, a connection is kept, and the leave to open one given up."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, _ = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(connection)
                 return

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from app.db.answering import Answers
+from app.db.answering import STATEMENT_TIMEOUT, Answers
 from app.db.away import DATABASE_AWAY, as_away
 from app.db.changes import Changes, collect
 from app.db.statements import Row, Statement
@@ -30,7 +30,7 @@ _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
 # What the driver's pool is told beside what each of its connections is.
-_OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init"}
+_OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init", "command_timeout"}
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
@@ -280,9 +280,8 @@ class Database:
     async def _connect_alone(self) -> Any:
         """A connection as those of the machinery's pool."""
         settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL}
-        connection = await asyncpg.connect(**settings)
-        await _prepare(connection)
-        return connection
+        settings["server_settings"] = {**settings["server_settings"], "statement_timeout": STATEMENT_TIMEOUT}
+        return await asyncpg.connect(**settings)
 
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""
