@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy.orm import configure_mappers
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from app.auth.authenticator import Authenticator
 from app.auth.oidc import Issuer
@@ -38,11 +40,24 @@ from schema import audit_download, downloads
 from schema.allowance import Allowance
 from schema.context import Services
 from schema.documents import Documents
+from schema.door import PATH as GRAPHQL
+from schema.door import Door
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy
 from schema.root import build_schema
 
 MAX_BODY = 128 * 1024
+
+
+class _Application(Starlette):
+    """Starlette with a door before all of its layers."""
+
+    def __init__(self, door: Callable[[ASGIApp], Door], **given: Any) -> None:
+        super().__init__(**given)
+        self._door = door
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._door(super().build_middleware_stack())
 
 
 def application() -> Starlette:
@@ -101,10 +116,11 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         allowed_origins=settings.allowed_origins,
         compiled=settings.compiled_queries,
     )
-    application = Starlette(
+    application = _Application(
+        lambda layers: Door(layers, graphql, settings.allowed_hosts, MAX_BODY),
         routes=[
-            Route("/graphql", graphql),
-            WebSocketRoute("/graphql", graphql),
+            Route(GRAPHQL, graphql),
+            WebSocketRoute(GRAPHQL, graphql),
             Route(PATH, hooks(services.database, services.sealer), methods=["POST"]),
             Route(downloads.PATH, downloads.LogDownload(services).answer, methods=["GET"]),
             *SessionRoutes(

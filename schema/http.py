@@ -7,7 +7,7 @@ and mutations, those in the address of a GET queries only; subscriptions are for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
@@ -62,6 +62,29 @@ class BadRequest(Exception):
         self.headers = dict(headers or {})
 
 
+_REFUSED = (Unauthenticated, RateLimited, Crossing, BadRequest, *DATABASE_AWAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """What the head of a request says that has nothing unusual about it: a POST of JSON, with a token in its header."""
+
+    token: str
+    media_type: str
+    request_id: str
+    address: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is sent back; `headers` beside those that every answer has."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: Mapping[str, str] | None = None
+
+
 class GraphQLEndpoint(GraphQL[Services, None]):
     """The ASGI application behind /graphql."""
 
@@ -113,7 +136,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         media_type = PLAIN_JSON
         try:
             streaming = sse.wanted(request)
-            media_type = PLAIN_JSON if streaming else _negotiated(request)
+            media_type = PLAIN_JSON if streaming else negotiated(request.headers.get("accept"))
             principal = await self._principal(request)
             asked = await _asked(request, self._services.documents)
             if streaming:
@@ -121,34 +144,36 @@ class GraphQLEndpoint(GraphQL[Services, None]):
                 return sse.EventStream(self.schema, self._services, operation, request)
             address = request.client.host if request.client else ""
             context = self._services.context(principal, request_id, address=address)
-            answer = await self._compiled(asked, context)
-            if answer is not None:
+            answer = await self._answered(asked, context, media_type, changes=request.method != "GET")
+        except _REFUSED as error:
+            answer = _refused(error, media_type, request_id)
+        return Response(
+            answer.body, answer.status, {**_HEADERS, **(answer.headers or {})}, f"{answer.media_type}; charset=utf-8"
+        )
+
+    async def respond_plainly(self, plain: Plain, body: Callable[[], Awaitable[bytes]]) -> Answer:
+        """The same for a request of which everything but its body is known (schema/door.py)."""
+        try:
+            principal = await self._services.authenticator.authenticate(plain.token)
+            asked = _checked(_json(await body()), self._services.documents)
+            context = self._services.context(principal, plain.request_id, address=plain.address)
+            return await self._answered(asked, context, plain.media_type, changes=True)
+        except _REFUSED as error:
+            return _refused(error, plain.media_type, plain.request_id)
+
+    async def _answered(self, asked: Asked, context: Context, media_type: str, *, changes: bool) -> Answer:
+        """What anybody is answered who may ask, whichever way they came."""
+        if self._queries is not None:
+            # One statement, where the whole operation is one.
+            body = await self._queries.answer(asked.document, asked.variables, asked.name, context)
+            if body is not None:
                 if asked.wants_cost:
-                    answer = answer[:-1] + b',"extensions":' + orjson.dumps(_cost(context)) + b"}"
-                return Response(answer, 200, _HEADERS, f"{media_type}; charset=utf-8")
-            result = await self._execute(request, asked, context)
-            if asked.wants_cost:
-                result.extensions = {**(result.extensions or {}), **_cost(context)}
-        except Unauthenticated:
-            return _refusal(
-                401,
-                PLAIN_JSON,
-                "a valid API token is needed: Authorization: Bearer wl_…",
-                {"code": UNAUTHENTICATED, "requestId": request_id},
-                {"WWW-Authenticate": 'Bearer realm="windlass"'},
-            )
-        except RateLimited as error:
-            extensions = {**(error.error().extensions or {}), "requestId": request_id}
-            return _refusal(429, media_type, error.message, extensions, error.headers)
-        except Crossing as error:
-            return _refusal(403, PLAIN_JSON, error.message, {"code": FORBIDDEN, "requestId": request_id}, {})
-        except DATABASE_AWAY:
-            _log.warning("the database does not answer", request_id=request_id, exc_info=True)
-            extensions = {"code": UNAVAILABLE, "requestId": request_id}
-            return _refusal(503, media_type, "try again in a moment", extensions, {"Retry-After": "1"})
-        except BadRequest as error:
-            extensions = {"code": error.code, "requestId": request_id}
-            return _refusal(error.status, media_type, error.message, extensions, error.headers)
+                    body = body[:-1] + b',"extensions":' + orjson.dumps(_cost(context)) + b"}"
+                return Answer(200, media_type, body)
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+            result = await self._execute(asked, context, changes=changes)
+        if asked.wants_cost:
+            result.extensions = {**(result.extensions or {}), **_cost(context)}
         return _answer(result, media_type)
 
     async def _principal(self, request: Request) -> Principal:
@@ -156,14 +181,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         token = token_in(request.headers, self._services.origins, changes=changes)
         return await self._services.authenticator.authenticate(token)
 
-    async def _compiled(self, asked: Asked, context: Context) -> bytes | None:
-        """The answer of one statement, where the whole operation is one."""
-        if self._queries is None:
-            return None
-        return await self._queries.answer(asked.document, asked.variables, asked.name, context)
-
-    async def _execute(self, request: Request, asked: Asked, context: Context) -> ExecutionResult:
-        allowed = {OperationType.QUERY} if request.method == "GET" else {OperationType.QUERY, OperationType.MUTATION}
+    async def _execute(self, asked: Asked, context: Context, *, changes: bool) -> ExecutionResult:
+        allowed = {OperationType.QUERY, OperationType.MUTATION} if changes else {OperationType.QUERY}
         try:
             return await self.schema.execute(
                 asked.document,
@@ -193,10 +212,10 @@ def request_id_of(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def _negotiated(request: Request) -> str:
+def negotiated(accept: str | None) -> str:
     """The media type to answer in, by what the client accepts. Raises BadRequest when it accepts none of ours."""
     accepted: dict[str, float] = {}
-    for part in (request.headers.get("accept") or "*/*").split(","):
+    for part in (accept or "*/*").split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
         accepted[media] = next((_quality(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
     wild = max(accepted.get("*/*", 0.0), accepted.get("application/*", 0.0))
@@ -265,13 +284,16 @@ def _json(text: str | bytes) -> Any:
         raise BadRequest(message) from error
 
 
+_KINDS: Mapping[str, type] = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
+
+
 def _checked(given: Any, documents: Documents) -> Asked:
     if not isinstance(given, dict):
         message = "the request is one JSON object; batches are not taken"
         raise BadRequest(message)
-    kinds = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
-    for name, kind in kinds.items():
-        if given.get(name) is not None and not isinstance(given[name], kind):
+    for name, kind in _KINDS.items():
+        value = given.get(name)
+        if value is not None and not isinstance(value, kind):
             message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
             raise BadRequest(message)
     try:
@@ -289,7 +311,26 @@ def _unknown_operation(error: CannotGetOperationTypeError) -> GraphQLError:
     return GraphQLError(error.as_http_error_reason(), extensions={"code": BAD_REQUEST})
 
 
-def _answer(result: ExecutionResult, media_type: str) -> Response:
+def _refused(error: Exception, media_type: str, request_id: str) -> Answer:
+    """What somebody is told whose request came to nothing."""
+    extensions: dict[str, Any] = {"requestId": request_id}
+    match error:
+        case Unauthenticated():
+            message = "a valid API token is needed: Authorization: Bearer wl_…"
+            extensions["code"] = UNAUTHENTICATED
+            return _refusal(401, PLAIN_JSON, message, extensions, {"WWW-Authenticate": 'Bearer realm="windlass"'})
+        case RateLimited():
+            extensions = {**(error.error().extensions or {}), **extensions}
+            return _refusal(429, media_type, error.message, extensions, error.headers)
+        case Crossing():
+            return _refusal(403, PLAIN_JSON, error.message, {"code": FORBIDDEN, **extensions}, {})
+        case BadRequest():
+            return _refusal(error.status, media_type, error.message, {"code": error.code, **extensions}, error.headers)
+    _log.warning("the database does not answer", request_id=request_id, exc_info=error)
+    return _refusal(503, media_type, "try again in a moment", {"code": UNAVAILABLE, **extensions}, {"Retry-After": "1"})
+
+
+def _answer(result: ExecutionResult, media_type: str) -> Answer:
     body: dict[str, Any] = {}
     if result.errors:
         body["errors"] = [error.formatted for error in result.errors]
@@ -313,16 +354,9 @@ def _is_limited(error: GraphQLError) -> bool:
     return (error.extensions or {}).get("code") == RATE_LIMITED
 
 
-def _refusal(
-    status: int, media_type: str, message: str, extensions: dict[str, Any], headers: dict[str, str]
-) -> Response:
+def _refusal(status: int, media_type: str, message: str, extensions: dict[str, Any], headers: dict[str, str]) -> Answer:
     return _response({"errors": [{"message": message, "extensions": extensions}]}, status, media_type, headers)
 
 
-def _response(body: dict[str, Any], status: int, media_type: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        orjson.dumps(body),
-        status,
-        {**_HEADERS, **(headers or {})},
-        f"{media_type}; charset=utf-8",
-    )
+def _response(body: dict[str, Any], status: int, media_type: str, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, media_type, orjson.dumps(body), headers)

@@ -20,6 +20,13 @@ class Kept(Generic[Key, Made]):
     def __len__(self) -> int:
         return len(self._made)
 
+    def kept(self, key: Key) -> Made | None:
+        """What is kept under `key`; None where nothing is."""
+        if key not in self._made:
+            return None
+        self._made.move_to_end(key)
+        return self._made[key]
+
     def get(self, key: Key, make: Callable[[], Made]) -> Made:
         """What is kept under `key`, or else what `make` gives; what `make` raises is not kept."""
         if key not in self._made:

@@ -41,6 +41,19 @@ class Opaque:
         raise NotExpressible(name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """An object that several rows of `level` may lead to, by its key there, the attribute `column`."""
+
+    alias: str
+    level: Level
+    column: str
+
+    def key(self, kind: TypeEngine[Any]) -> ColumnElement[Any]:
+        """The key where the object is written; `alias` has each once."""
+        return literal_column(f'{self.alias}."key"', kind)
+
+
 @dataclass(eq=False)
 class Level:
     """One place in a selection where rows come from: `statement` with an alias of its own.
@@ -53,6 +66,10 @@ class Level:
     statement: Select[Any]
     many: bool = False
     columns: dict[str, None] = field(default_factory=dict)
+    # Whether objects that its rows lead to are written once for all rows that lead to the same.
+    shares: bool = False
+    # Of an object that is: what its rows are looked for by.
+    shared: Shared | None = None
 
     def column(self, key: str) -> ColumnElement[Any]:
         """An attribute of the entity, as whoever selects from this level names it."""
@@ -63,10 +80,19 @@ class Level:
 class Symbol(Opaque):
     """A value of a row: an expression, and the column type that tells how it is written."""
 
-    def __init__(self, expression: ColumnElement[Any], kind: TypeEngine[Any], *, nullable: bool) -> None:
+    def __init__(
+        self,
+        expression: ColumnElement[Any],
+        kind: TypeEngine[Any],
+        *,
+        nullable: bool,
+        place: tuple[Level, str] | None = None,
+    ) -> None:
         self.expression = expression
         self.kind = kind
         self.nullable = nullable
+        # Of an attribute as it is: whose, and which.
+        self.place = place
 
 
 class Written(Opaque):
@@ -87,7 +113,8 @@ class SymbolicRow(Opaque):
         if name not in mapper.column_attrs:
             raise NotExpressible(name)
         column = mapper.column_attrs[name].columns[0]
-        return Symbol(self.level.column(name), column.type, nullable=bool(column.nullable))
+        place = None if column.primary_key else (self.level, name)
+        return Symbol(self.level.column(name), column.type, nullable=bool(column.nullable), place=place)
 
 
 class SymbolicRows(Opaque):
@@ -201,11 +228,14 @@ class SymbolicLoader:
         try:
             await self.fetch(_Capturing(), self.tracing.tenant_id, [wanted])
         except _Captured as captured:
-            statement = _dependent(captured.statement, wanted, key_expression(key))
+            shared = None if self.many else self.tracing.shared(key)
+            expression = key_expression(key) if shared is None else shared.key(key.kind)
+            statement = _dependent(captured.statement, wanted, expression)
         else:
             message = "a fetch without a statement"
             raise NotExpressible(message)
         level = self.tracing.level(statement, many=self.many)
+        level.shared = shared
         return SymbolicRows(level) if self.many else SymbolicRow(level)
 
 
@@ -215,6 +245,7 @@ class Tracing:
     def __init__(self, tenant_id: int) -> None:
         self.tenant_id = tenant_id
         self._levels = 0
+        self._shared = 0
 
     def level(self, statement: Select[Any], *, many: bool) -> Level:
         self._levels += 1
@@ -223,6 +254,13 @@ class Tracing:
             message = "rows of no table"
             raise NotExpressible(message)
         return Level(f"t{self._levels}", entity, statement, many)
+
+    def shared(self, key: Any) -> Shared | None:
+        """How an object is shared that rows lead to by this key; None where it is not."""
+        if not isinstance(key, Symbol) or key.place is None or not key.place[0].shares:
+            return None
+        self._shared += 1
+        return Shared(f"k{self._shared}", *key.place)
 
 
 def page_of(tracing: Tracing, view: Callable[[Any], Any], query: Select[Any], order: Order, window: Window) -> Any:

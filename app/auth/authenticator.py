@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -21,6 +22,8 @@ from app.domain.permissions import effective, granted, of_service_account
 
 # A revoked token works for at most this long in a process that has just seen it.
 CACHE_SECONDS: Final = 1.0
+# Whoever comes with one that was looked at so long ago has it looked at again.
+_LOOK_AGAIN_SECONDS: Final = 0.5
 _CACHE_ENTRIES: Final = 10_000
 _TOUCH_AFTER: Final = timedelta(minutes=1)
 _SOME_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,26 +73,63 @@ class Unauthenticated(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Whom a token stood for, and until when (of the monotonic clock) that is good enough."""
+
+    until: float
+    principal: Principal
+
+
 class Authenticator:
     """Reads credentials under the database role that may see nothing else."""
 
     def __init__(self, database: Database, issuer: Issuer | None = None) -> None:
         self._database = database
         self._issuer = issuer
-        self._seen: OrderedDict[tuple[str, bytes], tuple[float, Principal]] = OrderedDict()
+        # By the digest of the whole token: what is kept for a moment lets nobody in.
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._looking: dict[bytes, asyncio.Task[Principal]] = {}
 
     async def authenticate(self, token_text: str) -> Principal:
         """The principal of a token of ours, or of the OpenID provider. Raises Unauthenticated, IssuerAway."""
+        key = hashlib.sha256(token_text.encode(errors="replace")).digest()
+        seen = self._seen.get(key)
+        if seen is not None and seen.until > (now := clock.monotonic()) and seen.principal.expires_at > clock.utc_now():
+            if seen.until - now < CACHE_SECONDS - _LOOK_AGAIN_SECONDS and key not in self._looking:
+                # Before it is too old: so that nobody who asks often waits for it.
+                self._look(key, token_text)
+            return seen.principal
+        # All who come with the same wait for one look.
+        return await asyncio.shield(self._looking.get(key) or self._look(key, token_text))
+
+    def _look(self, key: bytes, token_text: str) -> asyncio.Task[Principal]:
+        async def look() -> Principal:
+            try:
+                # As old as the question, not as the answer.
+                asked_at = clock.monotonic()
+                principal = await self._asked(token_text)
+                self._remember(key, _Seen(asked_at + CACHE_SECONDS, principal))
+            except Unauthenticated:
+                self._seen.pop(key, None)
+                raise
+            finally:
+                del self._looking[key]
+            return principal
+
+        task = self._looking[key] = asyncio.get_running_loop().create_task(look())
+        # Whoever waits for it is told; where nobody does, the next one asks again.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _asked(self, token_text: str) -> Principal:
+        """Of the database or of the OpenID provider."""
         token = parse(token_text)
         if token is None and self._issuer is not None and token_text.count(".") == 2:
             return await self._believed(self._issuer, token_text)
         if token is None:
             reason = "malformed token"
             raise Unauthenticated(reason)
-        key = (token.public_id, token.secret_hash)
-        known = self._remembered(key)
-        if known is not None:
-            return known
         async with self._database.system(SystemRole.AUTH) as transaction:
             row = await _row_of(transaction, token)
             if row["kind"] == TokenKind.INVITATION:
@@ -97,15 +137,10 @@ class Authenticator:
                 raise Unauthenticated(reason)
             principal = _principal(row)
             await _touch(transaction, row)
-        self._remember(key, principal)
         return principal
 
     async def _believed(self, issuer: Issuer, text: str) -> Principal:
         """The person that the OpenID provider says it is, if an administrator has made them a user of the tenant."""
-        key = ("oidc", hashlib.sha256(text.encode()).digest())
-        known = self._remembered(key)
-        if known is not None:
-            return known
         try:
             claims = await issuer.claims(text)
         except NotOurs as error:
@@ -116,12 +151,12 @@ class Authenticator:
         if row is None:
             reason = "OpenID: nobody of the tenant"
             raise Unauthenticated(reason)
-        principal = _member(row, claims.expires_at)
-        self._remember(key, principal)
-        return principal
+        return _member(row, claims.expires_at)
 
     async def close(self) -> None:
-        """Give up what is open towards the OpenID provider."""
+        """Wait for looks under way, and give up what is open towards the OpenID provider."""
+        if self._looking:
+            await asyncio.wait(list(self._looking.values()))
         if self._issuer is not None:
             await self._issuer.close()
 
@@ -171,14 +206,8 @@ class Authenticator:
         good = {_timeless(principal) for principal in now}
         return {principal for principal in principals if _timeless(principal) in good}
 
-    def _remembered(self, key: tuple[str, bytes]) -> Principal | None:
-        entry = self._seen.get(key)
-        if entry is None or entry[0] < clock.monotonic() or entry[1].expires_at <= clock.utc_now():
-            return None
-        return entry[1]
-
-    def _remember(self, key: tuple[str, bytes], principal: Principal) -> None:
-        self._seen[key] = (clock.monotonic() + CACHE_SECONDS, principal)
+    def _remember(self, key: bytes, seen: _Seen) -> None:
+        self._seen[key] = seen
         self._seen.move_to_end(key)
         if len(self._seen) > _CACHE_ENTRIES:
             self._seen.popitem(last=False)

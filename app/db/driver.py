@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
 import asyncpg
 import orjson
+
+from app.db.away import DATABASE_AWAY
+
+# A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
+IDLE_TIMEOUT = "5s"
 
 
 class MachineConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver is untyped
@@ -34,3 +44,56 @@ async def prepare(connection: asyncpg.Connection) -> None:
         encoder=lambda value: b"\x01" + value.encode(),
         decoder=lambda value: orjson.loads(value[1:]),
     )
+
+
+@dataclass(slots=True)
+class Machine:
+    """The connection of one transaction of `app.db.uow`, from its first statement on, and how far it is."""
+
+    pool: Callable[[], Awaitable[asyncpg.Pool]]
+    connection: Any = None
+    has_begun: bool = False
+    # A statement was run by itself, and nothing may follow.
+    is_over: bool = False
+
+    async def begin(self, tenant_id: int) -> Any:
+        """The connection, in a transaction of the tenant."""
+        if self.is_over:
+            message = "a statement after the last one would be a transaction of its own"
+            raise RuntimeError(message)
+        await self._acquire()
+        # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
+        await self.connection.execute(
+            f"BEGIN; SELECT set_config('app.tenant_id', '{int(tenant_id)}', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT}', true)"
+        )
+        self.has_begun = True
+        return self.connection
+
+    async def alone(self, tenant_id: int) -> Any:
+        """The connection, for one statement that is a transaction by itself."""
+        await self._acquire()
+        await self.connection.enter(tenant_id)
+        return self.connection
+
+    async def commit(self) -> None:
+        """Make true what was done, if anything was."""
+        if self.has_begun:
+            await self.connection.execute("COMMIT")
+            self.has_begun = False
+
+    async def give_back(self) -> None:
+        """Give the connection back; what was not committed is undone."""
+        if self.connection is None:
+            return
+        try:
+            # Where this cannot be sent any more, the pool ends the transaction or the connection.
+            if self.has_begun:
+                with suppress(*DATABASE_AWAY):
+                    await self.connection.execute("ROLLBACK")
+        finally:
+            await (await self.pool()).release(self.connection)
+
+    async def _acquire(self) -> None:
+        if self.connection is None:
+            self.connection = await (await self.pool()).acquire()

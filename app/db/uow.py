@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,9 +18,10 @@ import orjson
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from app.db.away import DATABASE_AWAY, as_away
+from app.db.answering import STATEMENT_TIMEOUT, Answers
+from app.db.away import as_away
 from app.db.changes import Changes, collect
-from app.db.driver import MachineConnection, prepare
+from app.db.driver import IDLE_TIMEOUT, Machine, MachineConnection, prepare
 from app.db.gathering import Answer, Ask, Gathering, Together
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
@@ -30,14 +31,14 @@ APP_ROLE = "windlass_app"
 _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
-_ANSWER_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+# What the driver's pool is told beside what each of its connections is.
+_OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init", "command_timeout"}
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # How many statements with what was asked together are under way at a time, and how much goes into one.
 _SENDERS = 2
 _TOGETHER = 64
-# A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
-_IDLE_TIMEOUT = "5s"
 
 
 class SystemRole(StrEnum):
@@ -93,7 +94,8 @@ class Transaction:
     origin: Origin | None = None
     changes: Changes | None = None
     # Of the machinery: the connection; its transaction begins with the first statement.
-    _machine: _Machine | None = None
+    _machine: Machine | None = None
+    _database: Database | None = None
     _driver: Any = None
 
     def authorize(self, receipt: str) -> None:
@@ -123,7 +125,8 @@ class Transaction:
         """
         if self._driver is not None or self._machine is None:
             return await self.fetch_one(statement, parameters)
-        connection = await self._machine.alone(self)
+        connection = await self._machine.alone(self.tenant_id)
+        self._end()
         row: Row | None = await connection.fetchrow(statement.sql, *statement.bind(parameters))
         return row
 
@@ -137,13 +140,18 @@ class Transaction:
 
         `ends`: what is asked for is all that this transaction does, and is committed with its answer.
         """
-        machine = self._machine
-        if machine is None:
+        if self._machine is None or self._database is None:
             message = "only the machinery's transactions are asked for together"
             raise RuntimeError(message)
         if ends:
-            machine.end(self)
-        return await machine.database.together(self.tenant_id, kind, ask)
+            self._end()
+        return await self._database.together(self.tenant_id, kind, ask)
+
+    def _end(self) -> None:
+        """What is sent now commits the transaction, and nothing may follow."""
+        if self._machine is not None and self._database is not None:
+            self._database._committing(self)  # noqa: SLF001  the two are one thing in two classes
+            self._machine.is_over = True
 
     async def _connection(self) -> Any:
         if self._driver is None and self._machine is not None:
@@ -173,6 +181,7 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._gatherings: dict[Together[Any, Any], Gathering[Any, Any]] = {}
+        self._answers = Answers(self._connect_alone, self._driver.get("max_size", 1))
         self._after_commit = after_commit
         self._rings_workers = rings_workers
 
@@ -225,6 +234,7 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._answers.close()
         if self._pool is not None:
             await self._pool.close()
 
@@ -258,7 +268,7 @@ class Database:
     async def system(self, role: SystemRole) -> AsyncIterator[Transaction]:
         """A transaction for no tenant, under a role that may do little but for all of them."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            await session.execute(_ENTER_SYSTEM, {"role": role.value, "timeout": WRITE_TIMEOUT, "idle": _IDLE_TIMEOUT})
+            await session.execute(_ENTER_SYSTEM, {"role": role.value, "timeout": WRITE_TIMEOUT, "idle": IDLE_TIMEOUT})
             transaction = Transaction(session, 0, f"system:{role.name.lower()}", role.name.lower())
             transaction.authorize(role.value)
             yield transaction
@@ -272,8 +282,10 @@ class Database:
         It begins with its first statement, and does without a transaction where that is the only one. Raises NoReceipt
         as `write` does.
         """
-        machine = _Machine(self)
-        transaction = Transaction(_NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine)
+        machine = Machine(self._machine_pool)
+        transaction = Transaction(
+            _NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine, _database=self
+        )
         try:
             yield transaction
             if not machine.is_over:
@@ -300,19 +312,21 @@ class Database:
 
     async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
-        pool = await self._machine_pool()
-        async with pool.acquire() as connection:
-            text: str = await connection.fetchval(sql, *parameters, timeout=_ANSWER_SECONDS)
-            return text
+        text: str = await self._answers.value(sql, parameters)
+        return text
+
+    async def _connect_alone(self) -> Any:
+        """A connection as those of the machinery's pool."""
+        settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL}
+        settings["server_settings"] = {**settings["server_settings"], "statement_timeout": STATEMENT_TIMEOUT}
+        return await asyncpg.connect(**settings)
 
     async def look(self, tenant_id: int, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of one statement of the tenant that only reads: one round trip, and one snapshot of the truth."""
         pool = await self._machine_pool()
         async with pool.acquire() as connection:
             await connection.enter(tenant_id)
-            rows: list[Row] = await connection.fetch(
-                statement.sql, *statement.bind(parameters), timeout=_ANSWER_SECONDS
-            )
+            rows: list[Row] = await connection.fetch(statement.sql, *statement.bind(parameters), timeout=_LOOK_SECONDS)
             return rows
 
     def _committing(self, transaction: Transaction) -> None:
@@ -330,67 +344,6 @@ class Database:
     def _tell(self, rings: Rings) -> None:
         if self._after_commit is not None and (rings.streams or rings.due or rings.freed):
             self._after_commit(rings)
-
-
-@dataclass(slots=True)
-class _Machine:
-    """One transaction of the machinery, and how far it is. It has a connection from its first statement on."""
-
-    database: Database
-    connection: Any = None
-    has_begun: bool = False
-    # A statement was run by itself, and nothing may follow.
-    is_over: bool = False
-
-    async def begin(self, tenant_id: int) -> Any:
-        """The connection, in a transaction of the tenant."""
-        if self.is_over:
-            message = "a statement after the last one would be a transaction of its own"
-            raise RuntimeError(message)
-        await self._acquire()
-        # Only numbers and constants of ours: the protocol that takes several statements has no parameters.
-        await self.connection.execute(
-            f"BEGIN; SELECT set_config('app.tenant_id', '{int(tenant_id)}', true),"
-            f" set_config('idle_in_transaction_session_timeout', '{_IDLE_TIMEOUT}', true)"
-        )
-        self.has_begun = True
-        return self.connection
-
-    async def alone(self, transaction: Transaction) -> Any:
-        """The connection, for one statement that is a transaction by itself."""
-        await self._acquire()
-        await self.connection.enter(transaction.tenant_id)
-        self.end(transaction)
-        return self.connection
-
-    def end(self, transaction: Transaction) -> None:
-        """What is sent now commits the transaction, and nothing may follow."""
-        self.database._committing(transaction)  # noqa: SLF001  the two are one thing in two classes
-        self.is_over = True
-
-    async def commit(self) -> None:
-        """Make true what was done, if anything was."""
-        if self.has_begun:
-            await self.connection.execute("COMMIT")
-            self.has_begun = False
-
-    async def give_back(self) -> None:
-        """Give the connection back; what was not committed is undone."""
-        if self.connection is None:
-            return
-        try:
-            # Where this cannot be sent any more, the pool ends the transaction or the connection.
-            if self.has_begun:
-                with suppress(*DATABASE_AWAY):
-                    await self.connection.execute("ROLLBACK")
-        finally:
-            pool = await self.database._machine_pool()  # noqa: SLF001
-            await pool.release(self.connection)
-
-    async def _acquire(self) -> None:
-        if self.connection is None:
-            pool = await self.database._machine_pool()  # noqa: SLF001
-            self.connection = await pool.acquire()
 
 
 # The machinery has statements of its own; whoever asks its transactions for a session has come to the wrong place.

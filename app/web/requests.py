@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -23,7 +23,7 @@ class RequestIds:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        request_id = _given(scope) or uuid.uuid4().hex
+        request_id = _given(scope) or made()
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def answer(message: Message) -> None:
@@ -35,9 +35,19 @@ class RequestIds:
             await self.app(scope, receive, answer)
 
 
+def made() -> str:
+    """A new one."""
+    return os.urandom(16).hex()
+
+
+def well_formed(value: bytes) -> str | None:
+    """The caller's, where it may stay as it is."""
+    text = value.decode("latin-1")
+    return text if _WELL_FORMED.fullmatch(text) else None
+
+
 def _given(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == HEADER.lower().encode():
-            text = str(value.decode("latin-1"))
-            return text if _WELL_FORMED.fullmatch(text) else None
+            return well_formed(value)
     return None

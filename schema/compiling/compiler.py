@@ -6,7 +6,8 @@ The schema is not written twice: each field's own resolver is asked with symbols
 from __future__ import annotations
 
 import inspect as inspection
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from graphql import (
@@ -49,6 +50,9 @@ from schema.symbols import (
 
 Part = ColumnElement[str]
 
+# On fewer rows there is too little to be saved.
+_SHARED_FROM = 4
+
 
 class _Info:
     """What a resolver may ask of its info while it is traced."""
@@ -74,6 +78,9 @@ class Compiler:
         self._variables = variables
         self._info: Any = _Info(context)
         self._tracing = tracing
+        # The levels that what is being compiled is below of, and the pages whose rows share what they lead to.
+        self._outer: list[Level] = []
+        self._sharing: dict[Level, Cut] = {}
 
     def operation(self, operation: OperationDefinitionNode) -> Select[Any]:
         """The statement whose one value is the text of `{"data": …}`."""
@@ -189,8 +196,12 @@ class Compiler:
         if level.many:
             message = "one of many"
             raise NotExpressible(message)
-        text = joined(self._object(kind, view, sets))
-        return func.coalesce(select(text).select_from(rows_of(level)).scalar_subquery(), NULL)
+        with self._within(level):
+            text = joined(self._object(kind, view, sets))
+        found = select(text).select_from(rows_of(level)).scalar_subquery()
+        if level.shared is not None:
+            return func.coalesce(self._sharing[level.shared.level].share(level.shared, found), NULL)
+        return func.coalesce(found, NULL)
 
     def _list(self, kind: GraphQLList[Any], value: Any, nodes: list[FieldNode]) -> Part:
         named = get_named_type(kind)
@@ -201,19 +212,33 @@ class Compiler:
             message = "many of one"
             raise NotExpressible(message)
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
-        text = joined(self._object(named, value[0], sets))
+        with self._within(level):
+            text = joined(self._object(named, value[0], sets))
         # Aggregates take the rows of an ordered subquery in its order.
         all_of_them = func.coalesce(func.string_agg(text, literal(",")), literal(""))
         found = select(joined([literal("["), all_of_them, literal("]")])).select_from(rows_of(level))
         return found.scalar_subquery()
 
+    @contextmanager
+    def _within(self, level: Level) -> Iterator[None]:
+        self._outer.append(level)
+        try:
+            yield
+        finally:
+            self._outer.pop()
+
     # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _page(self, kind: GraphQLObjectType, page: SymbolicPage, sets: Sequence[SelectionSetNode]) -> Part:
         """A connection. One row more than asked for is read: it tells whether there are more."""
-        cut = Cut.of(page)
+        fields = self._fields(kind, sets)
+        cut = Cut.of(page, told=any(nodes[0].name.value == "pageInfo" for nodes in fields.values()))
+        # What a page within another leads to is looked for from there: it has no rows before that one has.
+        page.level.shares = not self._outer and cut.size >= _SHARED_FROM
+        self._sharing[page.level] = cut
         source = page.view(SymbolicRow(page.level))
-        found = {name: self._of_page(kind, cut, source, nodes) for name, nodes in self._fields(kind, sets).items()}
+        with self._within(page.level):
+            found = {name: self._of_page(kind, cut, source, nodes) for name, nodes in fields.items()}
         whole = select(joined(_braced(found)))
         if not cut.used:
             return whole.scalar_subquery()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from app.db import pages
 from app.db.pages import COUNT_LIMIT, Order
 from app.domain.errors import DomainError
 from schema.compiling.rendering import NULL, joined, page_cursor, truth
-from schema.symbols import Level, NotExpressible, PlaceSlot, Slot, SymbolicPage, SymbolicRow, literal
+from schema.symbols import Level, NotExpressible, PlaceSlot, Shared, Slot, SymbolicPage, SymbolicRow, literal
 
 Part = ColumnElement[str]
 
 _RANK: ColumnElement[int] = literal_column("rank")
+_NEXT: ColumnElement[int] = literal_column("next")
 _FOUND: ColumnElement[int] = literal_column("found")
 _COUNTED: ColumnElement[int] = literal_column(str(COUNT_LIMIT))
 # The fields of a `Count`, over what `Cut.counted` gives.
@@ -58,11 +59,15 @@ class Cut:
     size: int
     limited: Select[Any]
     cursor: Part
+    # Whether it is told where the page ends, and whether there is more.
+    told: bool
     # Whether anything that was asked for needs the rows.
     used: bool = False
+    # What is written once for all rows that lead to it.
+    shared: list[tuple[Shared, Part]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, page: SymbolicPage) -> Cut:
+    def of(cls, page: SymbolicPage, *, told: bool) -> Cut:
         """Raises NotExpressible for a window that makes no sense: the ordinary way says why."""
         row = SymbolicRow(page.level)
         try:
@@ -78,14 +83,41 @@ class Cut:
             raise NotExpressible(error.message) from error
         cursor = page_cursor(page.order, [getattr(row, column.key) for column in page.order.keys])
         # A plan that is made once for many pages has to know how long they are.
-        return cls(page, size, limited.limit(literal_column(str(size + 1))), cursor)
+        limit: ColumnElement[int] = literal_column(str(size + 1 if told else size))
+        return cls(page, size, limited.limit(limit), cursor, told)
+
+    def share(self, shared: Shared, text: ColumnElement[str]) -> Part:
+        """What a row has that leads to an object whose text is `text`, given its key; NULL without one."""
+        self.shared.append((shared, text))
+        return literal_column(f'{shared.alias}."text"', Text())
 
     def rows(self) -> FromClause:
-        """The rows of the page, and one more if there is one, each with its rank and how many were found."""
+        """The rows of the page, with what they share; if it is told, also one more if there is one.
+
+        Each has its rank where that is of use, and whether another one follows.
+        """
         level = self.page.level
+        # Nothing is asked about their places, and they come in order.
+        if not (self.told or self.shared or self.page.window.backwards):
+            return _needed(level, self.limited).subquery(level.alias)
         inner = _needed(level, self.limited).subquery("page")
-        numbers = func.row_number().over().label("rank"), func.count().over().label("found")
-        return select(inner, *numbers).subquery(level.alias)
+        numbered = [func.row_number().over().label("rank")]
+        if self.told:
+            # Not how many there are: that is known at the last one only, and all would be kept until then.
+            numbered.append(func.lead(literal_column("1")).over().label("next"))
+        rows = select(inner, *numbered)
+        if not self.shared:
+            return rows.subquery(level.alias)
+        kept = rows.cte(f"{level.alias}_page")
+        found: FromClause = kept.alias(level.alias)
+        for shared, text in self.shared:
+            column = kept.c[shared.column]
+            keys = select(column.label("key")).where(column.is_not(None)).distinct().subquery(shared.alias)
+            key = shared.key(column.type)
+            written = select(key.label("key"), text.label("text")).select_from(keys).cte(f"{shared.alias}_text")
+            texts = written.alias(shared.alias)
+            found = found.outerjoin(texts, texts.c.key == level.column(shared.column))
+        return found
 
     def counted(self) -> FromClause:
         """How many rows the list has, counted up to a limit, as `found`."""
@@ -96,8 +128,15 @@ class Cut:
     def listed(self, item: Sequence[Part]) -> list[Part]:
         """The text of a list of all items of the page."""
         self.used = True
-        separator: Any = aggregate_order_by(literal(","), self._order())
-        together = func.string_agg(joined(item), separator).filter(self._within)
+        separator: Any = literal(",")
+        if self.page.window.backwards:
+            separator = aggregate_order_by(separator, _RANK.desc())
+        elif self.shared:
+            # Rows that were joined may come in any order.
+            separator = aggregate_order_by(separator, _RANK.asc())
+        together: Any = func.string_agg(joined(item), separator)
+        if self.told:
+            together = together.filter(self._within)
         return [literal("["), func.coalesce(together, literal("")), literal("]")]
 
     def page_info(self) -> Mapping[str, Part]:
@@ -106,8 +145,8 @@ class Cut:
         window = self.page.window
         size: ColumnElement[int] = literal_column(str(self.size))
         more = truth(func.count() > size)
-        first: ColumnElement[int] = literal_column("1")
-        last = func.least(_FOUND, size)
+        first = literal_column("1") == _RANK
+        last = or_(size == _RANK, _NEXT.is_(None))
         before, after = (literal("true" if given else "false") for given in (window.before, window.after))
         return {
             "hasNextPage": before if window.backwards else more,
@@ -120,8 +159,5 @@ class Cut:
     def _within(self) -> ColumnElement[bool]:
         return literal_column(str(self.size)) >= _RANK
 
-    def _order(self) -> ColumnElement[Any]:
-        return _RANK.desc() if self.page.window.backwards else _RANK.asc()
-
-    def _cursor_at(self, place: ColumnElement[int]) -> Part:
-        return func.coalesce(func.max(self.cursor).filter(place == _RANK, self._within), NULL)
+    def _cursor_at(self, place: ColumnElement[bool]) -> Part:
+        return func.coalesce(func.max(self.cursor).filter(place, self._within), NULL)

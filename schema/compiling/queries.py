@@ -101,25 +101,33 @@ class CompiledQueries:
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
-        try:
-            known = self._known.get((text, name), lambda: self._look_at(text, name, variables))
-        except _TooLarge:
-            return None
+        known = self._known.kept((text, name))
+        if known is None:
+            try:
+                known = self._known.get((text, name), lambda: self._look_at(text, name, variables))
+            except _TooLarge:
+                return None
         if known is None:
             return None
         # What of them is the same for all requests that the plan is good for.
-        shapes: dict[str, Callable[[str], Any]] = {
-            **dict.fromkeys(known.ids, lambda _: None),
-            **dict.fromkeys(known.cursors, shape_of),
-        }
-        slots = frozenset(key for key in shapes if isinstance(variables.get(key), str))
-        rest = {key: shapes[key](value) if key in slots else value for key, value in variables.items()}
+        slots, rest = list[str](), dict[str, Any]()
+        for key, value in variables.items():
+            if isinstance(value, str) and (key in known.ids or key in known.cursors):
+                slots.append(key)
+                if key in known.cursors:
+                    rest[key] = shape_of(value)
+            else:
+                rest[key] = value
         try:
-            shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
+            shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else b""
         except TypeError:
             return None
-        key = (text, name, slots, shape, context.principal.permissions)
-        return self._plans.get(key, lambda: self._compiled(known, text, variables, slots, context))
+        given = frozenset(slots)
+        wanted = (text, name, given, shape, context.principal.permissions)
+        found = self._plans.kept(wanted)
+        if found is not None:
+            return found
+        return self._plans.get(wanted, lambda: self._compiled(known, text, variables, given, context))
 
     def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
         if has_too_many_tokens(text):

@@ -19,6 +19,7 @@ from app.auth.principal import Principal
 from app.db import models
 from app.db.pages import Order
 from app.domain.enums import Permission, Role
+from app.domain.permissions import ROLE_PERMISSIONS
 from app.reads import plans
 from schema.compiling.compiler import Compiler
 from schema.compiling.queries import CompiledQueries
@@ -32,7 +33,9 @@ from tests.schema.conftest import Api
 
 SCHEMA = build_schema()
 CORE: Any = SCHEMA._schema
+# How many documents are compared, and where they begin: those of one seed are always the same.
 EXAMPLES = int(os.environ.get("COMPILED_EXAMPLES", "150"))
+SEED = int(os.environ.get("COMPILED_SEED", "0"))
 _ROWS = {
     "ApiToken": models.ApiToken, "CloudResource": models.CloudResource, "DeploymentPlan": models.DeploymentPlan,
     "OrchestrationJob": models.OrchestrationJob, "ProviderConnection": models.ProviderConnection,
@@ -115,13 +118,14 @@ async def world(api: Api) -> World:
 async def test_any_query_is_answered_as_the_ordinary_execution_does(api: Api, world: World) -> None:
     queries = CompiledQueries(SCHEMA)
     compiled = 0
-    for seed in range(EXAMPLES):
+    # Of each of the roles, and of somebody who may not even read.
+    allowed = [*ROLE_PERMISSIONS.values(), frozenset({Permission.APPROVE})]
+    for seed in range(SEED, SEED + EXAMPLES):
         chance = random.Random(seed)
         writer = Writer(CORE, ALLOWED, world, chance)
         text = writer.document()
         access = chance.choice([api.acme, api.rival])
-        scopes = chance.choice([frozenset(Permission), frozenset({Permission.READ}), frozenset({Permission.APPROVE})])
-        principal = replace(access.principal, permissions=scopes)
+        principal = replace(access.principal, permissions=chance.choice(allowed))
         context = api.services.context(principal, "test")
         answer = await queries.answer(text, writer.variables, None, context)
         if answer is None:
@@ -136,7 +140,7 @@ async def test_any_query_is_answered_as_the_ordinary_execution_does(api: Api, wo
             same = False
         assert same, f"{seed}: {text}\n{answer.decode()}\n{wanted}"
     # Those who may not read, and those who ask for too much, are told so in the ordinary way.
-    assert compiled > EXAMPLES / 3
+    assert compiled > EXAMPLES * 0.7
 
 
 async def test_another_request_with_the_same_document_gets_its_own_answer(api: Api, world: World) -> None:

@@ -1,0 +1,123 @@
+"""The short way in: what comes as almost all do goes to the endpoint past all that asks about the others.
+
+Short are POSTs of JSON to /graphql with a bearer token, a length and a host of ours, each header once. What the layers
+of the application would do for such a request is done here: the number of the request, the host, the length of the
+body. Whatever has something else about it takes the long way, which says what is wrong with it; from the token on both
+are the same (schema/http.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.web import requests
+from schema import sse
+from schema.http import BadRequest, GraphQLEndpoint, Plain, negotiated
+
+PATH: Final = "/graphql"
+_JSON: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+_BEARER: Final = b"bearer "
+# Clients accept what their libraries say; whoever makes up more than these is read anew each time.
+_KEPT: Final = 100
+_REQUEST_ID: Final = requests.HEADER.lower().encode()
+
+
+class _Gone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Door:
+    """Takes the short way where a request is plain, and leaves the rest to `app`."""
+
+    def __init__(self, app: ASGIApp, endpoint: GraphQLEndpoint, hosts: Sequence[str], max_body: int) -> None:
+        self.app = app
+        self._endpoint = endpoint
+        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        self._any_host = "*" in hosts
+        self._max_body = max_body
+        self._media_types: dict[bytes, str | None] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = None
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH:
+            plain = self._plain(scope)
+        if plain is None:
+            await self.app(scope, receive, send)
+            return
+
+        async def body() -> bytes:
+            return await _whole(receive)
+
+        try:
+            answer = await self._endpoint.respond_plainly(plain, body)
+        except _Gone:
+            return
+        headers = [
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"content-type", f"{answer.media_type}; charset=utf-8".encode()),
+            (b"cache-control", b"no-store"),
+            (b"vary", b"Accept"),
+            (_REQUEST_ID, plain.request_id.encode()),
+        ]
+        if answer.headers:
+            headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def _plain(self, scope: Scope) -> Plain | None:
+        """What the head says, or None for the long way."""
+        given = scope["headers"]
+        headers: dict[bytes, bytes] = dict(given)
+        # One that comes twice is for somebody to decide who looks more closely.
+        if len(headers) != len(given) or headers.get(b"content-type") not in _JSON or b"transfer-encoding" in headers:
+            return None
+        authorization, length = headers.get(b"authorization", b""), headers.get(b"content-length", b"")
+        if authorization[:7].lower() != _BEARER or not length.isdigit() or int(length) > self._max_body:
+            return None
+        if not self._is_ours(headers.get(b"host", b"")):
+            return None
+        media_type = self._media_type(headers.get(b"accept", b""))
+        if media_type is None:
+            return None
+        request_id = headers.get(_REQUEST_ID)
+        return Plain(
+            token=authorization[7:].decode("latin-1").strip(),
+            media_type=media_type,
+            request_id=(requests.well_formed(request_id) if request_id else None) or requests.made(),
+            address=scope["client"][0] if scope.get("client") else "",
+        )
+
+    def _is_ours(self, host: bytes) -> bool:
+        if self._any_host:
+            return True
+        name, _, port = host.rpartition(b":")
+        return host.lower() in self._hosts or (port.isdigit() and name.lower() in self._hosts)
+
+    def _media_type(self, accept: bytes) -> str | None:
+        if accept in self._media_types:
+            return self._media_types[accept]
+        media_type: str | None = None
+        if sse.MEDIA_TYPE.encode() not in accept.lower():
+            try:
+                media_type = negotiated(accept.decode("latin-1"))
+            except BadRequest:
+                media_type = None
+        if len(self._media_types) < _KEPT and len(accept) < 200:
+            self._media_types[accept] = media_type
+        return media_type
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body, whose length the server holds to what its head says."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    return body
