@@ -145,8 +145,10 @@ def wanted(given: list[Order], rows: list[Row]) -> dict[int, Wanted]:
     by_name = {order.name: order for order in given}
     standing: dict[str, dict[str, str] | None] = {}
     found: dict[int, Wanted] = {}
-    # Jobs of one stack run in the order of their ids.
-    for row in sorted(rows, key=lambda row: row["id"]):
+    # Jobs of one stack run one after the other (I10), in the order in which they got the stack. That need not be the
+    # order of their ids: what was handed in by an API that was held still is committed after others that came later.
+    began = [row for row in rows if row["dispatched_at"] is not None]
+    for row in sorted(began, key=lambda row: row["dispatched_at"]):
         order = by_name.get(row["plan_name"])
         if order is None:
             # Nobody has ordered it: the run of a standing plan, or a rehearsal.
@@ -157,7 +159,7 @@ def wanted(given: list[Order], rows: list[Row]) -> dict[int, Wanted]:
             found[row["id"]] = Wanted(success, before)
         if row["status"] == "SUCCEEDED":
             standing[order.stack] = success
-        elif row["status"] == "CANCELLED" and row["dispatched_at"] is not None:
+        elif row["status"] == "CANCELLED":
             standing[order.stack] = None
     return found
 
