@@ -17,14 +17,24 @@ from app.domain.statuses import JOB, JobStatus, ResourceStatus, StepStatus
 from app.engine.work import Effect, Mode, Work
 
 _STATUS = Statement(
-    "SELECT s.status, r.status AS resource, r.external_id IS NOT NULL AS exists FROM step_run s"
-    " LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
+    "SELECT s.status, r.status AS resource, r.external_id IS NOT NULL AS exists,"
+    " EXISTS (SELECT FROM resource_lock l WHERE l.tenant_id = r.tenant_id AND l.lock_key = 'stack/' || r.stack"
+    "   AND l.job_id <> s.job_id) AS busy"
+    " FROM step_run s LEFT JOIN cloud_resource r ON r.tenant_id = s.tenant_id AND r.id = s.resource_id"
     " WHERE s.tenant_id = :tenant AND s.id = :id"
 )
 _TAKEN_BACK = frozenset({StepStatus.COMPENSATING, StepStatus.COMPENSATED, StepStatus.COMPENSATION_SKIPPED})
 _GIVEN_UP = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
-# What a resource is that nobody knows to exist, or perhaps to exist: a doubt is for people to resolve.
-_NOWHERE = frozenset({ResourceStatus.PLANNED, ResourceStatus.CREATING, ResourceStatus.DELETED})
+# What a resource is that nobody knows to exist. One in doubt that a later job works on is that job's to find.
+_NOWHERE = frozenset(
+    {
+        ResourceStatus.PLANNED,
+        ResourceStatus.CREATING,
+        ResourceStatus.FAILED,
+        ResourceStatus.UNKNOWN,
+        ResourceStatus.DELETED,
+    }
+)
 # Of these nobody tries a step again: a retry is another job, and other operations.
 _OVER = JOB.closed | {JobStatus.CANCELLING}
 # A change in place is not undone like that: others may rightly have changed the resource since.
@@ -44,7 +54,7 @@ async def left_behind(ledger: Ledger, work: Work) -> Work | None:
     if row is None:
         return None
     status = StepStatus(row["status"])
-    nowhere = row["resource"] in _NOWHERE and not row["exists"]
+    nowhere = row["resource"] in _NOWHERE and not row["exists"] and not row["busy"]
     given_up = status in _GIVEN_UP and nowhere and ledger.status in _OVER
     if not given_up and status not in _TAKEN_BACK:
         return None

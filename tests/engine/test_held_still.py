@@ -44,7 +44,7 @@ async def test_a_job_whose_lock_somebody_keeps_does_not_keep_others_from_being_t
 async def test_a_tick_that_is_held_still_gives_its_lock_back(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.db.uow._IDLE_TIMEOUT", "1s")
+    monkeypatch.setattr("app.db.uow.IDLE_TIMEOUT", "1s")
     still, lively = (Database.connect(database_url, name=name, pool_size=2) for name in ("still", "lively"))
 
     async def hold_still() -> None:
