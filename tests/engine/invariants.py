@@ -277,7 +277,7 @@ def locks_have_one_living_holder(history: History) -> Iterator[str]:
 
 
 def nobody_has_more_than_their_hands(history: History) -> Iterator[str]:
-    """I11. No worker ever held more steps than it has hands. (Limits per tenant do not exist yet.)"""
+    """I11. No worker ever held more steps than it has hands. What a tenant may is held to by tests of its own."""
     if history.hands is None:
         return
     changes: dict[str, list[tuple[Any, int]]] = {}
