@@ -71,7 +71,8 @@ async def run(rounds: int) -> str:
         plain, secured = await asyncpg.connect(where.database_url), await asyncpg.connect(where.database_url)
         tenant, jobs = await _fill(plain)
         for connection in (plain, secured):
-            await connection.execute("SET jit = off")
+            # As the connections are that queries are answered on.
+            await connection.execute("SET jit = off; SET plan_cache_mode = force_generic_plan")
         await secured.execute(f"SET ROLE {APP_ROLE}")
         await secured.execute(f"SELECT set_config('app.tenant_id', '{tenant}', false)")
         chance = random.Random(1)

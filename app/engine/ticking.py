@@ -34,7 +34,7 @@ _DUE = Statement(
     "   FROM ready t CROSS JOIN LATERAL (SELECT s.tenant_id, s.id, s.due_at FROM step_run s"
     "     WHERE s.tenant_id = t.tenant_id AND s.due_at <= statement_timestamp() AND s.worker_id IS NULL"
     "     AND (s.dispatched_at IS NULL OR s.dispatched_at < clock_timestamp()"
-    "       - make_interval(secs => :again * power(2, least(greatest(s.dispatches - 1, 0), 4))))"
+    "       - make_interval(secs => :again * power(2, least(greatest(s.dispatches - 1, 0), 2))))"
     "     ORDER BY s.due_at, s.id LIMIT (SELECT size FROM share)) d),"
     # As an array: a join with what was ranked may be planned as a walk over all steps.
     " chosen AS (SELECT r.id FROM ranked r ORDER BY r.turn, r.due_at LIMIT :limit),"
