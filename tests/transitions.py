@@ -16,12 +16,14 @@ from app.domain.statuses import JOB, PLAN, RESOURCE, STEP
 Transition = tuple[str, str, str]
 MACHINES: tuple[Lifecycle[StrEnum], ...] = (PLAN, JOB, STEP, RESOURCE)  # type: ignore[assignment]
 _LEASES = "leases are held per step, so a job goes on when a worker is lost: docs/decisions/0004-state-machines.md"
+_LOOKS = "a condition may read outputs, so a step is judged when it is READY: docs/decisions/0004-state-machines.md"
 # The only ones that nothing takes, each with the reason.
 EXCUSED: dict[Transition, str] = {
     ("plan", "RUNNING", "worker_lost"): _LEASES,
     ("job", "RUNNING", "lease_lost"): _LEASES,
     ("job", "PAUSING", "lease_lost"): _LEASES,
     ("job", "ROLLING_BACK", "lease_lost"): _LEASES,
+    ("step", "PENDING", "when_false"): _LOOKS,
 }
 taken: set[Transition] = set()
 

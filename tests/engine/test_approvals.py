@@ -79,3 +79,32 @@ async def test_nobody_gets_around_it_by_a_status_that_is_not_true(workshop: Work
         assert (caught.value.code, caught.value.path) == ("APPROVAL_REQUIRED", ("planId",))
         plan = await transaction.session.get_one(DeploymentPlan, plan_id)
         assert (plan.status, plan.last_job_id) == (PlanStatus.READY, None)
+
+
+async def test_what_changed_again_while_it_waits_for_approval_is_worked_out_again(workshop: Workshop) -> None:
+    """Two people ran it at once, both in vain; the world went on between the answers to them."""
+    other = await somebody_else(workshop)
+    plan_id = await waiting(workshop, PlanType.MANUAL)
+    ready = await approve(workshop, other, plan_id)
+    assert (ready.status, ready.review_round) == (PlanStatus.READY, 1)
+    seen = [ready.preview_hash]
+    for round_, name in ((2, "b"), (3, "a")):
+        only = await workshop.template({"resources": {name: note(name, f"other {name}")}}, f"only {name}")
+        await workshop.settle(await workshop.submit(only))
+        async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+            await plans.send_back(transaction, workshop.principal, plan_id, workshop.dependencies)
+        plan = await found(workshop, plan_id)
+        assert (plan.status, plan.review_round) == (PlanStatus.PENDING_APPROVAL, round_)
+        assert plan.preview_hash not in seen
+        seen.append(plan.preview_hash)
+    told = await workshop.rows(
+        "SELECT data->>'previous' AS previous FROM event_log WHERE stream = 'PLAN' AND stream_id = :id"
+        " AND data->>'status' = 'VALIDATING' AND data->>'reason' = 'PREVIEW_STALE' ORDER BY seq",
+        id=plan_id,
+    )
+    assert [row.previous for row in told] == ["READY", "PENDING_APPROVAL"]
+    # Sent back once more with nothing changed since, it stays in its round.
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await plans.send_back(transaction, workshop.principal, plan_id, workshop.dependencies)
+    assert (await found(workshop, plan_id)).review_round == 3
+    assert (await approve(workshop, other, plan_id)).status is PlanStatus.READY

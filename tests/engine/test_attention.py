@@ -13,11 +13,13 @@ from app.domain.errors import Conflict, DomainError, IllegalState, Invalid, Lock
 from app.domain.statuses import JobStatus, ResourceStatus
 from app.engine.ticking import tick
 from app.providers.base import ErrorKind, Idempotency, ProviderError
+from app.providers.faults import Fault, FaultKind
 from app.services import attention, availability, plans, resources, steps
 from app.services.attention import ResolveResource
 from app.services.plans import RetryPlan, RollbackPlan
 from app.services.resources import DetachResource
 from app.services.steps import DecideStep
+from tests.engine.conftest import Open
 from tests.engine.harness import Workshop, note
 from tests.engine.observing import change, resource
 from tests.engine.test_in_doubt import again, events_of, forced, settled
@@ -138,6 +140,26 @@ async def test_what_is_detached_in_doubt_is_not_taken_back_later(workshop: Works
         await resources.detach(transaction, workshop.principal, DetachResource(row.id))
     (effect,) = await workshop.rows("SELECT state FROM step_effect")
     assert effect.state == "UNDONE"
+
+
+async def test_what_a_change_has_broken_is_let_go_and_stays(open_workshop: Open) -> None:
+    workshop = await open_workshop({"update": [Fault(FaultKind.ERROR, error=ErrorKind.ACCESS_DENIED)]})
+    await workshop.settle(await workshop.submit(await workshop.template({"resources": {"a": note("a", "one")}}, "one")))
+    two = await workshop.template({"resources": {"a": note("a", "two")}}, "two")
+    job = await workshop.settle(await workshop.submit(two, strategy=FailureStrategy.HALT))
+    row = await resource(workshop)
+    assert (job.status, row.status) == (JobStatus.FAILED, ResourceStatus.FAILED)
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        await resources.detach(transaction, workshop.principal, DetachResource(row.id, row.version))
+    row = await resource(workshop)
+    assert (row.status, row.observe_at, row.drift_status) == (ResourceStatus.DETACHED, None, DriftStatus.NOT_CHECKED)
+    assert (await events_of(workshop))[-1] == ("FAILED", "DETACHED")
+    # What is not ours is not removed by a plan that wants nothing to be there.
+    empty = await workshop.template({"resources": {}}, "empty")
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        command = plans.CreatePlan(name="empty", type=PlanType.IMMEDIATE, template_revision_id=empty, stack="stack")
+        plan = await plans.create(transaction, workshop.principal, command, workshop.dependencies)
+    assert (plan.last_job_id, workshop.notes()) == (None, {"a": "one"})
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────

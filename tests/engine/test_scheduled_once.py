@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app.db.models import DeploymentPlan
 from app.domain.enums import ChangedPolicy, MissedPolicy
+from app.domain.errors import IllegalState
 from app.domain.scheduling import Schedule
 from app.domain.statuses import PlanStatus
 from app.engine.ticking import tick
 from app.services import plans
-from app.services.plans import ExecutePlan, UpdatePlan
+from app.services.plans import ExecutePlan, PlanAction, UpdatePlan
 from app.services.plans.firing import DuePlan, fire
 from tests.engine.harness import Workshop, note
 from tests.engine.schedules import (
@@ -30,6 +32,7 @@ from tests.engine.schedules import (
     somebody_else,
     tick_and_fire,
 )
+from tests.engine.test_pausing import act
 from workers.tick import keep_ticking
 
 
@@ -208,16 +211,55 @@ async def test_when_there_is_nothing_to_do_yet_it_waits_all_the_same(workshop: W
     assert (await found(workshop, plan_id)).status is PlanStatus.SCHEDULED
 
 
-async def test_what_cannot_be_worked_out_any_more_is_invalid_and_says_why(workshop: Workshop) -> None:
+async def invalid(workshop: Workshop) -> DeploymentPlan:
+    """A plan whose template was withdrawn before its time came."""
     plan_id = await scheduled(workshop, once(), template=await noted(workshop, "a"))
-    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
-        transaction.authorize("test")
-        await transaction.session.execute(text("UPDATE template_revision SET status = 'ARCHIVED'"))
+    await _set_revisions(workshop, "ARCHIVED")
     await set_time(workshop, plan_id, half_an_hour_ago())
     assert await tick_and_fire(workshop) == 1
     plan = await found(workshop, plan_id)
     assert plan.status is PlanStatus.INVALID
+    return plan
+
+
+async def _set_revisions(workshop: Workshop, status: str) -> None:
+    async with workshop.database.write(workshop.tenant_id, actor="user:1", correlation_id="test") as transaction:
+        transaction.authorize("test")
+        await transaction.session.execute(text("UPDATE template_revision SET status = :status"), {"status": status})
+
+
+async def test_what_cannot_be_worked_out_any_more_is_invalid_and_says_why(workshop: Workshop) -> None:
+    plan = await invalid(workshop)
     assert [fault["path"] for fault in plan.diagnostics or ()] == [["templateRevisionId"]]
+
+
+async def test_what_is_invalid_is_mended_by_an_edit(workshop: Workshop) -> None:
+    plan = await invalid(workshop)
+    await _set_revisions(workshop, "PUBLISHED")
+    later = once()
+    await act(workshop, plans.update, UpdatePlan(plan.id, plan.version, schedule=later))
+    edited = await found(workshop, plan.id)
+    assert (edited.status, edited.status_message, edited.diagnostics) == (PlanStatus.DRAFT, None, None)
+    await act(workshop, plans.submit, PlanAction(plan.id))
+    again = await found(workshop, plan.id)
+    assert (again.status, again.scheduled_at) == (PlanStatus.SCHEDULED, later.at)
+
+
+async def test_what_is_invalid_can_be_given_up(workshop: Workshop) -> None:
+    plan = await invalid(workshop)
+    await act(workshop, plans.cancel, PlanAction(plan.id, plan.version, "no longer needed"))
+    given_up = await found(workshop, plan.id)
+    assert (given_up.status, given_up.status_reason, given_up.status_message, given_up.last_job_id) == (
+        PlanStatus.CANCELLED,
+        "USER",
+        "no longer needed",
+        None,
+    )
+    with pytest.raises(IllegalState):
+        await act(workshop, plans.submit, PlanAction(plan.id))
+    # It is not due any more.
+    await set_time(workshop, plan.id, half_an_hour_ago())
+    assert await tick_and_fire(workshop) == 0
 
 
 async def test_it_may_be_run_before_its_time(workshop: Workshop) -> None:
