@@ -1,8 +1,8 @@
 """Lets what many ask at the same moment go out together.
 
 A statement costs more on its way, and in being set up by the server, than in its work on one row. Who asks alone is
-sent at once; what is asked while others are on their way waits for one of them to come back, and goes out with all else
-that has come together by then. So nobody waits for company, and the busier a process is the fewer statements it needs.
+sent at once; what is asked while others of the tenant are on their way waits for them to come back, and goes out with
+all else that has come together by then. So nobody waits for company, and the busier a process is the fewer statements it needs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Together(Generic[Ask, Answer]):
 class Gathering(Generic[Ask, Answer]):
     """Sends what is asked for one tenant together. Must be used from one event loop.
 
+    One statement of a tenant is under way at a time, and `senders` of all tenants; each has `most` asks at most.
     `send` takes a tenant and its asks, and gives an answer for each in their order; what it raises everybody hears
     whose ask was among them.
     """
@@ -49,6 +50,7 @@ class Gathering(Generic[Ask, Answer]):
         self._most = most
         self._asked: defaultdict[int, deque[tuple[Ask, asyncio.Future[Answer]]]] = defaultdict(deque)
         self._turns: deque[int] = deque()
+        self._under_way: set[int] = set()
         # Counted where a sender begins and gives up: a task that is not yet known to be done sends nothing any more.
         self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,10 +59,10 @@ class Gathering(Generic[Ask, Answer]):
         """The answer to `ask`. A cancelled ask may have been sent all the same."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         asked = self._asked[tenant_id]
-        if not asked:
+        if not asked and tenant_id not in self._under_way:
             self._turns.append(tenant_id)
         asked.append((ask, future))
-        if self._sending < self._senders:
+        if self._turns and self._sending < self._senders:
             self._sending += 1
             task = asyncio.create_task(self._go())
             self._tasks.add(task)
@@ -76,11 +78,15 @@ class Gathering(Generic[Ask, Answer]):
                 tenant_id = self._turns.popleft()
                 asked = self._asked[tenant_id]
                 taken = [asked.popleft() for _ in range(min(len(asked), self._most))]
+                self._under_way.add(tenant_id)
+                try:
+                    await self._answer(tenant_id, taken)
+                finally:
+                    self._under_way.discard(tenant_id)
                 if asked:
                     self._turns.append(tenant_id)
                 else:
                     del self._asked[tenant_id]
-                await self._answer(tenant_id, taken)
         finally:
             self._sending -= 1
 

@@ -36,8 +36,8 @@ _LOOK_SECONDS = 5.0
 _OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init", "command_timeout"}
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
-# How many statements with what was asked together are under way at a time, and how much goes into one.
-_SENDERS = 2
+# For how many tenants what was asked together is under way at a time, and how much goes into one statement.
+_SENDERS = 4
 _TOGETHER = 64
 
 

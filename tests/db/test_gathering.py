@@ -58,6 +58,20 @@ async def test_no_more_than_the_bound_goes_together_and_tenants_take_turns() -> 
     assert road.sent == [(1, [1, 2]), (2, [4]), (1, [3])]
 
 
+async def test_a_tenant_does_not_wait_for_another_and_its_own_go_one_after_the_other() -> None:
+    road = Road()
+    gathering = Gathering(road.send, senders=2, most=8)
+    road.answered.clear()
+    asked = [asyncio.create_task(gathering.ask(1, 1))]
+    await asyncio.sleep(0.01)
+    asked += [asyncio.create_task(gathering.ask(*ask)) for ask in ((1, 2), (2, 3), (3, 4), (1, 5))]
+    await asyncio.sleep(0.01)
+    assert road.sent == [(1, [1]), (2, [3])]
+    road.answered.set()
+    assert await asyncio.gather(*asked) == [10, 20, 30, 40, 50]
+    assert road.sent[2:] == [(3, [4]), (1, [2, 5])]
+
+
 async def test_a_failure_is_heard_by_all_that_went_together_and_by_nobody_else() -> None:
     road = Road()
     gathering = Gathering(road.send, senders=1, most=8)
