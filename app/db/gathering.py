@@ -2,7 +2,8 @@
 
 A statement costs more on its way, and in being set up by the server, than in its work on one row. Who asks alone is
 sent at once; what is asked while others of the tenant are on their way waits for them to come back, and goes out with
-all else that has come together by then. So nobody waits for company, and the busier a process is the fewer statements it needs.
+all else that has come together by then. So nobody waits for company, and the busier a process is the fewer statements
+it needs.
 """
 
 from __future__ import annotations
