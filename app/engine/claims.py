@@ -159,7 +159,7 @@ class Claimer:
     def _is_pure(self, work: Work) -> bool:
         """Whether running the work leaves nothing behind that would have to be journalled or taken back."""
         runs = work.mode is Mode.RUN and work.operation is OperationKind.RUN and work.effect is None
-        return runs and not work.spec.get("compensate") and self.registry.task(work.spec["task"]).pure
+        return runs and bool(work.spec.get("pure")) and self.registry.task(work.spec["task"]).pure
 
     def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
         recorded = ("applied", "resource_outputs", "before", "after")

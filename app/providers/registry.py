@@ -164,6 +164,10 @@ class Registry:
         """The name of the provider of a type or task."""
         return self.provider_of(name).name
 
+    def task_pure(self, name: str) -> bool:
+        """Whether a task is no more than a function of its inputs."""
+        return self.task(name).pure
+
     def reports(self, name: str) -> bool:
         """Whether a type or task says something at least now and then while it is at work."""
         if self.has_task(name):

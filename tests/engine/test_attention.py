@@ -178,6 +178,7 @@ def unrepeatable(workshop: Workshop, *, unclear: int = 1) -> list[int]:
 
     task.run = run  # type: ignore[assignment,method-assign]
     task.can_repeat = lambda *_: False  # type: ignore[method-assign]
+    task.pure = False  # type: ignore[misc]  # what it does is not what its class says
     return runs
 
 

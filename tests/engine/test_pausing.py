@@ -103,9 +103,12 @@ async def test_what_runs_finishes_and_nothing_starts_before_the_resumption(works
 
 async def test_a_worker_does_not_trust_what_it_remembers_of_a_job_that_was_paused(workshop: Workshop) -> None:
     tasks = [
-        {"key": key, "type": "CUSTOM", "order": order, "configuration": {"task": "core.pass"}}
+        {
+            "key": key, "type": "CUSTOM", "order": order, "configuration": {"task": "core.wait"},
+            "inputs": {"seconds": 0},
+        }
         for order, key in enumerate("abc")
-    ]
+    ]  # fmt: skip
     job_id = await workshop.submit(None, await workshop.workflow(*tasks))
     (runner,) = workshop.runners
     hand = await runner._claim(workshop.rung.pop(0))

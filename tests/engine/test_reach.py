@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ async def _lines(session: Any, job_id: int) -> list[str]:
     from app.db import chunks
 
     rows = await session.execute(text("SELECT * FROM job_log WHERE job_id = :job ORDER BY first_seq"), {"job": job_id})
-    return [line for row in rows.mappings() for line in chunks.unpack(zlib.decompress(row["body"])).messages]
+    return [line for row in rows.mappings() for line in chunks.unpack(chunks.plain_text(row["codec"], row["body"])).messages]
 
 
 async def test_commands_that_are_off_are_refused_while_planning(workshop: Workshop) -> None:

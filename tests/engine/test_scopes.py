@@ -38,7 +38,7 @@ async def test_only_the_failed_branch_is_taken_back(workshop: Workshop) -> None:
     # `c` is needed by nothing but the step that failed; `a` is what `b` stands on.
     assert workshop.notes() == {"a": "x", "b": "x"}
     assert await workshop.steps(job.id) == {
-        "make-a": "SUCCEEDED", "make-b": "SUCCEEDED", "make-c": "COMPENSATED", "fail": "COMPENSATED",
+        "make-a": "SUCCEEDED", "make-b": "SUCCEEDED", "make-c": "COMPENSATED", "fail": "FAILED",
     }  # fmt: skip
 
 

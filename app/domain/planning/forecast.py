@@ -123,7 +123,7 @@ def _worst_case(steps: Sequence[PlannedStep], failing: PlannedStep) -> list[tupl
 
 
 def _view(step: PlannedStep, status: StepStatus) -> StepView:
-    acts = step.operation not in LOOKING and step.change not in _UNTOUCHED
+    acts = step.operation not in LOOKING and step.change not in _UNTOUCHED and not step.spec.get("pure")
     return StepView(
         key=step.key,
         status=status,

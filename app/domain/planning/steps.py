@@ -254,6 +254,9 @@ class StepPlanner:
             )
         undoable = (known and self.catalogue.task_undoable(name, step.inputs or {})) or step.compensate is not None
         spec = {"task": name, "inputs": step.inputs, "connection": step.connection, "when": step.when}
+        if known and step.compensate is None and self.catalogue.task_pure(name):
+            # There will be nothing to journal and to take back (decision 45).
+            spec["pure"] = True
         return self._draft(
             step.key,
             step,
