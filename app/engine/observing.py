@@ -19,6 +19,7 @@ from app import clock
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import ErrorClass, LogLevel
 from app.domain.values import reveal
+from app.engine import awaiting
 from app.engine.connections import Connections
 from app.engine.observations import Archivist, Due, Finding, Subject, claim, look
 from app.engine.states import unpack
@@ -168,7 +169,7 @@ class Observer:
         """What the creation in doubt has made, as far as anybody can tell."""
         intended = self._archivist.sealer.open(subject.row["effect_intended"] or {}, subject.due.tenant_id)
         try:
-            return await kind.recover(context, reveal(intended))
+            return await awaiting.in_place(kind, await kind.recover(context, reveal(intended)), context)
         except ProviderError as error:
             if error.kind is not ErrorKind.ALREADY_EXISTS:
                 raise

@@ -18,7 +18,7 @@ from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
 from app.engine import inheriting, resources
 from app.engine.states import Hidden, pack
-from app.engine.verdicts import Verdict, judge
+from app.engine.verdicts import Verdict, is_silence, judge
 from app.engine.work import Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.messages import StepDue
 from app.providers.base import ResourceState
@@ -87,7 +87,8 @@ class Recorder:
         waiting = outcome if isinstance(outcome, Waiting) else None
         handle = waiting.handle if waiting else None
         lost = work.mode is Mode.POLL and verdict.status is StepStatus.UNKNOWN
-        if handle is None and verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN):
+        asks_again = work.mode is Mode.UNDO and is_silence(work, outcome)
+        if handle is None and (asks_again or verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN)):
             handle = work.handle
         state, after, undo = self._effect(work, outcome, verdict)
         stored = pack(after, hidden, self.sealer, work.tenant_id)
@@ -150,7 +151,7 @@ class Recorder:
             return 0.0
         if isinstance(outcome, Waiting):
             return max(outcome.seconds, 0.1)
-        if work.mode is Mode.POLL:
+        if work.mode is Mode.POLL or is_silence(work, outcome):
             known = outcome.retry_after_seconds if isinstance(outcome, Failed) else None
             return max(delay(_SILENCE, work.observations, self.random()), known or 0.0)
         if isinstance(outcome, Failed):

@@ -66,6 +66,14 @@ _ATTEMPT = Statement(
     " 'WORKER_LOST', 'code', 'WORKER_LOST', 'message', 'the worker was lost', 'retryable', true)"
     " WHERE tenant_id = :tenant AND step_run_id = :id AND ended_at IS NULL"
 )
+# The bell of a step that was taken from a lost worker has not been answered for a while. The longest waiting first,
+# each to one who asks; whoever dies with it in mind leaves it to the next.
+_UNHEARD = Statement(
+    "UPDATE step_run SET dispatched_at = clock_timestamp() WHERE id = ANY(ARRAY(SELECT id FROM step_run"
+    " WHERE worker_id IS NULL AND status_reason = 'WORKER_LOST' AND due_at <= statement_timestamp()"
+    " AND coalesce(dispatched_at < statement_timestamp() - make_interval(secs => :patience), true)"
+    " ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED)) RETURNING tenant_id, job_id, id"
+)
 _COUNT = Statement("UPDATE orchestration_job SET recoveries = recoveries + 1 WHERE tenant_id = :tenant AND id = :id")
 
 
@@ -81,6 +89,15 @@ async def reap(transaction: Transaction) -> int:
     for orphan in orphans:
         await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])
     return len(orphans)
+
+
+async def unheard(transaction: Transaction, limit: int, patience_seconds: float) -> list[StepDue]:
+    """Steps that were taken from lost workers, and whose bell nobody has answered for so long; at most `limit`.
+
+    Whoever gets them works on them now, without a bell: it may lie behind those of all other steps, or be lost.
+    """
+    rows = await transaction.fetch(_UNHEARD, {"limit": limit, "patience": patience_seconds})
+    return [StepDue(row["tenant_id"], row["job_id"], row["id"]) for row in rows]
 
 
 async def _give_back(transaction: Transaction, job_id: int, step_id: int) -> None:

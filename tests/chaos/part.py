@@ -141,7 +141,11 @@ def main() -> None:
     unsettle_clock(Path(os.environ["WINDLASS_DATA_DIR"]))
     surround(Unfriendly(**json.loads(os.environ[VARIABLE])))
     module, _, function = _MAINS[sys.argv[1]].partition(":")
-    getattr(import_module(module), function)()
+    try:
+        getattr(import_module(module), function)()
+    finally:
+        # The interpreter takes handlers away while it ends, and the signal would kill what ends in order.
+        signal.signal(CLOCK_SIGNAL, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class StepRun(Base):
         ),
         Index("idx_step_run_worker", "worker_id", postgresql_where=text("worker_id IS NOT NULL")),
         Index(
+            "idx_step_run_lost",
+            "due_at",
+            postgresql_where=text("worker_id IS NULL AND status_reason = 'WORKER_LOST' AND due_at IS NOT NULL"),
+        ),
+        Index(
             "idx_step_run_expires",
             "expires_at",
             postgresql_where=text(
