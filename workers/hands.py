@@ -88,12 +88,15 @@ class Hands:
 
 
 async def keep_taking_on(database: Database, hands: Hands) -> None:
-    """Look for steps of lost workers that nobody hears of, until cancelled. Trouble is waited out."""
+    """Look for workers that are lost, and for steps of theirs that nobody hears of, until cancelled. Trouble is waited
+    out.
+    """
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        if hands.room <= 0:
-            continue
         try:
+            await recovery.reap(database)
+            if hands.room <= 0:
+                continue
             async with database.system(SystemRole.TICK) as transaction:
                 found = await recovery.unheard(transaction, hands.room, _PATIENCE_SECONDS)
             hands.take_on(found)
