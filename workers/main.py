@@ -23,9 +23,10 @@ from app.engine.liveness import Worker
 from app.engine.runner import Runner
 from workers.actors import declare_actors
 from workers.hands import Hands, keep_taking_on
-from workers.house import House, build, dependencies_of, observer_of, runner_of, worker_of
+from workers.house import House, build, dependencies_of, observer_of, runner_of, sweeper_of, worker_of
 from workers.loop import LoopThread
 from workers.observing import keep_observing
+from workers.sweeping import keep_sweeping
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class WorkerProcess:
         self._tasks = [
             asyncio.create_task(self.worker.run()),
             asyncio.create_task(keep_taking_on(self.house.database, self.hands)),
+            asyncio.create_task(keep_sweeping(sweeper_of(self.house), self._is_busy)),
             asyncio.create_task(
                 keep_ticking(
                     self.house.database,

@@ -16,7 +16,7 @@ from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
-from app.engine import inheriting, resources
+from app.engine import inheriting, resources, sweeping
 from app.engine.states import Hidden, pack
 from app.engine.verdicts import Verdict, is_silence, judge
 from app.engine.work import Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
@@ -71,6 +71,7 @@ class Recorder:
             ledger.outputs[work.key] = hidden.outputs(outcome.outputs)
             await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict, hidden)
+        await sweeping.arm(ledger, self.registry, work, outcome)
         if self._wait(work, outcome, verdict) == 0:
             ledger.due.append(StepDue(work.tenant_id, work.job_id, work.step_id))
         held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status

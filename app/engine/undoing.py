@@ -16,7 +16,7 @@ from app.domain.values import reveal
 from app.engine import awaiting
 from app.engine.context import StepContext
 from app.engine.work import Effect, Failed, NotUndoable, Outcome, UndoAim, Undone, Waiting, Work
-from app.providers.base import ErrorKind, Pending, ProviderError, ResourceState, ResourceType
+from app.providers.base import Context, ErrorKind, Pending, ProviderError, ResourceState, ResourceType
 from app.providers.registry import Registry
 
 
@@ -215,7 +215,7 @@ async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> Res
         return None
 
 
-async def remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+async def remove(kind: ResourceType, state: ResourceState, context: Context) -> Outcome:
     """Remove what was made, waiting for it in place. Undone where it is gone; raises ProviderError."""
     await awaiting.in_place(kind, await kind.delete(context, state), context)
     return _still_there(state) if await kind.read(context, state) is not None else Undone()

@@ -229,6 +229,8 @@ class MortalNotes(FaultyType):
         self._fate = fate
         self.slow, self.lasting = set(slow), set(lasting)
         self.asked: list[str] = []
+        # Whether requests on their way stay there until somebody lets them arrive.
+        self.held_back = False
         self.deeds = Deeds()
         self._on_their_way: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
 
@@ -298,7 +300,15 @@ class MortalNotes(FaultyType):
         self._fate.comes_by(worker, Point.REPLY, work, after=False)
         return await self._late(name, answer)
 
+    async def arrive(self) -> None:
+        """Let everything that was held back have its effect now."""
+        requests, self._on_their_way = self._on_their_way, []
+        for _, request in requests:
+            await request()
+
     async def _late(self, name: str, answer: Answer) -> Answer:
+        if self.held_back:
+            return answer
         arriving = [request for request in self._on_their_way if request[0] == name]
         self._on_their_way = [request for request in self._on_their_way if request[0] != name]
         for _, request in arriving:
