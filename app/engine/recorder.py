@@ -28,14 +28,21 @@ _ARTIFACT = Statement(
     "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || :artifact::jsonb"
     " WHERE tenant_id = :tenant AND id = :job"
 )
-# Predecessors go in reverse order of dependency: that of a dependent before that of what it depends on.
+# What a resource was before goes after everything that pointed at it as it was: predecessors that are retired too, and
+# what is deleted; and what it pointed at itself is deleted after it.
 _RETIRE = Statement(
-    "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave, needs,"
-    " spec, resource_id, timeout_seconds, total_seconds, operation_id, max_attempts)"
+    "WITH behind AS (UPDATE step_run d SET needs = array_append(d.needs, 'retire:' || s.step_key) FROM step_run s"
+    "  WHERE s.tenant_id = :tenant AND s.id = :id AND d.tenant_id = :tenant AND d.job_id = s.job_id"
+    "  AND d.operation = 'DELETE' AND d.status = 'PENDING' AND d.phase = :phase"
+    "  AND jsonb_exists(s.spec->'predecessorNeeds', d.spec->>'resourceKey')"
+    "  AND ('retire:' || s.step_key) <> ALL(d.needs))"
+    " INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave,"
+    " needs, spec, resource_id, timeout_seconds, total_seconds, operation_id, max_attempts)"
     " SELECT s.tenant_id, s.job_id, 'retire:' || s.step_key, 'retire ' || s.name, 'RESOURCE_DELETE', 'RETIRE', :phase,"
     " 'DELETE', 'PENDING', s.wave + 1,"
-    " coalesce((SELECT array_agg('retire:' || d.step_key) FROM step_run d WHERE d.tenant_id = s.tenant_id"
-    "   AND d.job_id = s.job_id AND s.step_key = ANY(d.needs)), '{}'),"
+    " coalesce((SELECT array_agg(CASE d.operation WHEN 'DELETE' THEN d.step_key ELSE 'retire:' || d.step_key END)"
+    "   FROM step_run d WHERE d.tenant_id = s.tenant_id AND d.job_id = s.job_id AND d.operation IN ('APPLY', 'DELETE')"
+    "   AND d.id <> s.id AND jsonb_exists(d.spec->'predecessorNeeds', s.spec->>'resourceKey')), '{}'),"
     " s.spec || jsonb_build_object('effectOf', s.id, 'when', NULL, 'strategy', 'CONTINUE'), s.resource_id,"
     " s.timeout_seconds, s.total_seconds, :operation, 5 FROM step_run s WHERE s.tenant_id = :tenant AND s.id = :id"
     " ON CONFLICT (tenant_id, job_id, step_key) DO NOTHING"
