@@ -22,7 +22,7 @@ from app.services.jobs import ContinueRollback
 from tests.engine.harness import Workshop
 from tests.engine.model import Graph, ModelCore, World, graphs
 
-TRIALS = 15
+TRIALS = 6
 _STUCK = 0.25
 
 
