@@ -167,6 +167,8 @@ class MortalWorkshop(Workshop):
         for database in self._databases:
             await database.close()
         await super().close()
+        # Requests that never arrived hold on to what their senders were at.
+        self.real.forget()
         # What dead workers were in the middle of ends here, and not within whatever collects garbage next: CPython 3.11
         # takes it ill when that is its parser.
         gc.collect()

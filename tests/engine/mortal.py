@@ -306,6 +306,10 @@ class MortalNotes(FaultyType):
         for _, request in requests:
             await request()
 
+    def forget(self) -> None:
+        """Whatever is still on its way never arrives."""
+        self._on_their_way = []
+
     async def _late(self, name: str, answer: Answer) -> Answer:
         if self.held_back:
             return answer
