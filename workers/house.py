@@ -23,6 +23,7 @@ from app.engine.observations import Archivist
 from app.engine.observing import Observer
 from app.engine.recorder import Recorder
 from app.engine.runner import Runner
+from app.engine.sweeping import Sweeper
 from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.providers.sessions import WITHOUT_CONNECTION, Sessions
@@ -105,6 +106,14 @@ def observer_of(house: House) -> Observer:
         Connections(house.database, sealer, Sessions(registry), WITHOUT_CONNECTION),
         settings.data_dir / "artifacts",
     )
+
+
+def sweeper_of(house: House) -> Sweeper:
+    """What looks behind undone effects."""
+    dependencies = dependencies_of(house)
+    registry, sealer = dependencies.catalogue, dependencies.sealer
+    connections = Connections(house.database, sealer, Sessions(registry), WITHOUT_CONNECTION)
+    return Sweeper(house.database, registry, sealer, connections, house.settings.data_dir / "artifacts")
 
 
 def runner_of(house: House, worker: Worker) -> Runner:

@@ -14,20 +14,19 @@ import contextlib
 import gc
 import signal
 import threading
-from concurrent.futures import Future
 from typing import Any
 
 import dramatiq
 import structlog
 
-from app import clock
 from app.engine.liveness import Worker
 from app.engine.runner import Runner
-from app.messages import StepDue
 from workers.actors import declare_actors
-from workers.house import House, build, dependencies_of, observer_of, runner_of, worker_of
+from workers.hands import Hands, keep_taking_on
+from workers.house import House, build, dependencies_of, observer_of, runner_of, sweeper_of, worker_of
 from workers.loop import LoopThread
 from workers.observing import keep_observing
+from workers.sweeping import keep_sweeping
 from workers.tick import keep_ticking
 
 _logger = structlog.get_logger(__name__)
@@ -46,23 +45,8 @@ class WorkerProcess:
         self.loop = LoopThread()
         self.worker: Worker = worker_of(house)
         self.runner: Runner | None = None
-        self._hands = threading.BoundedSemaphore(house.settings.worker_threads)
-        self._draining = False
+        self.hands = Hands(self.loop, house.settings.worker_threads)
         self._tasks: list[asyncio.Task[Any]] = []
-
-    def hear(self, message: StepDue) -> None:
-        """Begin to answer a doorbell; waits while all hands are full, so that others may have the next one."""
-        self._hands.acquire()
-        if self.runner is None or self._draining:
-            self._hands.release()
-            return
-        self.loop.submit(self.runner.run(message)).add_done_callback(self._done)
-
-    def _done(self, answered: Future[None]) -> None:
-        self._hands.release()
-        error = answered.exception() if not answered.cancelled() else None
-        if error is not None:
-            _logger.error("a doorbell could not be answered", exc_info=error)
 
     def start(self) -> None:
         """Be a worker with a lease before the first doorbell is heard."""
@@ -72,12 +56,15 @@ class WorkerProcess:
     async def _start(self) -> None:
         await self.worker.register()
         self.runner = runner_of(self.house, self.worker)
+        self.hands.answer = self.runner.run
         self.worker.on_cancel = self.runner.cancel
         self.worker.working = lambda: self.runner.running if self.runner is not None else frozenset()
         await self.house.bus.start()
         ring_again = self.house.settings.redispatch_seconds
         self._tasks = [
             asyncio.create_task(self.worker.run()),
+            asyncio.create_task(keep_taking_on(self.house.database, self.hands)),
+            asyncio.create_task(keep_sweeping(sweeper_of(self.house), self._is_busy)),
             asyncio.create_task(
                 keep_ticking(
                     self.house.database,
@@ -103,19 +90,15 @@ class WorkerProcess:
     def _is_busy(self) -> bool:
         """Whether there is no hand left to look at anything."""
         running = len(self.runner.running) if self.runner is not None else 0
-        return self._draining or running >= self.house.settings.worker_threads
+        return self.hands.draining or running >= self.house.settings.worker_threads
 
     def drain(self, seconds: float) -> None:
         """Begin nothing new; wait until every hand is empty, or `seconds` are over."""
-        self._draining = True
         self.worker.draining = True
         if self.runner is not None:
             self.runner.draining = True
-        until = clock.monotonic() + seconds
-        for _ in range(self.house.settings.worker_threads):
-            if not self._hands.acquire(timeout=max(until - clock.monotonic(), 0)):
-                _logger.warning("steps are left to other workers", steps=len(self.runner.running) if self.runner else 0)
-                return
+        if not self.hands.drain(seconds):
+            _logger.warning("steps are left to other workers", steps=len(self.runner.running) if self.runner else 0)
 
     def stop(self) -> None:
         """Give up the lease: whatever is still in hands is taken over at once."""
@@ -136,7 +119,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT."""
     house = build("windlass-worker")
     process = WorkerProcess(house)
-    declare_actors(house.broker, process.hear)
+    declare_actors(house.broker, process.hands.hear)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -45,7 +45,7 @@ _BACK = {StepStatus.RETRY_WAIT: "timer", StepStatus.WAITING: "signal_or_poll"}
 # What is so of a step that nobody has tried and that has no resource.
 _UNTRIED: Row = dict.fromkeys(
     ("outputs", "handle", "resource_id", "record_id", "effect_action", "resource_status", "external_id", "applied")
-)
+) | {"total_seconds": 86_400.0}
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
     " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"
@@ -118,8 +118,11 @@ class Claimer:
         spec = self.sealer.open(row["spec"], tenant_id)
         retry = RetryPolicy.from_document(spec.get("retry") or {})
         effect = self._effect(row, tenant_id)
+        handle = reveal(self.sealer.open(row["handle"], tenant_id)) if row["handle"] else None
+        # An undoing that comes back to what it has begun is no further attempt.
+        comes_back = mode is Mode.UNDO and "undoing" in (handle or ())
         attempt = row["undo_attempt"] if mode is Mode.UNDO else row["attempt"]
-        if mode in (Mode.RUN, Mode.UNDO):
+        if mode in (Mode.RUN, Mode.UNDO) and not comes_back:
             attempt += 1
         allowed = UNDO_ATTEMPTS if mode is Mode.UNDO else row["max_attempts"] + row["crashes"]
         return Work(
@@ -143,12 +146,13 @@ class Claimer:
             operation_id=row["effect_operation_id"] if mode is Mode.UNDO and effect else row["operation_id"],
             timeout_seconds=row["timeout_seconds"],
             heartbeat_seconds=row["heartbeat_seconds"],
+            total_seconds=row["total_seconds"],
             retry=retry,
             attempts_left=allowed - attempt if row["crashes"] < MAX_CRASHES else 0,
-            observations=row["observations"] + 1 if mode in (Mode.OBSERVE, Mode.POLL) else 0,
+            observations=row["observations"] + 1 if mode in (Mode.OBSERVE, Mode.POLL) or comes_back else 0,
             prior=self._recorded(row, tenant_id),
             effect=effect,
-            handle=reveal(self.sealer.open(row["handle"], tenant_id)) if row["handle"] else None,
+            handle=handle,
             resource_id=row["record_id"],
             resource_status=row["resource_status"],
             outputs=self.sealer.open(row["outputs"] or {}, tenant_id),
@@ -311,7 +315,7 @@ class Claimer:
             "observations": work.observations,
             "acts": meant,
             "inputs": dumps(inputs) if work.mode is Mode.RUN else None,
-            "tries": work.mode in (Mode.RUN, Mode.UNDO),
+            "tries": work.mode is Mode.RUN or (work.mode is Mode.UNDO and work.undoing is None),
             "number": work.attempt,
             "direction": (JobDirection.ROLLBACK if work.mode is Mode.UNDO else JobDirection.FORWARD).value,
             "resource": row["resource_id"],

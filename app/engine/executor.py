@@ -11,7 +11,7 @@ from app import clock
 from app.domain.enums import ChangeAction, ErrorClass, LogLevel
 from app.domain.operations import EffectState, OperationKind
 from app.domain.values import reveal
-from app.engine import preflighting, rehearsing, undoing, verifying
+from app.engine import awaiting, preflighting, rehearsing, undoing, verifying
 from app.engine.context import StepContext
 from app.engine.work import Absent, Effect, Failed, Mode, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.providers.base import (
@@ -135,7 +135,8 @@ class Executor:
             return None
         context.log("finding out what an earlier job's creation of it has made", stream="engine")
         try:
-            made = await kind.recover(context, reveal(dict(inherited.intended or {})))
+            found = await kind.recover(context, reveal(dict(inherited.intended or {})))
+            made = await awaiting.in_place(kind, found, context)
         except ProviderError as error:
             if error.kind is not ErrorKind.ALREADY_EXISTS:
                 raise
@@ -246,8 +247,15 @@ class Executor:
                 raise
             # Somebody else's thing is in that place: this operation has made nothing.
             return Absent()
-        if made is None or (work.inherited is not None and not self._is_wanted(work, effect, made)):
+        if made is None:
             return Absent()
+        if work.inherited is not None:
+            made = await awaiting.in_place(kind, made, context)
+            if made is None or not self._is_wanted(work, effect, made):
+                return Absent()
+        if isinstance(made, Pending):
+            context.log("what the interrupted attempt has begun is under way", stream="engine")
+            return _waiting(made)
         context.log(f"the interrupted attempt had made {made.id}; it is adopted", stream="engine")
         return Succeeded(state=made)
 
@@ -312,7 +320,7 @@ def _failure(work: Work, error: ProviderError) -> Outcome:
         return Failed(ErrorClass.CANCELLED, error.code, error.message, partial=error.partial)
     if error.kind is ErrorKind.OUTCOME_UNKNOWN and work.mode is not Mode.UNDO:
         return Unclear(ErrorClass.INDETERMINATE, error.message)
-    unanswered = work.mode is Mode.POLL and error.kind in _UNANSWERED
+    unanswered = (work.mode is Mode.POLL or work.undoing is not None) and error.kind in _UNANSWERED
     return Failed(
         error.kind.error_class,
         error.code,

@@ -8,10 +8,12 @@ already be doing its work, and every provider call from now on would be a double
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from sqlalchemy import text
@@ -42,6 +44,8 @@ _HELD = Statement("SELECT id FROM step_run WHERE worker_id = :id")
 _GIVE_UP = Statement(
     "UPDATE step_run SET deadline_at = clock_timestamp() - interval '1 hour' WHERE worker_id = :id AND id = ANY(:steps)"
 )
+# Without the session lock a worker counts as lost after 1.5 seconds.
+_HOLD_AGAIN_SECONDS = 0.2
 _HOLD = text("SELECT pg_try_advisory_lock(:class, :id)")
 
 _logger = structlog.get_logger(__name__)
@@ -61,6 +65,7 @@ class Worker:
     id: int = 0
     draining: bool = False
     _renewed: float = 0.0
+    _cut: asyncio.Event = field(default_factory=asyncio.Event)
     _forgotten: frozenset[int] = frozenset()
 
     async def register(self) -> int:
@@ -84,18 +89,31 @@ class Worker:
         """Renew the lease until cancelled. Ends the process when the lease is lost."""
         lock: AsyncConnection | None = None
         pause = self.lease_seconds / 5
-        while True:
-            asked = clock.monotonic()
-            try:
-                lock = await self._hold(lock)
-                await asyncio.wait_for(self._renew(), timeout=self.lease_seconds / 2)
-                self._renewed = asked
-            except Exception:  # any trouble is the same: the lease runs on, and decides
-                _logger.warning("the lease could not be renewed", worker_id=self.id, exc_info=True)
-                lock = None
-            if clock.monotonic() > self._renewed + self.lease_seconds:
-                self._end(EXIT_LEASE_LOST, "the lease ran out")
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                asked = clock.monotonic()
+                try:
+                    lock = await self._hold(lock)
+                    # Not at once again where only the session lock had to be taken anew.
+                    if asked - self._renewed > pause / 2:
+                        await asyncio.wait_for(self._renew(), timeout=self.lease_seconds / 2)
+                        self._renewed = asked
+                except Exception:  # any trouble is the same: the lease runs on, and decides
+                    _logger.warning("the lease could not be renewed", worker_id=self.id, exc_info=True)
+                    await self._let_go(lock)
+                    lock = None
+                if clock.monotonic() > self._renewed + self.lease_seconds:
+                    self._end(EXIT_LEASE_LOST, "the lease ran out")
+                await self._rest(pause if lock is not None else min(pause, _HOLD_AGAIN_SECONDS))
+        finally:
+            await self._let_go(lock)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the connection that holds the session lock is cut."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._cut.wait()
+        self._cut.clear()
 
     async def leave(self) -> None:
         """Say that this worker is done, so that nobody has to wait for its lease to run out."""
@@ -134,8 +152,20 @@ class Worker:
             return lock
         connection = await self.database.engine.connect()
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(_HOLD, {"class": LOCK_CLASS, "id": self.id})
+        if not await connection.scalar(_HOLD, {"class": LOCK_CLASS, "id": self.id}):
+            await self._let_go(connection)
+            message = "an earlier connection of this worker still has its lock"
+            raise ConnectionError(message)
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        driver.add_termination_listener(lambda _: self._cut.set())
         return connection
+
+    async def _let_go(self, lock: AsyncConnection | None) -> None:
+        """End the connection for good, so that another one can have the lock."""
+        with contextlib.suppress(Exception):
+            if lock is not None:
+                await lock.invalidate()
+                await lock.close()
 
     def _end(self, code: int, why: str) -> None:
         _logger.error("the worker ends itself", worker_id=self.id, reason=why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from app import clock
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import ErrorClass, LogLevel
 from app.domain.values import reveal
+from app.engine import awaiting
 from app.engine.connections import Connections
 from app.engine.observations import Archivist, Due, Finding, Subject, claim, look
 from app.engine.states import unpack
@@ -34,18 +36,35 @@ LEASE_SECONDS = 60.0
 _MOST_CRASHES = 3
 
 
-class ObservationContext:
-    """The engine's side of `app.providers.base.Context` where nothing is done and nobody follows a log."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose thing a provider is asked about, and in the name of which operation, so many times already."""
 
-    def __init__(self, subject: Subject, connection: Any, workspace: Path, connections: Connections) -> None:
+    tenant_id: int
+    provider: str | None
+    owner: str
+    operation_id: str
+    attempt: int
+
+    @classmethod
+    def of(cls, subject: Subject) -> Place:
         row = subject.row
-        self._subject = subject
+        # What an operation in doubt has made, only that operation finds.
+        operation_id = (row["effect_operation_id"] or uuid4()).hex
+        owner = f"windlass:{row['slug']}:{row['stack']}:{row['resource_key']}"
+        return cls(subject.due.tenant_id, row["provider"], owner, operation_id, row["observe_failures"] + 1)
+
+
+class ObservationContext:
+    """The engine's side of `app.providers.base.Context` where no step is carried out and nobody follows a log."""
+
+    def __init__(self, place: Place, connection: Any, workspace: Path, connections: Connections) -> None:
+        self._place = place
         self._connections = connections
         self._cancelled = asyncio.Event()
-        # What an operation in doubt has made, only that operation finds.
-        self.operation_id = (row["effect_operation_id"] or uuid4()).hex
-        self.attempt = row["observe_failures"] + 1
-        self.owner = f"windlass:{row['slug']}:{row['stack']}:{row['resource_key']}"
+        self.operation_id = place.operation_id
+        self.attempt = place.attempt
+        self.owner = place.owner
         self.connection = connection
         self.workspace = workspace
         self.deadline = clock.monotonic() + DEADLINE_SECONDS
@@ -59,12 +78,12 @@ class ObservationContext:
         self._cancelled.set()
 
     def connect(self, name: str) -> AbstractAsyncContextManager[Any]:
-        return self._connections.session(self._subject.due.tenant_id, self._subject.row["provider"], name)
+        return self._connections.session(self._place.tenant_id, self._place.provider, name)
 
     def log(self, message: str, level: LogLevel = LogLevel.INFO, stream: str = "provider", **fields: Any) -> None:
         # What a provider says may name what is the tenant's: it stays out of our own log unless asked for.
         del fields
-        _logger.debug(message, level=level.value, stream=stream, resource_id=self._subject.due.resource_id)
+        _logger.debug(message, level=level.value, stream=stream, owner=self.owner)
 
     def progress(self, percent: float | None, message: str = "") -> None:
         del percent, message
@@ -121,7 +140,7 @@ class Observer:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         try:
             async with self._connections.session(subject.due.tenant_id, row["provider"], row["connection"]) as session:
-                context = ObservationContext(subject, session, folder, self._connections)
+                context = ObservationContext(Place.of(subject), session, folder, self._connections)
                 return await self._ask(subject, context)
         except ProviderError as error:
             return _failure(error)
@@ -168,7 +187,7 @@ class Observer:
         """What the creation in doubt has made, as far as anybody can tell."""
         intended = self._archivist.sealer.open(subject.row["effect_intended"] or {}, subject.due.tenant_id)
         try:
-            return await kind.recover(context, reveal(intended))
+            return await awaiting.in_place(kind, await kind.recover(context, reveal(intended)), context)
         except ProviderError as error:
             if error.kind is not ErrorKind.ALREADY_EXISTS:
                 raise

@@ -16,9 +16,9 @@ from app.domain.logs import DEFAULT_ROOM, LogLine, LogRoom
 from app.domain.operations import EffectState, OperationKind, Phase
 from app.domain.retrying import RetryPolicy, delay
 from app.domain.statuses import STEP, StepStatus
-from app.engine import inheriting, resources
+from app.engine import inheriting, resources, sweeping
 from app.engine.states import Hidden, pack
-from app.engine.verdicts import Verdict, judge
+from app.engine.verdicts import Verdict, is_silence, judge
 from app.engine.work import Failed, Mode, NotUndoable, Outcome, Succeeded, Unclear, Undone, Waiting, Work
 from app.messages import StepDue
 from app.providers.base import ResourceState
@@ -28,14 +28,21 @@ _ARTIFACT = Statement(
     "UPDATE orchestration_job SET artifacts = coalesce(artifacts, '[]'::jsonb) || :artifact::jsonb"
     " WHERE tenant_id = :tenant AND id = :job"
 )
-# Predecessors go in reverse order of dependency: that of a dependent before that of what it depends on.
+# What a resource was before goes after everything that pointed at it as it was: predecessors that are retired too, and
+# what is deleted; and what it pointed at itself is deleted after it.
 _RETIRE = Statement(
-    "INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave, needs,"
-    " spec, resource_id, timeout_seconds, total_seconds, operation_id, max_attempts)"
+    "WITH behind AS (UPDATE step_run d SET needs = array_append(d.needs, 'retire:' || s.step_key) FROM step_run s"
+    "  WHERE s.tenant_id = :tenant AND s.id = :id AND d.tenant_id = :tenant AND d.job_id = s.job_id"
+    "  AND d.operation = 'DELETE' AND d.status = 'PENDING' AND d.phase = :phase"
+    "  AND jsonb_exists(s.spec->'predecessorNeeds', d.spec->>'resourceKey')"
+    "  AND ('retire:' || s.step_key) <> ALL(d.needs))"
+    " INSERT INTO step_run (tenant_id, job_id, step_key, name, step_type, operation, phase, change, status, wave,"
+    " needs, spec, resource_id, timeout_seconds, total_seconds, operation_id, max_attempts)"
     " SELECT s.tenant_id, s.job_id, 'retire:' || s.step_key, 'retire ' || s.name, 'RESOURCE_DELETE', 'RETIRE', :phase,"
     " 'DELETE', 'PENDING', s.wave + 1,"
-    " coalesce((SELECT array_agg('retire:' || d.step_key) FROM step_run d WHERE d.tenant_id = s.tenant_id"
-    "   AND d.job_id = s.job_id AND s.step_key = ANY(d.needs)), '{}'),"
+    " coalesce((SELECT array_agg(CASE d.operation WHEN 'DELETE' THEN d.step_key ELSE 'retire:' || d.step_key END)"
+    "   FROM step_run d WHERE d.tenant_id = s.tenant_id AND d.job_id = s.job_id AND d.operation IN ('APPLY', 'DELETE')"
+    "   AND d.id <> s.id AND jsonb_exists(d.spec->'predecessorNeeds', s.spec->>'resourceKey')), '{}'),"
     " s.spec || jsonb_build_object('effectOf', s.id, 'when', NULL, 'strategy', 'CONTINUE'), s.resource_id,"
     " s.timeout_seconds, s.total_seconds, :operation, 5 FROM step_run s WHERE s.tenant_id = :tenant AND s.id = :id"
     " ON CONFLICT (tenant_id, job_id, step_key) DO NOTHING"
@@ -71,6 +78,7 @@ class Recorder:
             ledger.outputs[work.key] = hidden.outputs(outcome.outputs)
             await self._after_success(ledger, work, outcome)
         await self._record_resource(ledger, work, outcome, verdict, hidden)
+        await sweeping.arm(ledger, self.registry, work, outcome)
         if self._wait(work, outcome, verdict) == 0:
             ledger.due.append(StepDue(work.tenant_id, work.job_id, work.step_id))
         held = StepStatus.RUNNING if work.mode in (Mode.RUN, Mode.POLL) else work.status
@@ -87,7 +95,8 @@ class Recorder:
         waiting = outcome if isinstance(outcome, Waiting) else None
         handle = waiting.handle if waiting else None
         lost = work.mode is Mode.POLL and verdict.status is StepStatus.UNKNOWN
-        if handle is None and verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN):
+        asks_again = work.mode is Mode.UNDO and is_silence(work, outcome)
+        if handle is None and (asks_again or verdict.status in (StepStatus.WAITING, StepStatus.UNKNOWN)):
             handle = work.handle
         state, after, undo = self._effect(work, outcome, verdict)
         stored = pack(after, hidden, self.sealer, work.tenant_id)
@@ -150,7 +159,7 @@ class Recorder:
             return 0.0
         if isinstance(outcome, Waiting):
             return max(outcome.seconds, 0.1)
-        if work.mode is Mode.POLL:
+        if work.mode is Mode.POLL or is_silence(work, outcome):
             known = outcome.retry_after_seconds if isinstance(outcome, Failed) else None
             return max(delay(_SILENCE, work.observations, self.random()), known or 0.0)
         if isinstance(outcome, Failed):

@@ -20,6 +20,7 @@ def _step(row: str, in_doubt: str) -> Statement:
     return Statement(
         "SELECT s.id, s.step_key, s.operation, s.change, s.status, s.spec, s.inputs, s.outputs, s.attempt,"  # noqa: S608
         " s.undo_attempt, s.max_attempts, s.crashes, s.observations, s.timeout_seconds, s.heartbeat_seconds,"
+        " s.total_seconds,"
         " s.operation_id, s.fence,"
         " s.handle, s.resource_id, r.id AS record_id, coalesce(s.undo_of_id, s.id) AS effect_of,"
         " e.action AS effect_action, e.state AS effect_state, e.operation_id AS effect_operation_id, e.before,"

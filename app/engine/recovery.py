@@ -12,7 +12,7 @@ import structlog
 
 from app.db.ledger import Ledger
 from app.db.statements import Statement
-from app.db.uow import Transaction
+from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import StatusReason
 from app.domain.statuses import STEP, StepStatus
 from app.engine.liveness import LOCK_CLASS
@@ -20,21 +20,23 @@ from app.messages import StepDue
 
 _logger = structlog.get_logger(__name__)
 
-# The session lock may be gone for a moment while a worker reconnects, so it has to be missed for 1.5 seconds. A worker
-# that still has a step 30 seconds after its deadline, or after it should have said something, is stuck, whatever its
-# lease says.
-_MARK_MISSING = Statement(
-    "UPDATE worker w SET missing_since = CASE WHEN held.objid IS NULL"
-    "   THEN coalesce(w.missing_since, clock_timestamp()) END"
-    " FROM worker x LEFT JOIN (SELECT objid::bigint AS objid FROM pg_locks WHERE locktype = 'advisory'"
+# One at a time, apart from the tick and in one statement: the tick may have to wait for a job or a plan that somebody
+# holds, and be ended for it; that somebody is gone is noticed meanwhile. The session lock may be gone for a moment
+# while a worker reconnects, so it has to be missed for 1.5 seconds.
+_NOTICE = Statement(
+    "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(77077, 2) AS mine),"
+    " held AS MATERIALIZED (SELECT objid::bigint AS objid FROM pg_locks WHERE locktype = 'advisory'"
     "   AND classid = :class AND granted AND database = (SELECT oid FROM pg_database"
-    "   WHERE datname = current_database())) held ON held.objid = x.id"
-    " WHERE w.id = x.id AND w.dead_at IS NULL AND (held.objid IS NULL) <> (w.missing_since IS NOT NULL)"
-)
-_DECLARE_DEAD = Statement(
-    "UPDATE worker SET dead_at = clock_timestamp() WHERE dead_at IS NULL AND (lease_until < clock_timestamp()"
-    " OR (missing_since < clock_timestamp() - interval '1.5 seconds'"
-    "  AND started_at < clock_timestamp() - interval '5 seconds')) RETURNING id, name"
+    "   WHERE datname = current_database())),"
+    " seen AS MATERIALIZED (SELECT x.id, held.objid IS NULL AS missing, x.lease_until < clock_timestamp()"
+    "   OR held.objid IS NULL AND coalesce(x.missing_since < clock_timestamp() - interval '1.5 seconds', false)"
+    "   AND x.started_at < clock_timestamp() - interval '5 seconds' AS dead"
+    "   FROM worker x LEFT JOIN held ON held.objid = x.id, mine WHERE mine.mine AND x.dead_at IS NULL)"
+    " UPDATE worker w SET missing_since = CASE WHEN seen.missing THEN coalesce(w.missing_since, clock_timestamp()) END,"
+    # Whoever renewed the lease at the same moment lives.
+    " dead_at = CASE WHEN seen.dead AND (seen.missing OR w.lease_until < clock_timestamp()) THEN clock_timestamp() END"
+    " FROM seen WHERE w.id = seen.id AND w.dead_at IS NULL"
+    " AND (seen.dead OR seen.missing <> (w.missing_since IS NOT NULL)) RETURNING w.id, w.name, w.dead_at"
 )
 # What was rung for lately and not taken: perhaps who is gone had heard the bell. A ring too many does no harm.
 _FORGET_RINGS = Statement(
@@ -42,7 +44,9 @@ _FORGET_RINGS = Statement(
     " AND due_at <= statement_timestamp() AND dispatched_at > statement_timestamp() - interval '1 minute'"
     " ORDER BY due_at LIMIT 256 FOR UPDATE SKIP LOCKED))"
 )
-# A process that is held still in the middle of a transaction keeps its job's lock: all others are not kept waiting.
+# A process that is held still in the middle of a transaction keeps its job's lock: all others are not kept waiting. A
+# worker that still has a step 30 seconds after its deadline, or after it should have said something, is stuck, whatever
+# its lease says.
 _ORPHANS = Statement(
     "SELECT s.tenant_id, s.job_id, s.id FROM step_run s JOIN orchestration_job j ON j.tenant_id = s.tenant_id"
     " AND j.id = s.job_id LEFT JOIN worker w ON w.id = s.worker_id"
@@ -52,7 +56,7 @@ _ORPHANS = Statement(
 )
 _TAKE_AWAY = Statement(
     "UPDATE step_run SET worker_id = NULL, fence = fence + 1, crashes = crashes + 1, status = :status,"
-    " status_reason = 'WORKER_LOST', due_at = clock_timestamp(), dispatched_at = NULL, dispatches = 0,"
+    " status_reason = 'WORKER_LOST', due_at = clock_timestamp(), dispatched_at = clock_timestamp(), dispatches = 1,"
     " deadline_at = NULL WHERE tenant_id = :tenant AND id = :id AND worker_id IS NOT NULL"
     " RETURNING status, step_key, attempt"
 )
@@ -66,21 +70,43 @@ _ATTEMPT = Statement(
     " 'WORKER_LOST', 'code', 'WORKER_LOST', 'message', 'the worker was lost', 'retryable', true)"
     " WHERE tenant_id = :tenant AND step_run_id = :id AND ended_at IS NULL"
 )
+# The bell of a step that was taken from a lost worker has not been answered for a while. The longest waiting first,
+# each to one who asks; whoever dies with it in mind leaves it to the next.
+_UNHEARD = Statement(
+    "UPDATE step_run SET dispatched_at = clock_timestamp() WHERE id = ANY(ARRAY(SELECT id FROM step_run"
+    " WHERE worker_id IS NULL AND status_reason = 'WORKER_LOST' AND due_at <= statement_timestamp()"
+    " AND coalesce(dispatched_at < statement_timestamp() - make_interval(secs => :patience), true)"
+    " ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED)) RETURNING tenant_id, job_id, id"
+)
 _COUNT = Statement("UPDATE orchestration_job SET recoveries = recoveries + 1 WHERE tenant_id = :tenant AND id = :id")
 
 
-async def reap(transaction: Transaction) -> int:
-    """Declare dead who is gone, and give back what they held. Returns how many steps that were."""
-    await transaction.fetch(_MARK_MISSING, {"class": LOCK_CLASS})
-    dead = await transaction.fetch(_DECLARE_DEAD, {})
-    for worker in dead:
-        _logger.warning("a worker is lost", worker_id=worker["id"], worker=worker["name"])
-    if dead:
-        await transaction.fetch(_FORGET_RINGS, {})
-    orphans = await transaction.fetch(_ORPHANS, {})
-    for orphan in orphans:
-        await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])
+async def reap(database: Database) -> int:
+    """Declare dead who is gone, and give back what they held. Returns how many steps that were.
+
+    Transactions of its own: anybody may do it at any time, as often as it is likely that there is something to find.
+    """
+    async with database.system(SystemRole.TICK) as transaction:
+        seen = await transaction.fetch(_NOTICE, {"class": LOCK_CLASS})
+        dead = [worker for worker in seen if worker["dead_at"] is not None]
+        for worker in dead:
+            _logger.warning("a worker is lost", worker_id=worker["id"], worker=worker["name"])
+        if dead:
+            await transaction.fetch(_FORGET_RINGS, {})
+    async with database.system(SystemRole.TICK) as transaction:
+        orphans = await transaction.fetch(_ORPHANS, {})
+        for orphan in orphans:
+            await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])
     return len(orphans)
+
+
+async def unheard(transaction: Transaction, limit: int, patience_seconds: float) -> list[StepDue]:
+    """Steps that were taken from lost workers, and whose bell nobody has answered for so long; at most `limit`.
+
+    Whoever gets them works on them now, without a bell: it may lie behind those of all other steps, or be lost.
+    """
+    rows = await transaction.fetch(_UNHEARD, {"limit": limit, "patience": patience_seconds})
+    return [StepDue(row["tenant_id"], row["job_id"], row["id"]) for row in rows]
 
 
 async def _give_back(transaction: Transaction, job_id: int, step_id: int) -> None:

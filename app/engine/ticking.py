@@ -65,12 +65,15 @@ class Ticked:
 
 
 async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
-    """One round: lost workers, waiting jobs, plans whose time is over, due steps, passed deadlines."""
+    """One round: lost workers, waiting jobs, plans whose time is over, due steps, passed deadlines.
+
+    Lost workers come first and apart: all else may have to wait for what one of them holds.
+    """
+    reaped = await recovery.reap(database)
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:
-            return Ticked(ran=False)
-        reaped = await recovery.reap(transaction)
+            return Ticked(ran=False, reaped=reaped)
         admitted = await admission.admit(transaction)
         expired = await plan_timers.expire(transaction)
         due_plans = await plan_timers.due(transaction)

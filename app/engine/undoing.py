@@ -2,6 +2,8 @@
 
 Everything is decided from the journal (what was meant, what was before, what came after) and from the live resource,
 never from the template. Undoing is safe to repeat: a worker that dies half way is followed by one that begins again.
+Where the provider takes its time, the wait is kept in the step's row, as that of a step that goes forward is: no hand
+is full meanwhile, and whoever comes back goes on with what was begun.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from app.domain.enums import ChangeAction, ConflictPolicy, ErrorClass, LogLevel,
 from app.domain.operations import EffectState, OperationKind
 from app.domain.resolving import GONE
 from app.domain.values import reveal
+from app.engine import awaiting
 from app.engine.context import StepContext
-from app.engine.work import Effect, Failed, NotUndoable, Outcome, Undone, Work
-from app.providers.base import ErrorKind, Pending, ProviderError, ResourceState, ResourceType
+from app.engine.work import Effect, Failed, NotUndoable, Outcome, UndoAim, Undone, Waiting, Work
+from app.providers.base import Context, ErrorKind, Pending, ProviderError, ResourceState, ResourceType
 from app.providers.registry import Registry
 
 
@@ -30,6 +33,14 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
     context.log(f"undoing {effect.action.value} of {work.spec['type']}", stream="engine")
     if work.operation is OperationKind.ACT:
         return await _undo_action(kind, work, effect, context)
+    if work.undoing is not None:
+        come = await _come_back(kind, work, work.undoing, effect, context)
+        if come is not None:
+            return come
+    return await _undo_change(kind, work, effect, context)
+
+
+async def _undo_change(kind: ResourceType, work: Work, effect: Effect, context: StepContext) -> Outcome:
     match effect.action:
         case ChangeAction.CREATE:
             return await _undo_creation(kind, effect, context)
@@ -44,10 +55,41 @@ async def undo(registry: Registry, work: Work, context: StepContext) -> Outcome:
             return Undone(state=effect.before)
 
 
+async def _come_back(
+    kind: ResourceType, work: Work, aim: UndoAim, effect: Effect, context: StepContext
+) -> Outcome | None:
+    """Ask how what an earlier turn has begun stands; None where that is done, and the undoing goes on from there."""
+    kept = work.handle or {}
+    answer = await kind.poll(context, kept["handle"])
+    if isinstance(answer, Pending):
+        waited = kept["waited"] + answer.poll_after_seconds
+        if waited > work.total_seconds:
+            message = f"the provider has not come to an end within {work.total_seconds:g} s"
+            return Failed(ErrorClass.TIMEOUT, "TOTAL_TIMEOUT", message)
+        return _later(aim, answer, waited)
+    match aim:
+        case UndoAim.MAKE:
+            return _restored(kind, effect.before, answer)
+        case UndoAim.REMOVE:
+            made = await _made(kind, effect, context)
+            if isinstance(made, ResourceState) and (effect.before is None or made.id != effect.before.id):
+                return _still_there(made)
+            return Undone() if effect.action is ChangeAction.CREATE else None
+        case UndoAim.FIND:
+            return None
+
+
+def _later(aim: UndoAim, pending: Pending, waited: float | None = None) -> Waiting:
+    """The wait as it is kept in the step's row; `waited`: the seconds that were waited so far, this time included."""
+    seconds = pending.poll_after_seconds
+    handle = {"undoing": aim.value, "handle": pending.handle, "waited": seconds if waited is None else waited}
+    return Waiting(handle, seconds, pending.message, pending.percent)
+
+
 async def _accept(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
     """Somebody wants the resource taken as it is now: it is only looked at."""
     making = effect.action in (ChangeAction.CREATE, ChangeAction.REPLACE)
-    live = await _made(kind, effect, context) if making else None
+    live = await awaiting.in_place(kind, await _made(kind, effect, context), context) if making else None
     known = effect.before if making else effect.after or effect.before
     if live is None and known is not None:
         live = await kind.read(context, known)
@@ -62,7 +104,9 @@ async def _undo_creation(kind: ResourceType, effect: Effect, context: StepContex
     if made is None:
         context.log("nothing had been made", stream="engine")
         return Undone(nothing=True)
-    return await remove(kind, made, context)
+    if isinstance(made, Pending):
+        return _later(UndoAim.FIND, made)
+    return await _remove(kind, made, context)
 
 
 async def _undo_update(kind: ResourceType, effect: Effect, policy: ConflictPolicy, context: StepContext) -> Outcome:
@@ -86,14 +130,15 @@ async def _undo_update(kind: ResourceType, effect: Effect, policy: ConflictPolic
             message = f"{changed}; restoring would overwrite that"
             return Failed(ErrorClass.CONFLICT, "CHANGED_BY_OTHERS", message)
         context.log(f"{changed}; it is overwritten, as the plan says", LogLevel.WARN, stream="engine")
-    restored = await kind.update(context, live, dict(before.properties), back)
-    return Undone(state=kind.with_undisclosed(await _finished(kind, restored, context), before.properties))
+    return _restored(kind, before, await kind.update(context, live, dict(before.properties), back))
 
 
 async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
     made = await _made(kind, effect, context)
+    if isinstance(made, Pending):
+        return _later(UndoAim.FIND, made)
     if made is not None and (effect.before is None or made.id != effect.before.id):
-        removed = await remove(kind, made, context)
+        removed = await _remove(kind, made, context)
         if not isinstance(removed, Undone):
             return removed
     before = effect.before
@@ -105,8 +150,7 @@ async def _undo_replacement(kind: ResourceType, effect: Effect, context: StepCon
     if kind.stateful:
         return NotUndoable("the predecessor had to be deleted first, and its data went with it")
     context.log("making the predecessor again", stream="engine")
-    again = await kind.create(context, dict(before.properties))
-    return Undone(state=kind.with_undisclosed(await _finished(kind, again, context), before.properties))
+    return _restored(kind, before, await kind.create(context, dict(before.properties)))
 
 
 async def _undo_deletion(kind: ResourceType, effect: Effect, context: StepContext) -> Outcome:
@@ -119,10 +163,7 @@ async def _undo_deletion(kind: ResourceType, effect: Effect, context: StepContex
     if kind.stateful:
         return NotUndoable("the resource is deleted, and its data went with it")
     made = await kind.recover(context, dict(before.properties))
-    if made is None:
-        again = await kind.create(context, dict(before.properties))
-        made = kind.with_undisclosed(await _finished(kind, again, context), before.properties)
-    return Undone(state=made)
+    return _restored(kind, before, made or await kind.create(context, dict(before.properties)))
 
 
 async def _undo_action(kind: ResourceType, work: Work, effect: Effect, context: StepContext) -> Outcome:
@@ -160,8 +201,8 @@ async def _undo_task(registry: Registry, work: Work, effect: Effect, context: St
     return Undone()
 
 
-async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> ResourceState | None:
-    """What the effect has made, as far as anybody can tell."""
+async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> ResourceState | Pending | None:
+    """What the effect has made, as far as anybody can tell; Pending while it is still being made."""
     if effect.after is not None:
         return await kind.read(context, effect.after)
     try:
@@ -174,30 +215,29 @@ async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> Res
         return None
 
 
-async def remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+async def remove(kind: ResourceType, state: ResourceState, context: Context) -> Outcome:
     """Remove what was made, waiting for it in place. Undone where it is gone; raises ProviderError."""
+    await awaiting.in_place(kind, await kind.delete(context, state), context)
+    return _still_there(state) if await kind.read(context, state) is not None else Undone()
+
+
+async def _remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
+    """Remove what was made; Waiting while the provider is at it."""
     pending = await kind.delete(context, state)
     if pending is not None:
-        await _wait(kind, pending, context)
-    if await kind.read(context, state) is not None:
-        return Failed(ErrorClass.TRANSIENT, "NOT_STABILIZED", f"{state.id} is still there after its deletion")
-    return Undone()
+        return _later(UndoAim.REMOVE, pending)
+    return _still_there(state) if await kind.read(context, state) is not None else Undone()
 
 
-async def _finished(kind: ResourceType, answer: ResourceState | Pending, context: StepContext) -> ResourceState:
-    if isinstance(answer, ResourceState):
-        return answer
-    state = await _wait(kind, answer, context)
-    if state is None:
+def _still_there(state: ResourceState) -> Failed:
+    return Failed(ErrorClass.TRANSIENT, "NOT_STABILIZED", f"{state.id} is still there after its deletion")
+
+
+def _restored(kind: ResourceType, before: ResourceState | None, answer: ResourceState | Pending | None) -> Outcome:
+    """What was before is there again, or will be."""
+    if isinstance(answer, Pending):
+        return _later(UndoAim.MAKE, answer)
+    if answer is None:
         message = "the provider reported a deletion where a resource was to be made"
         raise ProviderError(ErrorKind.NOT_STABILIZED, message)
-    return state
-
-
-async def _wait(kind: ResourceType, pending: Pending, context: StepContext) -> ResourceState | None:
-    """Wait in place: an undo is bounded by its step's timeout, and is begun again if this worker dies."""
-    answer: ResourceState | Pending | None = pending
-    while isinstance(answer, Pending):
-        await context.sleep(answer.poll_after_seconds)
-        answer = await kind.poll(context, answer.handle)
-    return answer
+    return Undone(state=kind.with_undisclosed(answer, before.properties if before is not None else {}))

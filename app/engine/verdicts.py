@@ -119,8 +119,18 @@ def _judge_observation(work: Work, outcome: Outcome) -> Verdict:
             return _impossible(work, outcome)
 
 
+def is_silence(work: Work, outcome: Outcome) -> bool:
+    """Whether a question about an undoing that is under way was not answered, and may be put again."""
+    unanswered = isinstance(outcome, Unclear) or (isinstance(outcome, Failed) and outcome.unanswered)
+    return work.undoing is not None and unanswered and work.observations < SILENCES
+
+
 def _judge_undo(work: Work, outcome: Outcome) -> Verdict:
     match outcome:
+        case Waiting():
+            return Verdict(StepStatus.COMPENSATING, message=outcome.message or None, again=True)
+        case Failed() | Unclear() if is_silence(work, outcome):
+            return Verdict(StepStatus.COMPENSATING, message=outcome.message, again=True)
         case Undone():
             return Verdict(STEP.after(StepStatus.COMPENSATING, "nothing_to_undo" if outcome.nothing else "ok"))
         case NotUndoable():

@@ -26,6 +26,14 @@ class Mode(StrEnum):
     UNDO = "UNDO"
 
 
+class UndoAim(StrEnum):
+    """What an undoing that waits has begun: to find out what was made, to remove it, to make what was before."""
+
+    FIND = "FIND"
+    REMOVE = "REMOVE"
+    MAKE = "MAKE"
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """A journalled side effect: what was meant, what was before, what is after."""
@@ -83,6 +91,8 @@ class Work:
     retry: RetryPolicy
     attempts_left: int
     observations: int
+    # How long everything outside may take, all attempts and waits together.
+    total_seconds: float = 86_400.0
     # How long its provider may say nothing; None: for as long as it likes.
     heartbeat_seconds: float | None = None
     prior: ResourceState | None = None
@@ -96,6 +106,12 @@ class Work:
     rehearsal: Rehearsal | None = None
     inherited: Effect | None = None
     inherited_from: int | None = None
+
+    @property
+    def undoing(self) -> UndoAim | None:
+        """What the undoing has begun that is under way; None where it begins. A handle of the way forward is none."""
+        aim = (self.handle or {}).get("undoing") if self.mode is Mode.UNDO else None
+        return None if aim is None else UndoAim(aim)
 
     @property
     def resource_key(self) -> str | None:

@@ -293,8 +293,8 @@ class ResourceType(ABC):
         missing = {name: known[name] for name in names & known.keys() if name not in state.properties}
         return replace(state, properties={**state.properties, **missing}) if missing else state
 
-    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
-        """What `create` of this very operation made; None if nothing.
+    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | Pending | None:
+        """What `create` of this very operation made; None if nothing, Pending while it is still being made.
 
         Raises ALREADY_EXISTS where something that another operation made is in its place.
         """

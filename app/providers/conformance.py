@@ -186,7 +186,8 @@ class _Trial:
         await self._reads_back(declared)
 
     async def _recovers(self) -> None:
-        found = await self._resource.recover(self._mine, self._declared(self._sample.properties))
+        answer = await self._resource.recover(self._mine, self._declared(self._sample.properties))
+        found = None if answer is None else await self._settled(self._mine, answer)
         _expect(found is not None and found.id == self._known.id, f"recovered {found}")
 
     async def _recovers_nothing_foreign(self) -> None:

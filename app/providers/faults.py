@@ -91,7 +91,7 @@ class FaultyType(ResourceType):
     async def poll(self, context: Context, handle: JsonObject) -> ResourceState | Pending | None:
         return await self._call("poll", context, lambda: self._inner.poll(context, handle))
 
-    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
+    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | Pending | None:
         return await self._call("recover", context, lambda: self._inner.recover(context, properties))
 
     async def act(self, context: Context, action: str, prior: ResourceState, arguments: JsonObject) -> ActionResult:

@@ -20,9 +20,11 @@ from pathlib import Path
 
 from app.domain.statuses import JOB
 from tests.chaos.companions import Companion
+from tests.chaos.conditional import Watchers
 from tests.chaos.eyes import UNREACHABLE, Eyes
 from tests.chaos.integrator import Integrator, UnsteadyReceiver
 from tests.chaos.interventions import Interventions
+from tests.chaos.late import Latecomers
 from tests.chaos.load import SECRET, Customers, Order, orders, wanted
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.part import Unfriendly
@@ -223,7 +225,8 @@ async def run(given: Given) -> Reckoning:
         integrator = Integrator(customers, receiver)
         companions: list[Companion] = [
             Beside(customers, random.Random(given.seed)), interventions,
-            Timetable(customers, random.Random(given.seed)), integrator,
+            Timetable(customers, random.Random(given.seed)), integrator, Latecomers(customers),
+            Watchers(customers, random.Random(given.seed)),
         ]  # fmt: skip
         await _until_workers(eyes)
         await integrator.begin()

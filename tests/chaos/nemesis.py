@@ -52,7 +52,7 @@ class Nemesis:
 
     def __post_init__(self) -> None:
         self.eyes = Eyes(self.town.environment["WINDLASS_DATABASE_URL"])
-        self.takeovers = Takeovers(Eyes(self.eyes.url))
+        self.takeovers = Takeovers(Eyes(self.eyes.url), self._able)
         self.processes = Processes(self.town, self.eyes, self.takeovers)
         self.servers = Servers(self.town, self.eyes, self.takeovers)
 
@@ -103,6 +103,9 @@ class Nemesis:
             "PostgreSQL kill -9": (1, partial(servers.end_postgres, number=signal.SIGKILL)),
             "PostgreSQL immediate restart": (1, partial(servers.end_postgres, number=signal.SIGQUIT)),
         }
+
+    def _able(self) -> frozenset[int]:
+        return frozenset(part.pid for part in self.town.of("worker") if part.pid is not None)
 
     async def rage(self, until: Callable[[], bool]) -> None:
         """Inject faults until told to stop; what was stopped goes on afterwards."""

@@ -2,7 +2,8 @@
 
 It is the product's own process. Only what surrounds it is changed, before it starts, by CHAOS_SETTINGS (JSON):
 doorbells that are never rung or rung twice, a provider that is slow and fails now and then, and a planted
-bug if one is named. Files in two folders say which provider call fails next, and which notes cannot be deleted for now;
+bug if one is named. Files in folders say which provider call fails next, which notes cannot be deleted for now, and
+whose making is held back until after its worker's death;
 a signal sets the wall clock that the process sees forward or back by an hour.
 """
 
@@ -25,7 +26,7 @@ from typing import TypeVar
 
 from app import clock
 from app.messages import StepDue
-from app.providers.base import Context, ErrorKind, Pending, ProviderError, ResourceState, ResourceType
+from app.providers.base import Context, ErrorKind, JsonObject, Pending, ProviderError, ResourceState, ResourceType
 from app.providers.core.provider import CoreProvider
 from app.providers.faults import Fault, FaultKind, FaultyType
 from tests.chaos.live_bugs import LIVE_BUGS
@@ -38,7 +39,7 @@ VARIABLE = "CHAOS_SETTINGS"
 _FAIL = frozenset({"create", "update", "delete", "recover"})
 # Calls that change something: they meet the accidents that somebody has prepared.
 _ACCIDENT = frozenset({"create", "update", "delete"})
-ACCIDENTS, STUCK = "accidents", "stuck"
+ACCIDENTS, STUCK, HELD, SENT = "accidents", "stuck", "held", "sent"
 CLOCK_SIGNAL = signal.SIGUSR1
 _HOURS = (1, -1, 0)
 _MAINS = {
@@ -70,6 +71,26 @@ class UnsteadyType(FaultyType):
         self._world = world
         self._chance = chance
         self._folder = folder
+
+    async def create(self, context: Context, properties: JsonObject) -> ResourceState | Pending:
+        self._hold_back(context, properties)
+        return await super().create(context, properties)
+
+    def _hold_back(self, context: Context, properties: JsonObject) -> None:
+        """Write the request down for somebody to let it arrive later, and die with it on its way, if it is one."""
+        name = str(properties["name"])
+        begun = self._folder / SENT / f"{name}.begun"
+        try:
+            (self._folder / HELD / name).rename(begun)
+        except FileNotFoundError:
+            return
+        request = {
+            "workspace": str(context.workspace), "owner": context.owner, "operation": context.operation_id,
+            "connection": context.connection or "", "properties": json.dumps(properties),
+        }  # fmt: skip
+        begun.write_text(json.dumps(request))
+        begun.rename(self._folder / SENT / name)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     async def delete(self, context: Context, prior: ResourceState) -> Pending | None:
         if (self._folder / STUCK / prior.id).exists():
@@ -141,7 +162,11 @@ def main() -> None:
     unsettle_clock(Path(os.environ["WINDLASS_DATA_DIR"]))
     surround(Unfriendly(**json.loads(os.environ[VARIABLE])))
     module, _, function = _MAINS[sys.argv[1]].partition(":")
-    getattr(import_module(module), function)()
+    try:
+        getattr(import_module(module), function)()
+    finally:
+        # The interpreter takes handlers away while it ends, and the signal would kill what ends in order.
+        signal.signal(CLOCK_SIGNAL, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.conditional import wrong_edges, wrong_onces
 from tests.chaos.integrator import wrong_deliveries
 from tests.chaos.interventions import wrong_answers, wrong_continuations, wrong_pauses
 from tests.chaos.timetable import wrong_firings, wrong_runs_once
@@ -143,3 +144,24 @@ def test_what_was_told_at_least_once_and_in_order_is_as_it_should_be() -> None:
 )
 def test_what_is_missing_late_or_strange_is_found(taken: list[str], complaint: str) -> None:
     assert list(wrong_deliveries(["a", "b", "c"], taken)) == [complaint]
+
+
+def test_a_condition_that_fires_twice_or_not_is_found() -> None:
+    once = {"plan_name": "when-1", "status": "SUCCEEDED", "jobs": 1, "fired": 1}
+    assert list(wrong_onces([once])) == []
+    assert list(wrong_onces([{**once, "jobs": 2}])) == ["condition: when-1 is SUCCEEDED with 2 jobs, and fired 1 times"]
+    assert list(wrong_onces([{**once, "fired": 2}])) == [
+        "condition: when-1 is SUCCEEDED with 1 jobs, and fired 2 times"
+    ]
+    waiting = {**once, "status": "WAITING", "jobs": 0, "fired": 0}
+    assert list(wrong_onces([waiting])) == ["condition: when-1 is WAITING with 0 jobs, and fired 0 times"]
+
+
+def test_a_change_that_is_told_or_acted_on_twice_is_found() -> None:
+    run, told = {"id": 1, "status": "SUCCEEDED", "jobs": 1}, ["IN_SYNC", "MODIFIED", "IN_SYNC"]
+    assert list(wrong_edges([run], told, 1)) == []
+    assert list(wrong_edges([run, run], told, 1)) == ["condition: 1 changes were found 1 times and fired 2 times"]
+    assert list(wrong_edges([], told, 1)) == ["condition: 1 changes were found 1 times and fired 0 times"]
+    twice = ["IN_SYNC", "MODIFIED", "MODIFIED", "IN_SYNC"]
+    assert list(wrong_edges([run], twice, 1)) == [f"drift: told {twice}"]
+    assert list(wrong_edges([{**run, "jobs": 2}], told, 1)) == ["condition: run 1 is SUCCEEDED with 2 jobs"]

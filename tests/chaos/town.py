@@ -23,7 +23,7 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.processes import die_with_parent, free_port
 from app.embedded.valkey import EmbeddedValkey
 from app.services.seeding import create_tenant
-from tests.chaos.part import ACCIDENTS, CLOCK_SIGNAL, STUCK, VARIABLE, Unfriendly
+from tests.chaos.part import ACCIDENTS, CLOCK_SIGNAL, HELD, SENT, STUCK, VARIABLE, Unfriendly
 from tests.chaos.wire import Wire
 
 LEASE_SECONDS = 5.0
@@ -83,6 +83,16 @@ class Town:
     def stuck(self) -> Path:
         """Where a file lies for each note that cannot be deleted for now."""
         return self.folder / STUCK
+
+    @property
+    def held(self) -> Path:
+        """Where a file lies for each note whose making is to be held back."""
+        return self.folder / HELD
+
+    @property
+    def sent(self) -> Path:
+        """Where what was held back is written down."""
+        return self.folder / SENT
 
     def of(self, kind: str) -> list[Part]:
         """The living parts of a kind, those that are stopped left out."""
@@ -144,7 +154,7 @@ class Town:
 def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="windlass-chaos-"))
     folder.chmod(0o755)
-    for name in (ACCIDENTS, STUCK):
+    for name in (ACCIDENTS, STUCK, HELD, SENT):
         (folder / name).mkdir()
     return folder
 

@@ -30,6 +30,8 @@ AUTH_COLUMNS = {
 SEALED = {
     "deployment_plan": {"parameters", "preview"},
     "step_run": {"inputs", "outputs"},
+    # Of an effect it sees when somebody is to look behind it.
+    "step_effect": {"before", "intended", "after", "undo", "operation_id"},
     "orchestration_job": {"outputs"},
     # Of a gate the scheduler sees when it is due, and not what is asked or answered.
     "gate": {"prompt", "input_schema", "answer", "comment"},
@@ -41,7 +43,6 @@ SEALED = {
 }
 SECRET_TABLES = {
     "provider_connection",
-    "step_effect",
     "resource_revision",
     "template_revision",
     "api_token",

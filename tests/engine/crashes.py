@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -47,16 +46,19 @@ STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Deaths that a job of four notes meets. `fails`: its last step fails, so that everything is taken back."""
+    """Deaths that a job of four notes meets. `fails`: its last step fails, so that everything is taken back. Notes in
+    `slow` take their time to be made, those in `lasting` to be removed.
+    """
 
     name: str
     deaths: tuple[Death, ...]
     fails: bool = False
     slow: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = ()
 
     def again(self) -> list[Death]:
         """The deaths, none of which has struck."""
-        return [Death(death.point, death.after, death.mode, death.key) for death in self.deaths]
+        return [replace(death, struck=False) for death in self.deaths]
 
 
 def cases() -> list[Case]:
@@ -71,6 +73,7 @@ def cases() -> list[Case]:
             Case(f"forward-{place}", (Death(point, after, Mode.RUN, "b"),)),
             Case(f"forward-then-back-{place}", (Death(point, after, Mode.RUN, "d"),), fails=True),
             Case(f"undo-{place}", (Death(point, after, Mode.UNDO, "b"),), fails=True),
+            Case(f"undo-poll-{place}", (Death(point, after, Mode.UNDO, "b", back=True),), fails=True, lasting=("b",)),
             Case(f"poll-{place}", (Death(point, after, Mode.POLL, "b"),), slow=("b",)),
             Case(f"observe-nothing-{place}", (unsent, observed)),
             Case(f"observe-something-{place}", (unheard, observed)),
@@ -94,12 +97,13 @@ class MortalWorkshop(Workshop):
 
     @classmethod
     async def open_mortal(
-        cls, database_url: str, tenant_id: int, user_id: int, folder: Path, deaths: Sequence[Death], slow: Sequence[str]
+        cls, database_url: str, tenant_id: int, user_id: int, folder: Path, case: Case
     ) -> MortalWorkshop:
+        """A workshop in which the case's deaths are to come."""
         rung: list[StepDue] = []
-        fate = Fate(deaths)
+        fate = Fate(case.again())
         provider = AccidentalCore({})
-        provider.notes = MortalNotes(provider.notes, fate, slow)
+        provider.notes = MortalNotes(provider.notes, fate, case.slow, case.lasting)
         principal = Principal(
             tenant_id, "acme", user_id, Role.ADMIN, frozenset(Permission), 1, datetime.now(UTC) + timedelta(hours=1)
         )
@@ -163,6 +167,8 @@ class MortalWorkshop(Workshop):
         for database in self._databases:
             await database.close()
         await super().close()
+        # Requests that never arrived hold on to what their senders were at.
+        self.real.forget()
         # What dead workers were in the middle of ends here, and not within whatever collects garbage next: CPython 3.11
         # takes it ill when that is its parser.
         gc.collect()
@@ -195,6 +201,9 @@ def _misdeeds(real: MortalNotes, case: Case) -> list[str]:
         faults.append(f"world: created {made}")
     if sorted(removed) != (sorted(NOTES) if case.fails else []):
         faults.append(f"world: deleted {removed}")
+    elif case.lasting and [name for name in real.asked if name in case.lasting] != list(case.lasting):
+        # Somebody begins an undoing that is under way anew.
+        faults.append(f"world: asked to delete {real.asked}")
     elif removed and (removed[0], removed[-1]) != ("d", "a"):
         faults.append(f"world: deleted in the order {removed}")
     return faults

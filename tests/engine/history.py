@@ -36,7 +36,8 @@ _EVENTS = (
 _PLAN_EVENTS = (
     "SELECT stream_id, seq, kind, at, data::text AS data FROM event_log WHERE stream = 'PLAN' ORDER BY stream_id, seq"
 )
-_PLANS = "SELECT id, status FROM deployment_plan ORDER BY id"
+_PLANS = "SELECT id, status, parent_plan_id, scheduled_at FROM deployment_plan ORDER BY id"
+_FIRINGS = "SELECT plan_id, fire_at, outcome, child_plan_id FROM plan_firing ORDER BY plan_id, fire_at"
 _EVERY_RESOURCE = "SELECT id, status FROM cloud_resource ORDER BY id"
 _LINES = "SELECT job_id, first_seq, last_seq, codec, body FROM job_log ORDER BY job_id, first_seq"
 _LOCKS = "SELECT lock_key, job_id FROM resource_lock"
@@ -91,6 +92,8 @@ class History:
     plan_events: Sequence[Event] = ()
     # Deleted ones, too.
     every_resource: Sequence[Row] = ()
+    # The times of recurring plans that were entered, and what became of each.
+    firings: Sequence[Row] = ()
 
     @classmethod
     async def read(
@@ -109,14 +112,16 @@ class History:
                 await connection.fetch(query)
                 for query in (_JOBS, _STEPS, _ATTEMPTS, _EVENTS, _LINES, _LOCKS, _RESOURCES, _WORKFLOWS)
             ]
-            plans, told, every = [await connection.fetch(query) for query in (_PLANS, _PLAN_EVENTS, _EVERY_RESOURCE)]
+            plans, told, every, firings = [
+                await connection.fetch(query) for query in (_PLANS, _PLAN_EVENTS, _EVERY_RESOURCE, _FIRINGS)
+            ]
         finally:
             await connection.close()
         jobs, steps, attempts, events, lines, locks, resources, workflows = tables
         return cls(
             jobs, steps, attempts, [_event(row) for row in events], [_lines(row) for row in lines], locks, resources,
             workflows,
-            world(folder), wanted, secrets, hands, plans, [_event(row) for row in told], every,
+            world(folder), wanted, secrets, hands, plans, [_event(row) for row in told], every, firings,
         )  # fmt: skip
 
     @cached_property

@@ -100,7 +100,7 @@ async def _crash(place: Ground, name: str) -> str | None:
         tenant,
     )
     await connection.close()
-    workshop = await MortalWorkshop.open_mortal(place.at(database), tenant, user, folder, case.again(), case.slow)
+    workshop = await MortalWorkshop.open_mortal(place.at(database), tenant, user, folder, case)
     try:
         _, faults = await suffer(workshop, case, seconds=6)
         return faults[0] if faults else None

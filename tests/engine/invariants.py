@@ -294,10 +294,26 @@ def nobody_has_more_than_their_hands(history: History) -> Iterator[str]:
             yield f"worker {worker} held {most} steps at a time"
 
 
-def a_plan_fires_once(history: History) -> Iterator[str]:
-    """I12. One firing of a plan makes exactly one job; every further job has the one it continues as its parent."""
+def each_time_fires_once(history: History) -> Iterator[str]:
+    """I12. One firing of a plan makes exactly one job; every further job has the one it continues as its parent. A time
+    of a schedule is entered once, and what ran for it is one plan of its own, for that time and not before it.
+    """
     fired = Counter(job["plan_id"] for job in history.jobs if job["parent_job_id"] is None)
     yield from (f"plan {plan_id} was fired {n} times" for plan_id, n in fired.items() if n != 1)
+    times = Counter((firing["plan_id"], firing["fire_at"]) for firing in history.firings)
+    yield from (f"plan {plan_id} entered {at} {n} times" for (plan_id, at), n in times.items() if n != 1)
+    runs = Counter(firing["child_plan_id"] for firing in history.firings if firing["child_plan_id"] is not None)
+    yield from (f"plan {child} is the run of {n} times" for child, n in runs.items() if n != 1)
+    plans = {plan["id"]: plan for plan in history.plans}
+    begun = {job["plan_id"]: job["dispatched_at"] for job in history.jobs if job["dispatched_at"] is not None}
+    for firing in history.firings:
+        child, at = plans.get(firing["child_plan_id"]), firing["fire_at"]
+        if (firing["outcome"] == "SPAWNED") != (child is not None):
+            yield f"plan {firing['plan_id']} is {firing['outcome']} for {at}, and its run is {firing['child_plan_id']}"
+        elif child is not None and (child["parent_plan_id"], child["scheduled_at"]) != (firing["plan_id"], at):
+            yield f"plan {child['id']} is for {child['scheduled_at']}, and ran for {at} of plan {firing['plan_id']}"
+        elif child is not None and child["id"] in begun and begun[child["id"]] < at:
+            yield f"plan {child['id']} began at {begun[child['id']]}, before {at}"
 
 
 def cancelled_means_nothing_new(history: History) -> Iterator[str]:
@@ -341,7 +357,7 @@ INVARIANTS: dict[str, Invariant] = {
     "I9": counters_equal_a_recount,
     "I10": locks_have_one_living_holder,
     "I11": nobody_has_more_than_their_hands,
-    "I12": a_plan_fires_once,
+    "I12": each_time_fires_once,
     "I13": cancelled_means_nothing_new,
     "I14": no_secret_is_told,
 }

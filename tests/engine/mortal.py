@@ -49,7 +49,8 @@ class Point(StrEnum):
 class Death:
     """Who works on the step `key` in `mode` dies before or after `point`. It strikes once.
 
-    After SEND the request is on its way and nobody waits for it: it has its effect when the provider is asked next.
+    `back`: who comes back to an undoing that is under way, and not who begins it. After SEND the request is on its way
+    and nobody waits for it: it has its effect when the provider is asked next.
     """
 
     point: Point
@@ -57,12 +58,13 @@ class Death:
     mode: Mode
     key: str
     struck: bool = False
+    back: bool = False
 
     def strikes(self, point: Point, work: Work | None, *, after: bool) -> bool:
         """Whether this is the moment."""
         if self.struck or work is None or (point, after) != (self.point, self.after):
             return False
-        if (work.mode, work.key) != (self.mode, self.key):
+        if (work.mode, work.key, work.undoing is not None) != (self.mode, self.key, self.back):
             return False
         self.struck = True
         return True
@@ -70,6 +72,10 @@ class Death:
 
 # The call of a provider that a mode stands for: the one that acts, or the one that finds out.
 _CALLS = {Mode.RUN: "create", Mode.UNDO: "delete", Mode.OBSERVE: "recover", Mode.POLL: "poll"}
+
+
+def _call_of(work: Work) -> str:
+    return "poll" if work.undoing is not None else _CALLS[work.mode]
 
 
 class Fate:
@@ -212,15 +218,19 @@ class Deeds:
 
 
 class MortalNotes(FaultyType):
-    """Notes whose callers may die. Those named in `slow` are made while somebody polls.
+    """Notes whose callers may die. Those named in `slow` are made, and those in `lasting` removed, while somebody
+    polls; `asked` says of whom a removal was asked for, in order.
 
     A request whose sender died is delivered late: after the answer to the next question about the same note.
     """
 
-    def __init__(self, inner: ResourceType, fate: Fate, slow: Sequence[str] = ()) -> None:
+    def __init__(self, inner: ResourceType, fate: Fate, slow: Sequence[str] = (), lasting: Sequence[str] = ()) -> None:
         super().__init__(inner, {})
         self._fate = fate
-        self.slow = set(slow)
+        self.slow, self.lasting = set(slow), set(lasting)
+        self.asked: list[str] = []
+        # Whether requests on their way stay there until somebody lets them arrive.
+        self.held_back = False
         self.deeds = Deeds()
         self._on_their_way: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
 
@@ -240,21 +250,30 @@ class MortalNotes(FaultyType):
         async def ask() -> ResourceState | Pending | None:
             if handle["asked"] == 0:
                 return Pending({**handle, "asked": 1}, 0.1)
+            if "removes" in handle:
+                await self._take_away(context, ResourceState(handle["name"], {}, {}))
+                return None
             return await self._inner.recover(context, handle["properties"])
 
         return await self._call("poll", context, ask, handle["name"])
 
     async def delete(self, context: Context, prior: ResourceState) -> Pending | None:
         async def remove() -> Pending | None:
-            before = await self._inner.read(context, prior)
-            await self._inner.delete(context, prior)
-            if before is not None:
-                self.deeds.done.append(Deed("delete", prior.id, context.operation_id))
+            self.asked.append(prior.id)
+            if prior.id in self.lasting:
+                return Pending({"name": prior.id, "asked": 0, "removes": True}, 0.1)
+            await self._take_away(context, prior)
             return None
 
         return await self._call("delete", context, remove, prior.id)
 
-    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
+    async def _take_away(self, context: Context, prior: ResourceState) -> None:
+        before = await self._inner.read(context, prior)
+        await self._inner.delete(context, prior)
+        if before is not None:
+            self.deeds.done.append(Deed("delete", prior.id, context.operation_id))
+
+    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | Pending | None:
         return await self._call(
             "recover", context, lambda: self._inner.recover(context, properties), properties["name"]
         )
@@ -269,7 +288,7 @@ class MortalNotes(FaultyType):
         self, method: str, context: Context, inner: Callable[[], Awaitable[Answer]], name: str = ""
     ) -> Answer:
         work, worker = self._fate.working.get() or (None, None)
-        if work is None or worker is None or _CALLS[work.mode] != method:
+        if work is None or worker is None or _call_of(work) != method:
             return await self._late(name, await super()._call(method, context, inner))
         self._fate.comes_by(worker, Point.SEND, work, after=False)
         try:
@@ -281,7 +300,19 @@ class MortalNotes(FaultyType):
         self._fate.comes_by(worker, Point.REPLY, work, after=False)
         return await self._late(name, answer)
 
+    async def arrive(self) -> None:
+        """Let everything that was held back have its effect now."""
+        requests, self._on_their_way = self._on_their_way, []
+        for _, request in requests:
+            await request()
+
+    def forget(self) -> None:
+        """Whatever is still on its way never arrives."""
+        self._on_their_way = []
+
     async def _late(self, name: str, answer: Answer) -> Answer:
+        if self.held_back:
+            return answer
         arriving = [request for request in self._on_their_way if request[0] == name]
         self._on_their_way = [request for request in self._on_their_way if request[0] != name]
         for _, request in arriving:

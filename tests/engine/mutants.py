@@ -25,7 +25,7 @@ from app.domain.decisions import JobMove, Move, StepView
 from app.domain.logs import LogLine
 from app.domain.scheduling import Schedule
 from app.domain.statuses import JOB, JobStatus, StepStatus
-from app.engine import claims, orphans, ticking
+from app.engine import claims, orphans, sweeping, ticking
 from app.engine.claims import Claimer
 from app.engine.context import StepContext
 from app.engine.executor import Executor
@@ -153,6 +153,13 @@ def _late_effect_left() -> Sequence[Patch]:
         return None
 
     return [(orphans, "left_behind", leave)]
+
+
+def _late_request_left() -> Sequence[Patch]:
+    async def leave(*_: Any) -> None:
+        return None
+
+    return [(sweeping, "arm", leave)]
 
 
 def _closed_resource_kept() -> Sequence[Patch]:
@@ -326,6 +333,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("operation-per-attempt", "each attempt has an operation id of its own", _operation_per_attempt, "crash"),
         Mutant("unknown-taken-for-done", "nobody asks what a lost attempt has done", _unknown_taken_for_done, "crash"),
         Mutant("late-effect-left", "what is made after its step was undone is left", _late_effect_left, "late"),
+        Mutant("late-request-left", "nobody looks behind an undone effect", _late_request_left, "sweep"),
         Mutant("closed-resource-kept", "a waiting plan works on a deleted resource", _closed_resource_kept, "stacks"),
         Mutant("no-second-ring", "a doorbell is rung once only", _no_second_ring, "random"),
         Mutant("undo-forward", "effects are undone in forward order", _undo_forward, "crash"),

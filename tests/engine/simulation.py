@@ -33,7 +33,7 @@ from app.messages import StepDue
 from app.providers.base import ErrorKind
 from app.providers.faults import Fault, FaultKind
 from app.services import jobs
-from tests.engine.crashes import STEPS, MortalWorkshop
+from tests.engine.crashes import STEPS, Case, MortalWorkshop
 from tests.engine.harness import note
 from tests.engine.history import History, Wanted
 from tests.engine.invariants import violations
@@ -108,7 +108,7 @@ class Simulation(RuleBasedStateMachine):
             )
         finally:
             await connection.close()
-        return await MortalWorkshop.open_mortal(self.url, tenant, user, self.folder, (), ())
+        return await MortalWorkshop.open_mortal(self.url, tenant, user, self.folder, Case("game", ()))
 
     # ── what people do ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -28,7 +28,7 @@ async def open_mortal(database_url: str, tmp_path: Path) -> AsyncIterator[OpenMo
             )
         finally:
             await connection.close()
-        opened.append(await MortalWorkshop.open_mortal(database_url, tenant, user, tmp_path, case.again(), case.slow))
+        opened.append(await MortalWorkshop.open_mortal(database_url, tenant, user, tmp_path, case))
         return opened[-1]
 
     yield open_it
@@ -47,4 +47,4 @@ async def test_a_death_changes_nothing_of_the_result(open_mortal: OpenMortal, ca
 
 
 async def test_there_is_a_case_for_each_point() -> None:
-    assert len({case.name for case in cases()}) == 5 * 2 * 6 + 1
+    assert len({case.name for case in cases()}) == 5 * 2 * 7 + 1

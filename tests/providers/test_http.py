@@ -123,7 +123,7 @@ async def test_a_lost_answer_leaves_the_outcome_unknown_and_one_record(make: Mak
         assert (throttled.kind, throttled.retry_after_seconds) == (ErrorKind.THROTTLED, 7)
         assert (await refused(TYPE.create(make(operation), properties))).kind is ErrorKind.OUTCOME_UNKNOWN
         found = await TYPE.recover(make(operation), properties)
-        assert found is not None
+        assert isinstance(found, ResourceState)
         assert list(server.records) == [found.id]
 
 

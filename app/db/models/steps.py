@@ -40,6 +40,11 @@ class StepRun(Base):
         ),
         Index("idx_step_run_worker", "worker_id", postgresql_where=text("worker_id IS NOT NULL")),
         Index(
+            "idx_step_run_lost",
+            "due_at",
+            postgresql_where=text("worker_id IS NULL AND status_reason = 'WORKER_LOST' AND due_at IS NOT NULL"),
+        ),
+        Index(
             "idx_step_run_expires",
             "expires_at",
             postgresql_where=text(
@@ -133,6 +138,7 @@ class StepEffect(Base):
         within_tenant("resource_id", "cloud_resource"),
         UniqueConstraint("tenant_id", "step_run_id", "direction"),
         Index("idx_step_effect_job", "tenant_id", "job_id"),
+        Index("idx_step_effect_sweep", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
     )
 
     id: Mapped[int] = identity()
@@ -151,6 +157,9 @@ class StepEffect(Base):
     undo: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     completed_at: Mapped[datetime | None]
+    # When the provider is asked again what an undone operation has made after all, and how often it was.
+    sweep_at: Mapped[datetime | None]
+    sweeps: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
 
 
 class Gate(Base):

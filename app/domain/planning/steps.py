@@ -66,6 +66,7 @@ class StepPlanner:
             "properties": definition.properties,
             "each": resource.each,
             "dependsOnResources": sorted(self._resources_needed(resource)),
+            "predecessorNeeds": self._predecessor_needs(resource.key),
             "retain": definition.retain,
             "preventDestroy": definition.prevent_destroy,
             "when": step.when if step is not None else definition.when,
@@ -117,6 +118,7 @@ class StepPlanner:
             "provider": self.catalogue.provider_name(resource.type),
             "connection": resource.connection,
             "resourceKey": resource.key,
+            "predecessorNeeds": self._predecessor_needs(resource.key),
             "when": step.when if step else None,
             "detach": resource.retain,
         }
@@ -154,6 +156,11 @@ class StepPlanner:
                 if need in by_resource:
                     path = f"{resource_key} is deleted first"
                     yield Edge(step.key, by_resource[need].key, explicit=False, path=path)
+
+    def _predecessor_needs(self, resource_key: str) -> list[str]:
+        """What the resource as it is recorded depends on: none of that may go before it, whatever it is to become."""
+        recorded = self.recorded.get(resource_key)
+        return sorted(recorded.depends_on) if recorded is not None else []
 
     def points_of_no_return(self, changes: tuple[ResourceChange, ...]) -> Iterator[str]:
         """Keys whose effects a rollback cannot take back."""

@@ -151,17 +151,14 @@ class AwsType(ResourceType):
         found = await self._claimed(context, found, properties, new=True)
         return await self._bring(context, found, properties, properties, "create")
 
-    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
+    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | Pending | None:
         properties = self.settled(context, properties)
         found = await self._located(context, properties)
         if found is None or found.phase is Phase.LEAVING:
             return None
         found = await self._claimed(context, found, properties)
-        answer: ResourceState | Pending | None = await self._bring(context, found, properties, properties, "create")
-        while isinstance(answer, Pending):
-            await context.sleep(answer.poll_after_seconds)
-            answer = await self.poll(context, answer.handle)
-        return None if answer is None else self.with_undisclosed(answer, properties)
+        answer = await self._bring(context, found, properties, properties, "create")
+        return answer if isinstance(answer, Pending) else self.with_undisclosed(answer, properties)
 
     async def update(
         self,

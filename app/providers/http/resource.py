@@ -91,7 +91,7 @@ class HttpResourceType(ResourceType):
             return mine
         return await self._begun(context, properties, answer)
 
-    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:
+    async def recover(self, context: Context, properties: JsonObject) -> ResourceState | Pending | None:
         api: Api = context.connection
         if properties.get("lookup"):
             return await self._looked_up(context, properties)

@@ -14,7 +14,7 @@ from app.providers.aws.failures import kind_of, speaking
 from app.providers.aws.marks import Mark, generated_name, without_marks
 from app.providers.aws.network import VpcType
 from app.providers.aws.provider import AwsProvider
-from app.providers.base import ErrorKind, ProviderError
+from app.providers.base import ErrorKind, ProviderError, ResourceState
 from app.providers.conformance import OWNER, StandaloneContext
 from app.providers.faults import FaultKind
 from app.settings import Settings
@@ -232,7 +232,7 @@ async def test_a_thing_is_found_by_its_mark_though_aws_is_slow_to_tell_of_it(
     monkeypatch.setattr(VpcType, "locate", late)
     async with AwsProvider(endpoints=["127.0.0.1"], patience=0.5, pause=0.1).session(emulator.config()) as account:
         found = await kind.recover(make_context("slow", connection=account), {"CidrBlock": "10.66.0.0/16"})
-    assert found is not None
+    assert isinstance(found, ResourceState)
     assert (found.id, looks) == (made.id, 3)
     await kind.delete(make_context("slow"), made)
 
