@@ -22,7 +22,7 @@ from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.tofu import signing_key
-from app.providers.egress import Egress
+from app.egress import Egress
 from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.services.sessions import Sessions

@@ -17,7 +17,7 @@ from app.db.sealing import Sealer
 from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission
 from app.domain.errors import Forbidden
-from app.providers.egress import Egress
+from app.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from app.web.credentials import Origins
