@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_keys_url: str | None = None
+    # As for webhooks, where its keys may be had from beside the public internet.
+    oidc_allowed_targets: tuple[str, ...] = ()
     # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
     oidc_tenant_claim: str = "windlass_tenant"
     oidc_email_claim: str = "email"
@@ -155,8 +157,8 @@ _ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
 _LISTS = frozenset(
     {
         "previous_secret_keys",
-        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
+        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets",
+        "oidc_allowed_targets", "commands", "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
