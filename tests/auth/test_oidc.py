@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import structs
 
 from app import clock
 from app.auth import oidc
@@ -312,12 +313,12 @@ def test_keys_are_asked_for_on_the_public_internet_unless_the_installation_says_
 async def test_an_installation_opens_a_provider_of_its_own_and_never_a_clouds_own_services() -> None:
     opened = Settings.from_environment({"WINDLASS_OIDC_ALLOWED_TARGETS": "login.internal:8443,169.254.169.254"})
     assert opened.oidc_allowed_targets == ("login.internal:8443", "169.254.169.254")
-    named = replace(opened, oidc_issuer=ISSUER, oidc_audience=AUDIENCE)
-    own = replace(named, oidc_keys_url="http://login.internal:8443/keys")
+    named = structs.replace(opened, oidc_issuer=ISSUER, oidc_audience=AUDIENCE)
+    own = structs.replace(named, oidc_keys_url="http://login.internal:8443/keys")
     issuer = Issuer.of(own)
     assert issuer is not None
     await issuer.close()
     with pytest.raises(SettingsError, match="cloud's own services"):
-        Issuer.of(replace(own, oidc_keys_url="http://169.254.169.254/keys"))
+        Issuer.of(structs.replace(own, oidc_keys_url="http://169.254.169.254/keys"))
     with pytest.raises(SettingsError, match="OIDC_ALLOWED_TARGETS"):
-        Issuer.of(replace(own, oidc_allowed_targets=("a:b",)))
+        Issuer.of(structs.replace(own, oidc_allowed_targets=("a:b",)))
