@@ -43,7 +43,7 @@ from schema.documents import Documents
 from schema.door import PATH as GRAPHQL
 from schema.door import Door
 from schema.http import GraphQLEndpoint
-from schema.occupancy import Occupancy
+from schema.occupancy import Occupancy, Strangers
 from schema.root import build_schema
 
 MAX_BODY = 128 * 1024
@@ -90,7 +90,9 @@ def build(settings: Settings) -> Starlette:
         egress=Egress.of(settings),
         allowance=Allowance.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
+        strangers=Strangers(per_address=settings.strangers_per_address, in_all=settings.strangers),
         documents=Documents.of(settings),
+        operation_seconds=settings.operation_seconds,
     )
     return assemble(services, settings)
 

@@ -300,6 +300,7 @@ async def test_logging_in_from_another_site_is_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "path"),
     [
+        ('{"tenant": "a", "tenant": "b"}', ["tenant"]),
         ("[]", None), ("{", None), ('{"tenant": 7}', ["tenant"]), ("{}", ["tenant"]),
         ('{"tenant": "a", "email": "b"}', ["password"]), ('{"tenant": "a\\u0000"}', ["tenant"]),
     ],

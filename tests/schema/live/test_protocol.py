@@ -19,11 +19,15 @@ from websockets.typing import Subprotocol
 
 from app import clock
 from app.auth.rates import Rate
+from app.db import models
+from app.domain.enums import TokenKind
 from app.domain.events import Stream
 from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
+from schema.nodes import decode_id
+from schema.occupancy import Strangers
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
 from tests.schema.verbs import done
 
@@ -94,8 +98,12 @@ async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
 
 
 async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -> None:
-    cookie = {"Cookie": f"{COOKIE}={live.api.acme.token}"}
+    cookie = {"Cookie": f"{COOKIE}={await session_of(live)}"}
     here = f"http://127.0.0.1:{live.port}"
+    # A token that nobody logged in with is none for a browser to show.
+    async with dial(live, {"Cookie": f"{COOKIE}={live.api.acme.token}", "Origin": here}) as socket:
+        await send(socket, type="connection_init")
+        assert await close_code(socket) == 4403
     async with dial(live, {**cookie, "Origin": here}) as socket:
         await send(socket, type="connection_init")
         assert await receive(socket) == {"type": "connection_ack"}
@@ -105,6 +113,49 @@ async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -
     async with dial(live, cookie) as socket:
         await send(socket, type="connection_init")
         assert await close_code(socket) == 4403
+
+
+async def session_of(live: Live) -> str:
+    """What the cookie of the administrator's browser holds."""
+    made = await done(live.api, "createApiToken", name="browser")
+    async with live.api.acme.rows.write() as transaction:
+        token = await transaction.session.get_one(models.ApiToken, decode_id(made["apiToken"]["id"])[1])
+        token.kind = TokenKind.SESSION
+    return str(made["text"])
+
+
+async def test_strangers_are_so_many_and_leave_room_when_they_say_who_they_are(live: Live) -> None:
+    strangers = Strangers(per_address=2, in_all=3)
+    object.__setattr__(live.api.services, "strangers", strangers)
+    async with dial(live) as first, dial(live) as second:
+        for _ in range(2):
+            async with dial(live) as third:
+                # Whatever it says: there is no room.
+                with suppress(ConnectionClosed):
+                    await send(third, type="connection_init", payload={"token": live.api.acme.token})
+                assert await close_code(third) == 1013
+        await introduce(first, live)
+        async with dial(live) as fourth:
+            await introduce(fourth, live)
+            await send(second, type="connection_init", payload={"token": "wl_nonsense"})
+            assert await close_code(second) == 4403
+            await subscribe(fourth, VIEWER)
+            assert (await receive(fourth))["type"] == "next"
+    async with asyncio.timeout(10):
+        while len(strangers):  # noqa: ASYNC110  a count has no bell
+            await asyncio.sleep(0.01)
+
+
+def test_strangers_of_one_address_leave_room_for_others() -> None:
+    strangers = Strangers(per_address=2, in_all=3)
+    leaving = [strangers.enter(address) for address in ("a", "a", "a", "b", "c")]
+    assert [leave is not None for leave in leaving] == [True, True, False, True, False]
+    for leave in (leaving[0], leaving[0]):
+        assert leave is not None
+        leave()
+    assert len(strangers) == 2
+    assert strangers.enter("c") is not None
+    assert strangers.enter("a") is None
 
 
 async def test_who_asks_for_too_much_is_refused_and_stays_connected(live: Live) -> None:
@@ -145,6 +196,8 @@ NOT_THE_PROTOCOL: list[str | bytes] = [
     '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "operationName": 7}}',
     '{"type": "complete"}',
     '{"type": "ping", "payload": 7}',
+    '{"type": "ping", "type": "subscribe"}',
+    '{"type": "connection_init", "payload": {"token": "a", "token": "b"}}',
     b"\x00\x01",
 ]
 
