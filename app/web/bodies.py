@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import orjson
 
 _LONGEST_NAME: Final = 100
+_END_OF_NAME: Final = re.compile(rb'"\s*:')
 
 
 class Ambiguous(json.JSONDecodeError):
@@ -26,6 +28,9 @@ class Ambiguous(json.JSONDecodeError):
 def json_of(text: bytes | str) -> Any:
     """What the text says. Raises Ambiguous; another JSONDecodeError for what is no JSON."""
     found = orjson.loads(text)
+    # Each name that is written ends so, and perhaps something in a text does, too: where as many were kept, none is lost.
+    if len(_END_OF_NAME.findall(text if isinstance(text, bytes) else text.encode())) == _names_in(found):
+        return found
     try:
         _LOOKING.decode(text if isinstance(text, str) else text.decode())
     except RecursionError as error:
@@ -33,6 +38,18 @@ def json_of(text: bytes | str) -> Any:
         message = "nested too deeply"
         raise json.JSONDecodeError(message, "", 0) from error
     return found
+
+
+def _names_in(value: Any) -> int:
+    waiting, names = [value], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            names += len(value)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return names
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from app.web.bodies import Ambiguous, json_of
         ('{"a": 1, "\\u0061": 2}', "a"),
         ('[{"a": {"": 1, "": 2}}]', ""),
         ('{"a": [{"b": 1, "c": 2, "b": 3}]}', "b"),
+        ('{"a" \t\r\n : 1, "b": "\\":", "a":2}', "a"),
         (f'{{"{"x" * 300}": 1, "{"x" * 300}": 2}}', "x" * 100),
     ],
 )
@@ -31,6 +32,7 @@ def test_two_values_under_one_name_are_refused(text: str, name: str) -> None:
     "text",
     [
         "null", "[]", '"a"', '{"a": {"a": {"a": 1}}, "b": {"a": 1}}', '[{"a": 1}, {"a": 1}]', "1.5e300", "-0",
+        '{"a": "\\": \\"b\\" :", "c": ":"}',
         '{"query": "{ a: b(c: \\"d\\") }", "variables": {"query": "x"}}', '"\\ud83e\\udd84"',
     ],
 )  # fmt: skip
