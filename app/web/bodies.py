@@ -28,7 +28,7 @@ class Ambiguous(json.JSONDecodeError):
 def json_of(text: bytes | str) -> Any:
     """What the text says. Raises Ambiguous; another JSONDecodeError for what is no JSON."""
     found = orjson.loads(text)
-    # Each name that is written ends so, and perhaps something in a text does, too: where as many were kept, none is lost.
+    # Each name that is written ends so, and perhaps something in a text does, too: as many as were kept are no more.
     if len(_END_OF_NAME.findall(text if isinstance(text, bytes) else text.encode())) == _names_in(found):
         return found
     try:
