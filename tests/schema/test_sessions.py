@@ -289,6 +289,20 @@ async def test_a_page_of_this_origin_can(api: Api) -> None:
     assert got.status_code == 200
 
 
+async def test_a_token_that_nobody_logged_in_with_is_none_for_a_browser(api: Api) -> None:
+    """Whoever could set a cookie would have its user work with a token of theirs."""
+    for accepted in ("application/json", "text/event-stream"):
+        response = await graphql(api, VIEWER, api.acme.token, {**CSRF, "origin": HERE, "accept": accepted})
+        assert response.status_code == 401
+        assert response.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    for path in ("/audit.ndjson", "/jobs/x/log.ndjson"):
+        headers = {"cookie": f"{COOKIE}={api.acme.token}", "origin": HERE}
+        assert (await api.client.get(path, headers=headers)).status_code == 401
+    assert (await post(api, "logout", {}, api.acme.token)).status_code == 401
+    # By itself, and said to be one, it is what it was.
+    assert (await api.post(VIEWER)).status_code == 200
+
+
 async def test_logging_in_from_another_site_is_refused(api: Api) -> None:
     await with_password(api)
     body = {"tenant": "acme", "email": EMAIL, "password": PASSWORD}
