@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app import clock
 from app.auth.authenticator import Authenticator, Unauthenticated
 from app.auth.rates import Rate
+from app.auth.tokens import mint
 from app.db import models
 from app.services import sessions
 from app.web.credentials import COOKIE
@@ -112,6 +113,14 @@ async def test_an_invitation_is_good_for_one_password_and_for_nothing_else(api: 
     assert (await post(api, "password", {"invitation": second, "password": PASSWORD})).status_code == 401
     # Nor does another token do as an invitation.
     assert (await post(api, "password", {"invitation": api.acme.token, "password": PASSWORD})).status_code == 401
+
+
+async def test_no_other_token_is_an_invitation(api: Api) -> None:
+    """Whoever has got hold of a token of somebody's shall not be able to set their password."""
+    for text in (api.acme.token, mint().text, "wl_nonsense"):
+        response = await post(api, "password", {"invitation": text, "password": PASSWORD})
+        assert response.status_code == 401
+    assert (await log_in(api, email="admin@acme.example")).status_code == 401
 
 
 async def test_only_administrators_invite(api: Api) -> None:
