@@ -74,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
+    # How long one GraphQL operation, or one event of a subscription, may take to be answered.
+    operation_seconds: float = 20.0
+    # WebSockets in one API process that have not said who they are yet, which they have to within five seconds.
+    strangers_per_address: int = 500
+    strangers: int = 2_000
     # What operations may cost, in points (schema/allowance.py): how many come back to a person each second, and how
     # many there are at most; a tenant has four times that. In each API process; 0 a second is no limit.
     rate_points_per_second: float = 500.0
@@ -82,6 +87,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_keys_url: str | None = None
+    # As for webhooks, where its keys may be had from beside the public internet.
+    oidc_allowed_targets: tuple[str, ...] = ()
     # What its tokens say the tenant by its slug, and the person by their e-mail address, under.
     oidc_tenant_claim: str = "windlass_tenant"
     oidc_email_claim: str = "email"
@@ -155,8 +162,8 @@ _ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
 _LISTS = frozenset(
     {
         "previous_secret_keys",
-        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets", "commands",
-        "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
+        "allowed_hosts", "allowed_origins", "webhook_allowed_targets", "http_allowed_targets",
+        "oidc_allowed_targets", "commands", "docker_hosts", "source_directories", "providers", "aws_allowed_endpoints",
     }
 )  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
@@ -174,6 +181,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "rate_burst_points": (1, 1e12),
     "platform_access_minutes": (1, 1_440),
     "live_per_principal": (1, 1_000_000),
+    # More than one statement may take (app/db/answering.py).
+    "operation_seconds": (6, 600),
+    "strangers_per_address": (1, 1_000_000),
+    "strangers": (1, 1_000_000),
     "live_per_tenant": (1, 1_000_000),
 }
 _CHOICES = {

@@ -22,7 +22,7 @@ from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
 from app.domain.tofu import signing_key
-from app.providers.egress import Egress
+from app.egress import Egress
 from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.services.sessions import Sessions
@@ -43,7 +43,7 @@ from schema.documents import Documents
 from schema.door import PATH as GRAPHQL
 from schema.door import Door
 from schema.http import GraphQLEndpoint
-from schema.occupancy import Occupancy
+from schema.occupancy import Occupancy, Strangers
 from schema.root import build_schema
 
 MAX_BODY = 128 * 1024
@@ -90,7 +90,9 @@ def build(settings: Settings) -> Starlette:
         egress=Egress.of(settings),
         allowance=Allowance.of(settings),
         occupancy=Occupancy(per_principal=settings.live_per_principal, per_tenant=settings.live_per_tenant),
+        strangers=Strangers(per_address=settings.strangers_per_address, in_all=settings.strangers),
         documents=Documents.of(settings),
+        operation_seconds=settings.operation_seconds,
     )
     return assemble(services, settings)
 

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.domain.enums import Permission
 from app.reads import audit
+from app.web.credentials import Shown
 from schema.downloads import Download, Refused
 
 PATH = "/audit.ndjson"
@@ -37,7 +38,7 @@ class AuditDownload(Download):
         parts = self._parts(token, principal.tenant_id, int(after))
         return StreamingResponse(parts, 200, {"Cache-Control": "no-store"}, "application/x-ndjson")
 
-    async def _parts(self, token: str, tenant_id: int, after: int) -> AsyncIterator[bytes]:
+    async def _parts(self, token: Shown, tenant_id: int, after: int) -> AsyncIterator[bytes]:
         """The lines, a part at a time; each is read when the one before it has gone out."""
         while True:
             async with self._services.database.read(tenant_id) as session:
@@ -49,4 +50,4 @@ class AuditDownload(Download):
                 return
             after = found[-1][0]
             # What it raises cuts the answer off: its last lines are missing.
-            await self._services.authenticator.authenticate(token)
+            await token.proven(self._services.authenticator)

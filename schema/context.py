@@ -17,7 +17,7 @@ from app.db.sealing import Sealer
 from app.db.uow import Database, Origin, Transaction
 from app.domain.enums import Permission
 from app.domain.errors import Forbidden
-from app.providers.egress import Egress
+from app.egress import Egress
 from app.providers.registry import Registry
 from app.services.dependencies import Dependencies
 from app.web.credentials import Origins
@@ -26,7 +26,7 @@ from schema.documents import Documents
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
-from schema.occupancy import Occupancy
+from schema.occupancy import Occupancy, Strangers
 from schema.sharing import Course, Groups
 from schema.symbols import NotExpressible, Tracing
 
@@ -49,7 +49,9 @@ class Services:
     guard: Guard = field(default_factory=Guard)
     allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)
+    strangers: Strangers = field(default_factory=Strangers)
     documents: Documents = field(default_factory=Documents)
+    operation_seconds: float = 20.0
 
     def context(
         self, principal: Principal, request_id: str, course: Course | None = None, *, address: str = ""

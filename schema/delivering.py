@@ -17,8 +17,8 @@ from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
 from app.db.sealing import Sealer
 from app.db.uow import Database
+from app.egress import Egress, Poster
 from app.engine.webhooks import Deliverer, Sender
-from app.providers.egress import Egress, Poster
 from app.providers.reach import Reach
 from app.providers.registry import Registry
 from app.settings import Settings

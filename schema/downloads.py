@@ -38,7 +38,7 @@ from app.domain.events import Stream
 from app.reads import logs, streams
 from app.reads.filters import LogFilter
 from app.reads.logs import Reach
-from app.web.credentials import Crossing, token_in
+from app.web.credentials import Crossing, Shown, token_in
 from schema.context import Services
 from schema.http import request_id_of
 from schema.nodes import number_in
@@ -92,10 +92,10 @@ class Download(ABC):
     async def _respond(self, request: Request) -> Response:
         """The file. Raises Refused, Unauthenticated and Crossing."""
 
-    async def _let_in(self, request: Request, needed: Permission) -> tuple[str, Principal]:
-        """Whoever asks, with the text of their token."""
+    async def _let_in(self, request: Request, needed: Permission) -> tuple[Shown, Principal]:
+        """Whoever asks, with what they showed."""
         token = token_in(request.headers, self._services.origins, changes=False)
-        principal = await self._services.authenticator.authenticate(token)
+        principal = await token.proven(self._services.authenticator)
         if not principal.may(needed):
             raise Refused(403, f"this needs the permission {needed.value}")
         return token, principal
@@ -132,7 +132,7 @@ class LogDownload(Download):
         return StreamingResponse(parts, 200, headers, "application/x-ndjson")
 
     async def _parts(
-        self, token: str, principal: Principal, job_id: int, wanted: LogFilter, reach: Reach
+        self, token: Shown, principal: Principal, job_id: int, wanted: LogFilter, reach: Reach
     ) -> AsyncIterator[bytes]:
         """The lines, a part at a time; each is read when the one before it has gone out."""
         tenant_id = principal.tenant_id
@@ -140,7 +140,7 @@ class LogDownload(Download):
         while True:
             if clock.monotonic() - checked > REVALIDATE_SECONDS:
                 # What it raises cuts the answer off, which the client sees: its last part is missing.
-                await self._services.authenticator.authenticate(token)
+                await token.proven(self._services.authenticator)
                 checked = clock.monotonic()
             async with self._services.database.read(tenant_id) as session:
                 found = await logs.look(

@@ -30,6 +30,7 @@ from strawberry.types.graphql import OperationType
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
+from app.web.bodies import Ambiguous, json_of
 from app.web.credentials import Crossing, token_in
 from schema import sse
 from schema.allowance import RATE_LIMITED, RateLimited
@@ -128,7 +129,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         return orjson.dumps(data).decode()
 
     def decode_json(self, data: str | bytes) -> object:
-        return orjson.loads(data)
+        return json_of(data)
 
     async def respond(self, request: Request) -> Response:
         """The answer to one HTTP request."""
@@ -178,8 +179,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
 
     async def _principal(self, request: Request) -> Principal:
         changes = request.method != "GET"
-        token = token_in(request.headers, self._services.origins, changes=changes)
-        return await self._services.authenticator.authenticate(token)
+        shown = token_in(request.headers, self._services.origins, changes=changes)
+        return await shown.proven(self._services.authenticator)
 
     async def _execute(self, asked: Asked, context: Context, *, changes: bool) -> ExecutionResult:
         allowed = {OperationType.QUERY, OperationType.MUTATION} if changes else {OperationType.QUERY}
@@ -252,7 +253,11 @@ def _cost(context: Context) -> dict[str, Any]:
 async def _asked(request: Request, documents: Documents) -> Asked:
     """What the request asks for. Raises BadRequest with the status that fits."""
     if request.method == "GET":
-        given: Any = dict(request.query_params)
+        pairs = request.query_params.multi_items()
+        given: Any = dict(pairs)
+        if len(given) != len(pairs):
+            message = "the address has two values under one name"
+            raise BadRequest(message)
         for name in ("variables", "extensions"):
             if given.get(name):
                 given[name] = _json(given[name])
@@ -278,8 +283,10 @@ async def _asked(request: Request, documents: Documents) -> Asked:
 
 def _json(text: str | bytes) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return json_of(text)
+    except Ambiguous as error:
+        raise BadRequest(error.message) from error
+    except ValueError as error:
         message = "the request is not JSON"
         raise BadRequest(message) from error
 

@@ -62,6 +62,8 @@ _NOTHING = parse("{ __typename }")
 # Both ways in which GraphQL writes the character in a text.
 _ESCAPED_NUL = re.compile(r"\\u(?:0000|\{0+\})")
 _MANY = 10**9
+# Of a document that comes to nothing.
+_CHARACTERS_A_POINT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class OperationGuard(SchemaExtension):
         self._cache = cache
         self._more_rules = () if introspection else (NoSchemaIntrospectionCustomRule,)
         self._unread = False
+        self._unpaid: list[GraphQLError] = []
 
     def on_operation(self) -> Iterator[None]:
         self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
@@ -225,6 +228,7 @@ class OperationGuard(SchemaExtension):
         context = self.execution_context
         if has_too_many_tokens(context.query or ""):
             self._unread = True
+            self._pay_for_nothing()
             # Something that is parsed already, and never executed.
             context.graphql_document = _NOTHING
             yield
@@ -232,14 +236,23 @@ class OperationGuard(SchemaExtension):
         try:
             context.graphql_document = self._cache.get(context.query or "").document
         except (GraphQLError, RecursionError):
-            # The ordinary parser will fail in the same way, where failures are expected.
-            context.graphql_document = None
+            self._pay_for_nothing()
+            # The ordinary parser will fail in the same way, where failures are expected; but not for nothing.
+            context.graphql_document = _NOTHING if self._unpaid else None
         yield
+
+    def _pay_for_nothing(self) -> None:
+        """Looking at what is no document, or none that is taken, costs by its length."""
+        context = self.execution_context
+        try:
+            context.context.charge(1 + ceil(len(context.query or "") / _CHARACTERS_A_POINT))
+        except RateLimited as error:
+            self._unpaid = [error.error()]
 
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         try:
-            found = self._too_long() or self._refusals() or self._charged() or self._faults()
+            found = self._unpaid or self._too_long() or self._refusals() or self._charged() or self._faults()
         except RecursionError:
             message = "the document is nested too deeply"
             found = [GraphQLError(message, extensions={"code": LIMIT_EXCEEDED})]
@@ -272,7 +285,9 @@ class OperationGuard(SchemaExtension):
             return []
         schema = context.schema._schema  # noqa: SLF001
         found = refusals(schema, document, context.query or "", context.variables or {})
-        return found or self._unclear(document) or self._forbidden()
+        if found:
+            self._pay_for_nothing()
+        return self._unpaid or found or self._unclear(document) or self._forbidden()
 
     def _charged(self) -> list[GraphQLError]:
         """Why it costs more than there is; where it does not, it is paid for, and says so if that is asked."""

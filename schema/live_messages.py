@@ -1,8 +1,12 @@
-"""What clients of a live connection send: what is wrong with it, and the token in it."""
+"""Messages of a live connection: what is wrong with one, the token in it, and what there is to sending one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from strawberry.http.exceptions import WebSocketDisconnected
 
 from schema.documents import ID
 
@@ -38,3 +42,12 @@ def fault_of(message: Any) -> str | None:
     if not isinstance(payload.get("operationName"), str | None):
         return "An operation name is text"
     return None
+
+
+@contextmanager
+def sending() -> Iterator[None]:
+    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WebSocketDisconnected from error

@@ -1,15 +1,15 @@
 """The graphql-transport-ws connection: who is behind it, whether it lives, and how it ends.
 
 Close codes: 4400 for what is not the protocol, 4403 for a token that is missing, wrong, expired or revoked, 4408 for a
-client that does not introduce itself, 4499 for one that fell silent, 1012 when the server goes, 1013 for our own fault.
-Never 1011: the common clients take it as final and do not come back.
+client that does not introduce itself, 4499 for one that fell silent, 1012 when the server goes, 1013 for our own fault
+and for a stranger too many. Never 1011: the common clients take it as final and do not come back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -32,14 +32,14 @@ from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.domain.errors import LimitExceeded
-from app.web.credentials import cookie_in
+from app.web.credentials import Shown, cookie_in
 from app.web.sockets import PUSH, Push
 from schema.allowance import RateLimited
 from schema.context import Context, Services
 from schema.documents import DocumentRefused
 from schema.followers import After
 from schema.guard import seconds_left
-from schema.live_messages import fault_of, token_in
+from schema.live_messages import fault_of, sending, token_in
 from schema.live_operations import LiveOperation, rest_of
 from schema.masking import is_unavailable, mask
 from schema.openings import Entry, Opening
@@ -63,6 +63,8 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         self._principal: Principal | None = None
         self._heard_at = self._pinged_at = clock.monotonic()
         self._closing = False
+        # Once it has said who it is, or is gone.
+        self._no_stranger: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -70,6 +72,12 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         self._push: Push | None = self.websocket.ws.scope.get("extensions", {}).get(PUSH)  # type: ignore[attr-defined]
 
     async def handle(self) -> None:
+        leave = self.context.strangers.enter(self._address)
+        if leave is None:
+            # As of a server that is overloaded: whoever means well comes back later.
+            await self._close(1013, "Try again later")
+            return
+        self._no_stranger = leave
         try:
             await super().handle()
         except asyncio.CancelledError:
@@ -83,6 +91,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             await self._close(1013, "Try again later")
         finally:
             self._stop_timer()
+            self._no_stranger()
             if self._principal is not None:
                 self.context.guard.leave(self._principal, self._revoked)
             await asyncio.gather(*filter(None, (self._pinging, self._ending)), return_exceptions=True)
@@ -112,10 +121,11 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             self._stop_timer()
             authenticator = self.context.authenticator
             try:
-                principal = await authenticator.authenticate(self._token_in(payload))
+                principal = await self._shown_in(payload).proven(authenticator)
             except Unauthenticated:
                 await self._close(4403, "Forbidden")
                 return
+            self._no_stranger()
             if self._principal is None:
                 self._principal = self.context.guard.watch(authenticator, principal, self._revoked)
                 self._look_again(self._principal)
@@ -126,16 +136,17 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
         return client.host if client else ""
 
-    def _token_in(self, payload: dict[str, Any]) -> str:
+    def _shown_in(self, payload: dict[str, Any]) -> Shown:
         """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
         token = token_in(payload)
+        if token is not None:
+            return Shown(token, in_cookie=False)
         headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
-        if token is None and self.context.origins.admit(headers, required=True):
-            token = cookie_in(headers)
-        if token is None:
+        cookie = cookie_in(headers) if self.context.origins.admit(headers, required=True) else None
+        if cookie is None:
             reason = "no token in connection_init"
             raise Unauthenticated(reason)
-        return token
+        return Shown(cookie, in_cookie=True)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         name = message["id"]
@@ -253,7 +264,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     async def send_frame(self, head: bytes, rest: bytes) -> None:
         """Send a message in two parts, and wait while the socket is full."""
         if not self._closing:
-            with _sending():
+            with sending():
                 await self.websocket.ws.send_text((head + rest).decode())  # type: ignore[attr-defined]  # Starlette's
 
     async def _lead(
@@ -324,7 +335,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     async def send_message(self, message: Message) -> None:
         # An operation may have something to say at the moment the connection closes; nobody is there to hear it.
         if not self._closing:
-            with _sending():
+            with sending():
                 await super().send_message(message)
 
     async def handle_invalid_message(self, error_message: str) -> None:
@@ -386,12 +397,3 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.websocket.close(code=code, reason=reason)
-
-
-@contextlib.contextmanager
-def _sending() -> Iterator[None]:
-    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise WebSocketDisconnected from error

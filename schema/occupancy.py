@@ -1,9 +1,9 @@
-"""How many live operations a principal and a tenant have in one process, and how many they may."""
+"""How many live operations a principal and a tenant have in one process, how many strangers, and how many they may."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,6 +12,42 @@ from app.domain.errors import LimitExceeded
 
 PER_PRINCIPAL: Final = 1_000
 PER_TENANT: Final = 10_000
+# A server that comes back is met by many at once, and they may share an address.
+STRANGERS_PER_ADDRESS: Final = 500
+STRANGERS: Final = 2_000
+
+
+class Strangers:
+    """Connections that have not said who they are, in one process: so many from an address, and so many in all.
+
+    Each has its deadline for saying so (schema/http.py); nobody can have the process keep more of them than this.
+    """
+
+    def __init__(self, *, per_address: int = STRANGERS_PER_ADDRESS, in_all: int = STRANGERS) -> None:
+        self._per_address = per_address
+        self._in_all = in_all
+        self._addresses: Counter[str] = Counter()
+
+    def enter(self, address: str) -> Callable[[], None] | None:
+        """Count one until what is returned is called, once or more; None where there are as many as there may be."""
+        if self._addresses[address] >= self._per_address or len(self) >= self._in_all:
+            return None
+        self._addresses[address] += 1
+        waiting = [address]
+
+        def leave() -> None:
+            if waiting:
+                self._leave(waiting.pop())
+
+        return leave
+
+    def _leave(self, address: str) -> None:
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+
+    def __len__(self) -> int:
+        return self._addresses.total()
 
 
 class Occupancy:

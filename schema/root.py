@@ -6,6 +6,7 @@ from functools import partial
 
 from strawberry.schema.config import StrawberryConfig
 
+from schema.deadlines import BoundedExecution
 from schema.errors import ERROR_TYPES
 from schema.limits import OperationGuard
 from schema.masking import MaskingSchema
@@ -31,6 +32,7 @@ def build_schema(*, introspection: bool = True) -> MaskingSchema:
         subscription=Subscription,
         types=[*EVENT_TYPES.values(), *ERROR_TYPES, *PAYLOAD_TYPES],
         extensions=[partial(OperationGuard, documents, introspection=introspection)],
+        execution_context_class=BoundedExecution,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     schema.documents = documents

@@ -91,8 +91,19 @@ class Authenticator:
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self._looking: dict[bytes, asyncio.Task[Principal]] = {}
 
-    async def authenticate(self, token_text: str) -> Principal:
-        """The principal of a token of ours, or of the OpenID provider. Raises Unauthenticated, IssuerAway."""
+    async def authenticate(self, token_text: str, *, in_cookie: bool = False) -> Principal:
+        """The principal of a token of ours, or of the OpenID provider; in a cookie only that of a session is good.
+
+        Raises Unauthenticated, IssuerAway.
+        """
+        principal = await self._principal_of(token_text)
+        if in_cookie and not principal.is_session:
+            # A page that could set a cookie would have a browser act with a token that its user never logged in with.
+            reason = "a cookie that holds no session"
+            raise Unauthenticated(reason)
+        return principal
+
+    async def _principal_of(self, token_text: str) -> Principal:
         key = hashlib.sha256(token_text.encode(errors="replace")).digest()
         seen = self._seen.get(key)
         if seen is not None and seen.until > (now := clock.monotonic()) and seen.principal.expires_at > clock.utc_now():
@@ -266,6 +277,7 @@ def _principal(row: Row) -> Principal:
         kind=kind,
         access_id=row["access_id"] or 0,
         reason=row["reason"] or "",
+        is_session=row["kind"] == TokenKind.SESSION,
     )
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
 import jwt
 import orjson
 import structlog
 
 from app import clock
+from app.domain.addresses import Allowed
+from app.egress import Caller, Egress, EgressRefused, Unreachable
 from app.settings import Settings, SettingsError
 
 # Named here and nowhere else: what a token says of its own algorithm only has to be among them.
@@ -50,13 +51,20 @@ class Issuer:
     """The one OpenID provider of an installation; one for a process, because it keeps the keys."""
 
     def __init__(
-        self, issuer: str, audience: str, keys_url: str, *, tenant_claim: str, email_claim: str = "email"
+        self,
+        issuer: str,
+        audience: str,
+        keys_url: str,
+        *,
+        tenant_claim: str,
+        email_claim: str = "email",
+        egress: Egress | None = None,
     ) -> None:
         self._issuer = issuer
         self._audience = audience
         self._tenant_claim = tenant_claim
         self._email_claim = email_claim
-        self._keys = _Keys(keys_url)
+        self._keys = _Keys(keys_url, egress or Egress())
 
     @classmethod
     def of(cls, settings: Settings) -> Issuer | None:
@@ -72,15 +80,19 @@ class Issuer:
             if value is None:
                 message = f"WINDLASS_{name.upper()} is not set, and the others of OIDC are"
                 raise SettingsError(message)
-        if not str(settings.oidc_keys_url).startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
-            message = "WINDLASS_OIDC_KEYS_URL begins with https://"
-            raise SettingsError(message)
+        egress = _egress(settings)
+        try:
+            egress.check(str(settings.oidc_keys_url))
+        except EgressRefused as error:
+            message = f"WINDLASS_OIDC_KEYS_URL: {error}; WINDLASS_OIDC_ALLOWED_TARGETS opens what is your own"
+            raise SettingsError(message) from error
         return cls(
             str(settings.oidc_issuer),
             str(settings.oidc_audience),
             str(settings.oidc_keys_url),
             tenant_claim=settings.oidc_tenant_claim,
             email_claim=settings.oidc_email_claim,
+            egress=egress,
         )
 
     async def claims(self, text: str) -> Claims:
@@ -117,16 +129,26 @@ class Issuer:
         await self._keys.close()
 
 
+def _egress(settings: Settings) -> Egress:
+    """The rule for the keys, with what the installation allows beside it. Raises SettingsError."""
+    try:
+        return Egress(Allowed.parse(settings.oidc_allowed_targets))
+    except ValueError as error:
+        message = f"WINDLASS_OIDC_ALLOWED_TARGETS: {error}"
+        raise SettingsError(message) from error
+
+
 class _Keys:
     """The keys that the provider publishes, asked for again when they are old or one is missing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, egress: Egress) -> None:
         self._url = url
         self._known: dict[str, jwt.PyJWK] = {}
         self._asked_at: float | None = None
         self._asking = asyncio.Lock()
-        # Where keys are had from is written down by the operator: nothing leads anywhere else.
-        self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=_DEADLINE_SECONDS)
+        # Where keys are had from is written down by the operator: no redirect, and no name that changes its mind, leads
+        # anywhere else.
+        self._caller = Caller(egress, connections=1, deadline_seconds=_DEADLINE_SECONDS)
 
     async def get(self, kid: str) -> jwt.PyJWK:
         """The key. Raises NotOurs for one that is not published, IssuerAway."""
@@ -146,9 +168,8 @@ class _Keys:
             return
         self._asked_at = clock.monotonic()
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                self._known = _read(await self._fetch())
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+            self._known = _read(await self._fetch())
+        except (EgressRefused, Unreachable, ValueError) as error:
             _log.warning("the keys of the OpenID provider cannot be had", error=str(error))
             if kid not in self._known:
                 # Not the cool-down of a key that is made up: whoever has a good token may come in soon.
@@ -157,18 +178,14 @@ class _Keys:
                 raise IssuerAway(message) from error
 
     async def _fetch(self) -> bytes:
-        found = b""
-        async with self._client.stream("GET", self._url) as response:
-            response.raise_for_status()
-            async for chunk in response.aiter_bytes():
-                found += chunk
-                if len(found) > _LARGEST_KEYS:
-                    message = "more than keys are"
-                    raise ValueError(message)
-        return found
+        answer = await self._caller.request("GET", self._url, {}, limit=_LARGEST_KEYS)
+        if answer.status_code != 200:
+            message = f"the answer is {answer.status_code}"
+            raise ValueError(message)
+        return answer.body
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._caller.close()
 
 
 def _read(document: bytes) -> dict[str, jwt.PyJWK]:

@@ -24,6 +24,8 @@ class Principal:
     # Of a platform administrator: what let them in, and why they said they came.
     access_id: int = 0
     reason: str = ""
+    # Whether the token is that of a browser that somebody has logged in with: no other is good in a cookie.
+    is_session: bool = False
 
     @property
     def actor(self) -> str:

@@ -19,7 +19,8 @@ from app import clock
 
 # The server gives up by itself a little earlier (statement_timeout).
 ANSWER_SECONDS: Final = 6.0
-STATEMENT_TIMEOUT: Final = "5s"
+STATEMENT_SECONDS: Final = 5.0
+STATEMENT_TIMEOUT: Final = f"{STATEMENT_SECONDS:g}s"
 _LOOK_SECONDS: Final = 0.5
 _CLOSING_SECONDS: Final = 5.0
 # A statement that stays prepared takes up to a third of a megabyte of the server's memory, on each connection.

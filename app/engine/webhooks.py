@@ -29,7 +29,7 @@ from app.db.webhooks import Endpoint, Lease, Request, Told
 from app.domain.enums import Permission, Role
 from app.domain.values import reveal
 from app.domain.webhooks import PING, Outcome, event_message_id, event_type, sign
-from app.providers.egress import DEADLINE_SECONDS, EgressRefused, Poster, Unreachable
+from app.egress import DEADLINE_SECONDS, EgressRefused, Poster, Unreachable
 
 # Longer than the longest attempt: asking for the content, sending it, and writing down what came of it.
 LEASE_SECONDS = 45.0

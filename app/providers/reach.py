@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.domain.tofu import signing_key
+from app.egress import Egress
 from app.providers.aws.provider import AwsProvider
 from app.providers.base import Provider
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
 from app.providers.docker.provider import DockerProvider
-from app.providers.egress import Egress
 from app.providers.http.provider import HttpProvider
 from app.providers.sources import Sources
 from app.providers.tofu.backend import Backend

@@ -35,7 +35,7 @@ from app.domain.webhooks import (
     ping_message_id,
     secret_text,
 )
-from app.providers.egress import Egress, EgressRefused
+from app.egress import Egress, EgressRefused
 from app.services.authorizing import authorize
 from app.services.faults import refuse, text_fault
 from app.services.records import locked, one_at_a_time, same_version, store

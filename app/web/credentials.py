@@ -8,12 +8,13 @@ which no page of another origin can send.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.auth.authenticator import Unauthenticated
+from app.auth.authenticator import Authenticator, Unauthenticated
+from app.auth.principal import Principal
 
 # The prefix makes browsers refuse it from anybody but this very host, over TLS; they trust localhost without.
 COOKIE: Final = "__Host-windlass"
@@ -52,14 +53,26 @@ class Origins:
             raise Crossing
 
 
-def token_in(headers: Mapping[str, str], origins: Origins, *, changes: bool) -> str:
-    """The text of the token in the headers of a request; `changes` says whether it may change something.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The text of a token, and whether a browser's cookie held it."""
+
+    text: str = field(repr=False)
+    in_cookie: bool
+
+    async def proven(self, authenticator: Authenticator) -> Principal:
+        """Whose it is. Raises Unauthenticated, IssuerAway."""
+        return await authenticator.authenticate(self.text, in_cookie=self.in_cookie)
+
+
+def token_in(headers: Mapping[str, str], origins: Origins, *, changes: bool) -> Shown:
+    """The token in the headers of a request; `changes` says whether it may change something.
 
     Raises Unauthenticated where there is none, Crossing for a cookie that another site may have made a browser send.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return token.strip()
+        return Shown(token.strip(), in_cookie=False)
     cookie = cookie_in(headers)
     if cookie is None:
         reason = "neither a bearer token nor a cookie"
@@ -67,7 +80,7 @@ def token_in(headers: Mapping[str, str], origins: Origins, *, changes: bool) -> 
     origins.require(headers)
     if changes and CSRF_HEADER.lower() not in headers:
         raise Crossing
-    return cookie
+    return Shown(cookie, in_cookie=True)
 
 
 def cookie_in(headers: Mapping[str, str]) -> str | None:

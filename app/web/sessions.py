@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,6 +34,7 @@ from app.db.away import DATABASE_AWAY
 from app.domain.errors import Invalid
 from app.services.sessions import Credentials, Sessions, TooOften
 from app.services.tokens import IssuedToken
+from app.web.bodies import Ambiguous, json_of
 from app.web.credentials import COOKIE, Crossing, Origins, token_in
 
 _JSON = "application/json"
@@ -126,7 +126,7 @@ class SessionRoutes:
         return _answer({"tenant": principal.tenant_slug})
 
     async def _principal(self, request: Request) -> Principal:
-        return await self._authenticator.authenticate(token_in(request.headers, self._origins, changes=True))
+        return await token_in(request.headers, self._origins, changes=True).proven(self._authenticator)
 
 
 async def _body(request: Request) -> dict[str, str]:
@@ -134,8 +134,10 @@ async def _body(request: Request) -> dict[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise Refused(415, f"the body has to be {_JSON}")
     try:
-        given: Any = orjson.loads(await request.body() or b"{}")
-    except orjson.JSONDecodeError as error:
+        given: Any = json_of(await request.body() or b"{}")
+    except Ambiguous as error:
+        raise Refused(400, error.message, (error.name,)) from error
+    except ValueError as error:
         raise Refused(400, "the body is no JSON") from error
     if not isinstance(given, dict):
         raise Refused(400, "the body is one JSON object")

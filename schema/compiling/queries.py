@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from asyncpg import QueryCanceledError
 from graphql import (
     DocumentNode,
     FragmentDefinitionNode,
@@ -22,12 +23,14 @@ from graphql.execution.values import get_variable_values
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg
 
+from app.db.answering import STATEMENT_SECONDS
 from app.db.pages import shape_of
 from app.domain.enums import Permission
 from app.domain.errors import Invalid
 from schema.compiling.compiler import Compiler
 from schema.compiling.rendering import constant_of
 from schema.context import Context
+from schema.deadlines import late
 from schema.kept import Kept
 from schema.limits import points_of, refusals
 from schema.loaders import TracingLoaders
@@ -97,7 +100,18 @@ class CompiledQueries:
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
-        return (await context.database.answer(plan.sql, parameters)).encode()
+        try:
+            return (await context.database.answer(plan.sql, parameters)).encode()
+        except QueryCanceledError:
+            # All of it is one statement, and the server has given it up.
+            return self._late(text, name)
+
+    def _late(self, text: str, name: str | None) -> bytes | None:
+        known = self._known.kept((text, name))
+        if known is None:
+            return None
+        errors = late(known.operation, known.fragments, STATEMENT_SECONDS)
+        return orjson.dumps({"errors": [error.formatted for error in errors], "data": None})
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""

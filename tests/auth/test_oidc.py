@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -16,14 +17,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import structs
 
 from app import clock
 from app.auth import oidc
 from app.auth.authenticator import Authenticator, Unauthenticated
 from app.auth.oidc import Issuer, IssuerAway, NotOurs
 from app.db.uow import Database
+from app.domain.addresses import Allowed
 from app.domain.enums import Role
 from app.domain.permissions import ROLE_PERMISSIONS
+from app.egress import Caller, Egress
 from app.settings import Settings, SettingsError
 from tests.factories.databases import run
 from tests.factories.tenants import member, tenant
@@ -77,7 +81,8 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def issuer(provider: Provider) -> AsyncIterator[Issuer]:
-    issuer = Issuer(ISSUER, AUDIENCE, provider.url, tenant_claim="windlass_tenant")
+    loopback = Egress(Allowed.parse(["127.0.0.1"]))
+    issuer = Issuer(ISSUER, AUDIENCE, provider.url, tenant_claim="windlass_tenant", egress=loopback)
     yield issuer
     await issuer.close()
 
@@ -204,6 +209,25 @@ async def test_keys_that_cannot_be_had_let_nobody_in_and_are_not_the_askers_faul
     assert provider.asked == 1
 
 
+async def test_keys_are_not_had_from_inside_by_a_name_that_leads_there(
+    provider: Provider,
+) -> None:
+    """The name looks like anybody's; where it leads is judged when it is dialled."""
+    port = int(provider.url.rpartition(":")[2].partition("/")[0])
+
+    async def inside(_: str, __: int) -> list[Any]:
+        return [ipaddress.ip_address("127.0.0.1")]
+
+    named = Egress(Allowed.parse([f"10.0.0.1:{port}"]))
+    issuer = Issuer(ISSUER, AUDIENCE, "https://login.example/keys", tenant_claim="windlass_tenant", egress=named)
+    await issuer._keys._caller.close()
+    issuer._keys._caller = Caller(named, resolve=inside)
+    with pytest.raises(IssuerAway):
+        await issuer.claims(signed())
+    assert provider.asked == 0
+    await issuer.close()
+
+
 async def test_keys_that_are_known_outlive_a_provider_that_is_away(
     issuer: Issuer, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,3 +289,36 @@ def test_the_settings_name_all_of_it_or_nothing() -> None:
     ):
         with pytest.raises(SettingsError, match="OIDC"):
             Issuer.of(Settings(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://169.254.169.254/keys",
+        "https://127.0.0.1/keys",
+        "https://[::ffff:10.0.0.1]/keys",
+        "http://login.example/keys",
+        "https://login.example:8443/keys",
+        "https://user:word@login.example/keys",
+        "file:///etc/passwd",
+        "login.example",
+    ],
+)
+def test_keys_are_asked_for_on_the_public_internet_unless_the_installation_says_otherwise(url: str) -> None:
+    given: dict[str, Any] = {"oidc_issuer": ISSUER, "oidc_audience": AUDIENCE, "oidc_keys_url": url}
+    with pytest.raises(SettingsError, match="OIDC_KEYS_URL"):
+        Issuer.of(Settings(**given))
+
+
+async def test_an_installation_opens_a_provider_of_its_own_and_never_a_clouds_own_services() -> None:
+    opened = Settings.from_environment({"WINDLASS_OIDC_ALLOWED_TARGETS": "login.internal:8443,169.254.169.254"})
+    assert opened.oidc_allowed_targets == ("login.internal:8443", "169.254.169.254")
+    named = structs.replace(opened, oidc_issuer=ISSUER, oidc_audience=AUDIENCE)
+    own = structs.replace(named, oidc_keys_url="http://login.internal:8443/keys")
+    issuer = Issuer.of(own)
+    assert issuer is not None
+    await issuer.close()
+    with pytest.raises(SettingsError, match="cloud's own services"):
+        Issuer.of(structs.replace(own, oidc_keys_url="http://169.254.169.254/keys"))
+    with pytest.raises(SettingsError, match="OIDC_ALLOWED_TARGETS"):
+        Issuer.of(structs.replace(own, oidc_allowed_targets=("a:b",)))

@@ -15,7 +15,7 @@ from standardwebhooks import WebhookVerificationError
 from app.db.sealing import Sealer
 from app.domain.events import Stream
 from app.domain.webhooks import event_message_id
-from app.providers.egress import Egress
+from app.egress import Egress
 from app.services import webhooks
 from app.services.webhooks import CreateWebhook, Tools
 from app.settings import Settings

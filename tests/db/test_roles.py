@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from app.db.statements import Statement
 from app.db.uow import Database, NoReceipt, SystemRole
 from tests.factories import records
 from tests.factories.databases import fetch
@@ -132,6 +133,21 @@ async def test_a_write_without_a_receipt_is_not_committed(database: Database) ->
     with pytest.raises(NoReceipt):
         async with acme.write() as transaction:
             await transaction.session.execute(sa.text("UPDATE tenant SET name = 'taken over'"))
+    async with database.read(acme.tenant_id) as session:
+        assert await session.scalar(sa.text("SELECT name FROM tenant")) == "Acme"
+
+
+async def test_nor_is_what_the_machinery_writes_without_one(database: Database) -> None:
+    acme = await tenant(database)
+
+    async def take_over(statements: int) -> None:
+        async with database.machine(acme.tenant_id, actor="system:test", correlation_id="c") as transaction:
+            for _ in range(statements):
+                await transaction.fetch(Statement("UPDATE tenant SET name = :name"), {"name": "taken over"})
+
+    for statements in (1, 2):
+        with pytest.raises(NoReceipt):
+            await take_over(statements)
     async with database.read(acme.tenant_id) as session:
         assert await session.scalar(sa.text("SELECT name FROM tenant")) == "Acme"
 

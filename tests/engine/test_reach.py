@@ -15,11 +15,11 @@ from app.cli.rehearsal.standins import Stand
 from app.domain.addresses import Allowed
 from app.domain.errors import Invalid
 from app.domain.statuses import JobStatus
+from app.egress import Egress
 from app.engine.ticking import tick
 from app.providers.command.provider import CommandProvider
 from app.providers.command.task import Allowance
 from app.providers.docker.provider import DockerProvider
-from app.providers.egress import Egress
 from app.providers.http.provider import HttpProvider
 from app.providers.sources import Sources
 from app.providers.tofu.provider import TofuProvider

@@ -13,9 +13,9 @@ from standardwebhooks import Webhook
 from app.domain.addresses import Allowed
 from app.domain.enums import ChangeAction
 from app.domain.values import Secret
+from app.egress import Egress
 from app.providers.base import ErrorKind, JsonObject, Pending, ProviderError, ResourceState
 from app.providers.conformance import OWNER, STRANGER, Sample, StandaloneContext, check_resource_type
-from app.providers.egress import Egress
 from app.providers.http.api import Api
 from app.providers.http.provider import HttpProvider
 from app.providers.http.resource import HttpResourceType

@@ -364,7 +364,7 @@ def test_no_more_faults_are_told_than_anybody_reads(guarded: strawberry.Schema) 
     ]
 
 
-def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema) -> None:
+def test_what_comes_to_nothing_is_told_and_charged_by_its_length(guarded: strawberry.Schema) -> None:
     asking = Asking(Permission.READ)
     (error,) = said(guarded, "{ number", asking)
     assert error[0] == "Syntax Error: Expected Name, found <EOF>."
@@ -376,7 +376,7 @@ def test_what_does_not_parse_is_told_and_not_charged(guarded: strawberry.Schema)
     ]
     (error,) = said(guarded, "{" + "number " * 2_999 + "}", asking)
     assert error == ("the document has more than 3000 tokens", {"code": "LIMIT_EXCEEDED"})
-    assert asking.charged == []
+    assert asking.charged == [2, 1 + 42, 1 + 42]
 
 
 def test_documents_that_were_asked_lately_are_parsed_once(

@@ -169,7 +169,7 @@ async def test_a_token_that_ends_on_the_way_ends_the_answer(api: Api, monkeypatc
             raise Unauthenticated(reason)
         return await authenticate(token)
 
-    monkeypatch.setattr(type(api.services.authenticator), "authenticate", lambda _, token: once(token))
+    monkeypatch.setattr(type(api.services.authenticator), "authenticate", lambda _, token, **__: once(token))
     with pytest.raises(Unauthenticated):
         await get(api, encode_id("OrchestrationJob", job.id))
     assert len(asked) == 4

@@ -77,6 +77,28 @@ async def test_what_costs_more_than_there_ever_is_has_no_time_to_come_again(api:
     assert answer.json()["errors"][0]["extensions"]["retryAfter"] is None
 
 
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("{ viewer", "GRAPHQL_PARSE_FAILED"),
+        ("{" * 900, "GRAPHQL_PARSE_FAILED"),
+        ("{ a " * 3_001, "LIMIT_EXCEEDED"),
+        (f"{{ {' '.join(f'a{number}: __typename' for number in range(40))} }}", "LIMIT_EXCEEDED"),
+        ("{ nothing }", "GRAPHQL_VALIDATION_FAILED"),
+    ],
+)
+async def test_what_comes_to_nothing_is_paid_for(api: Api, document: str, code: str) -> None:
+    app = limited(api.services, Rate(0.001, 40))
+    codes = []
+    while "RATE_LIMITED" not in codes:
+        answer = (await ask(app, api, document)).json()
+        codes += [answer["errors"][0]["extensions"]["code"]]
+        assert len(codes) < 50
+    # By its length: 500 characters are a point.
+    assert codes[:-1] == [code] * (40 // (1 + -(-len(document) // 500)) if code != "GRAPHQL_VALIDATION_FAILED" else 20)
+    assert (await ask(app, api, document, api.rival.token)).json()["errors"][0]["extensions"]["code"] == code
+
+
 async def test_what_is_refused_changes_nothing(api: Api) -> None:
     app = limited(api.services, Rate(0.001, 12))
     assert (await ask(app, api, ORDINARY)).status_code == 200

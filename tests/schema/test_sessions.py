@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app import clock
 from app.auth.authenticator import Authenticator, Unauthenticated
 from app.auth.rates import Rate
+from app.auth.tokens import mint
 from app.db import models
 from app.services import sessions
 from app.web.credentials import COOKIE
@@ -112,6 +113,16 @@ async def test_an_invitation_is_good_for_one_password_and_for_nothing_else(api: 
     assert (await post(api, "password", {"invitation": second, "password": PASSWORD})).status_code == 401
     # Nor does another token do as an invitation.
     assert (await post(api, "password", {"invitation": api.acme.token, "password": PASSWORD})).status_code == 401
+
+
+async def test_no_other_token_is_an_invitation(api: Api) -> None:
+    """Whoever has got hold of a token of somebody's shall not be able to set their password."""
+    await with_password(api)
+    session = cookie_of(await log_in(api))
+    for text in (session, api.acme.token, mint().text, "wl_nonsense"):
+        response = await post(api, "password", {"invitation": text, "password": "another long one"})
+        assert response.status_code == 401
+    assert (await log_in(api)).status_code == 200
 
 
 async def test_only_administrators_invite(api: Api) -> None:
@@ -289,6 +300,20 @@ async def test_a_page_of_this_origin_can(api: Api) -> None:
     assert got.status_code == 200
 
 
+async def test_a_token_that_nobody_logged_in_with_is_none_for_a_browser(api: Api) -> None:
+    """Whoever could set a cookie would have its user work with a token of theirs."""
+    for accepted in ("application/json", "text/event-stream"):
+        response = await graphql(api, VIEWER, api.acme.token, {**CSRF, "origin": HERE, "accept": accepted})
+        assert response.status_code == 401
+        assert response.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    for path in ("/audit.ndjson", "/jobs/x/log.ndjson"):
+        headers = {"cookie": f"{COOKIE}={api.acme.token}", "origin": HERE}
+        assert (await api.client.get(path, headers=headers)).status_code == 401
+    assert (await post(api, "logout", {}, api.acme.token)).status_code == 401
+    # By itself, and said to be one, it is what it was.
+    assert (await api.post(VIEWER)).status_code == 200
+
+
 async def test_logging_in_from_another_site_is_refused(api: Api) -> None:
     await with_password(api)
     body = {"tenant": "acme", "email": EMAIL, "password": PASSWORD}
@@ -300,6 +325,7 @@ async def test_logging_in_from_another_site_is_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "path"),
     [
+        ('{"tenant": "a", "tenant": "b"}', ["tenant"]),
         ("[]", None), ("{", None), ('{"tenant": 7}', ["tenant"]), ("{}", ["tenant"]),
         ('{"tenant": "a", "email": "b"}', ["password"]), ('{"tenant": "a\\u0000"}', ["tenant"]),
     ],

@@ -12,8 +12,8 @@ import orjson
 
 from app import clock
 from app.domain import webhooks
+from app.egress import Answer, Caller, EgressRefused, Unreachable, Unsent
 from app.providers.base import Context, ErrorKind, ProviderError, Schema
-from app.providers.egress import Answer, Caller, EgressRefused, Unreachable, Unsent
 
 CONFIG_SCHEMA: Schema = {
     "type": "object",

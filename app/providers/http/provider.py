@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar
 
+from app.egress import Caller, Egress
 from app.providers.base import Provider, ResourceType, Schema, TaskType
-from app.providers.egress import Caller, Egress
 from app.providers.http.api import CONFIG_SCHEMA, Api
 from app.providers.http.resource import HttpResourceType
 from app.providers.http.tasks import RequestTask, WebhookTask

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from app.domain import diffing
 from app.domain.diffing import Difference
 from app.domain.errors import Diagnostic, Severity
+from app.egress import Answer
 from app.providers.base import (
     Context,
     ErrorKind,
@@ -24,7 +25,6 @@ from app.providers.base import (
     ResourceType,
     Schema,
 )
-from app.providers.egress import Answer
 from app.providers.http.api import Api, decoded
 from app.providers.http.endpoints import PROPERTIES, Endpoints, Request
 from app.providers.http.templates import ABSENT, places, pointed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from app.egress import Answer
 from app.providers.base import Context, ErrorKind, JsonObject, ProviderError, Schema, TaskType
-from app.providers.egress import Answer
 from app.providers.http.api import decoded
 from app.providers.http.templates import ABSENT, filled, filled_path, pointed
 

@@ -19,11 +19,14 @@ from websockets.typing import Subprotocol
 
 from app import clock
 from app.auth.rates import Rate
+from app.db import models
+from app.domain.enums import TokenKind
 from app.domain.events import Stream
 from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
+from schema.nodes import decode_id
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
 from tests.schema.verbs import done
 
@@ -94,8 +97,12 @@ async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
 
 
 async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -> None:
-    cookie = {"Cookie": f"{COOKIE}={live.api.acme.token}"}
+    cookie = {"Cookie": f"{COOKIE}={await session_of(live)}"}
     here = f"http://127.0.0.1:{live.port}"
+    # A token that nobody logged in with is none for a browser to show.
+    async with dial(live, {"Cookie": f"{COOKIE}={live.api.acme.token}", "Origin": here}) as socket:
+        await send(socket, type="connection_init")
+        assert await close_code(socket) == 4403
     async with dial(live, {**cookie, "Origin": here}) as socket:
         await send(socket, type="connection_init")
         assert await receive(socket) == {"type": "connection_ack"}
@@ -105,6 +112,15 @@ async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -
     async with dial(live, cookie) as socket:
         await send(socket, type="connection_init")
         assert await close_code(socket) == 4403
+
+
+async def session_of(live: Live) -> str:
+    """What the cookie of the administrator's browser holds."""
+    made = await done(live.api, "createApiToken", name="browser")
+    async with live.api.acme.rows.write() as transaction:
+        token = await transaction.session.get_one(models.ApiToken, decode_id(made["apiToken"]["id"])[1])
+        token.kind = TokenKind.SESSION
+    return str(made["text"])
 
 
 async def test_who_asks_for_too_much_is_refused_and_stays_connected(live: Live) -> None:
@@ -145,6 +161,8 @@ NOT_THE_PROTOCOL: list[str | bytes] = [
     '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "operationName": 7}}',
     '{"type": "complete"}',
     '{"type": "ping", "payload": 7}',
+    '{"type": "ping", "type": "subscribe"}',
+    '{"type": "connection_init", "payload": {"token": "a", "token": "b"}}',
     b"\x00\x01",
 ]
 

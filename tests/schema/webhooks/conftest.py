@@ -13,8 +13,8 @@ import pytest
 from app.db import models
 from app.domain.addresses import Allowed
 from app.domain.events import Event, EventKind, Stream
+from app.egress import Egress, Poster
 from app.engine.webhooks import LEASE_SECONDS, Deliverer, Sender
-from app.providers.egress import Egress, Poster
 from schema.context import Services
 from schema.nodes import encode_id
 from schema.selections import Projector

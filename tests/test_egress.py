@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from app import egress
 from app.domain.addresses import Address, Allowed
-from app.providers import egress
-from app.providers.egress import Egress, EgressRefused, Poster, Unreachable, Unsent, resolve
+from app.egress import Egress, EgressRefused, Poster, Unreachable, Unsent, resolve
 from app.settings import Settings, SettingsError
 
 
