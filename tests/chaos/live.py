@@ -29,6 +29,7 @@ import asyncpg
 from app import clock
 from app.db.models import Workflow
 from app.domain import cursors
+from app.domain.cursors import BEGINNING, Place
 from app.domain.enums import DefinitionStatus, PlanType, WorkflowType
 from app.domain.events import Stream
 from app.reads import filters, streams
@@ -214,13 +215,13 @@ class Stage:
         finally:
             await connection.close()
         events = [{"seq": row["seq"], "correlationId": row["correlation_id"]} for row in rows]
-        lines, place = list[dict[str, Any]](), 0
-        while place < head["event_seq"]:
+        lines, place, until = list[dict[str, Any]](), BEGINNING, Place(head["event_seq"])
+        while place < until:
             async with self.customers.database.read(tenant_id) as session:
                 batch = await streams.lines_after(
-                    session, tenant_id, job_id, filters.LogFilter(), after=place, until=head["event_seq"]
+                    session, tenant_id, job_id, filters.LogFilter(), after=place, until=until
                 )
-            place = batch.seq
+            place = batch.place
             lines += [
                 {"seq": line.seq, "level": line.level.value, "stepKey": line.step_key, "message": line.message}
                 for line in batch.items
@@ -251,7 +252,7 @@ def _watch(number: int, job_id: int, chance: random.Random) -> Watch:
     query = chance.choice([LOGS, LOGS, NEEDLES, EVENTS])
     pauses = kind == "npm" and chance.random() < 0.15
     # Events are told from where the job is, unless one asks for those from before.
-    after = cursors.encode(Stream.JOB, job_id, 0) if query == EVENTS else None
+    after = cursors.encode(Stream.JOB, job_id, BEGINNING) if query == EVENTS else None
     return Watch(f"{kind}-{number}", job_id, encode_id("OrchestrationJob", job_id), query, after, pauses)
 
 
