@@ -1,8 +1,12 @@
-"""What clients of a live connection send: what is wrong with it, and the token in it."""
+"""What clients of a live connection send: what is wrong with it, and the token in it; and sending to those who left."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+
+from strawberry.http.exceptions import WebSocketDisconnected
 
 from schema.documents import ID
 
@@ -38,3 +42,12 @@ def fault_of(message: Any) -> str | None:
     if not isinstance(payload.get("operationName"), str | None):
         return "An operation name is text"
     return None
+
+
+@contextlib.contextmanager
+def sending() -> Iterator[None]:
+    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WebSocketDisconnected from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -40,7 +40,7 @@ from schema.context import Context, Services
 from schema.documents import DocumentRefused
 from schema.followers import After
 from schema.guard import seconds_left
-from schema.live_messages import fault_of, token_in
+from schema.live_messages import fault_of, sending, token_in
 from schema.live_operations import LiveOperation, rest_of
 from schema.masking import is_unavailable, mask
 from schema.openings import Entry, Opening
@@ -260,7 +260,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     async def send_frame(self, head: bytes, rest: bytes) -> None:
         """Send a message in two parts, and wait while the socket is full."""
         if not self._closing:
-            with _sending():
+            with sending():
                 await self.websocket.ws.send_text((head + rest).decode())  # type: ignore[attr-defined]  # Starlette's
 
     async def _lead(
@@ -331,7 +331,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     async def send_message(self, message: Message) -> None:
         # An operation may have something to say at the moment the connection closes; nobody is there to hear it.
         if not self._closing:
-            with _sending():
+            with sending():
                 await super().send_message(message)
 
     async def handle_invalid_message(self, error_message: str) -> None:
@@ -393,12 +393,3 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.websocket.close(code=code, reason=reason)
-
-
-@contextlib.contextmanager
-def _sending() -> Iterator[None]:
-    """Starlette and uvicorn have each an error of their own for a connection that has ended; here it is one."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise WebSocketDisconnected from error

@@ -62,15 +62,15 @@ class Position:
             padded = text + "=" * (-len(text) % 4)
             plain = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
             version, feed, stream, stream_id, seq, *dated = plain.split(":")
-            if (version, len(dated)) not in {(_PLAIN, 0), (_DATED, 1)}:
-                raise ValueError(version)
             at = moment_of(int(dated[0])) if dated else None
             position = cls(int(feed), stream, int(stream_id), int(seq), at)
         except (ValueError, OverflowError, binascii.Error) as error:
             message = "this is no cursor of a tenant's feed"
             raise Invalid(message, path=(argument,)) from error
         numbers = (position.feed, position.stream_id, position.seq)
-        if not all(0 <= number <= _LAST for number in numbers):
+        if (version, len(dated)) not in {(_PLAIN, 0), (_DATED, 1)} or not all(
+            0 <= number <= _LAST for number in numbers
+        ):
             message = "this is no cursor of a tenant's feed"
             raise Invalid(message, path=(argument,))
         return position

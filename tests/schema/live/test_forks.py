@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind, Stream
 from app.domain.logs import LogLine
 from app.embedded.postgres import EmbeddedPostgres
-from schema.context import Services
 from schema.nodes import encode_id
 from tests.schema.live.conftest import JOB, LOGS, PLAN, Live, job_id, progressed
 from tests.schema.live.test_sse import all_of, asked, events
@@ -48,9 +47,9 @@ def server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-async def database_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
+async def database_url(server: EmbeddedPostgres) -> str:
     await asyncio.to_thread(migrate, server.url)
-    yield server.url
+    return server.url
 
 
 @dataclass(slots=True)
@@ -78,24 +77,34 @@ class Installation:
         elsewhere = EmbeddedPostgres(self.server.folder)
         await asyncio.to_thread(elsewhere.start)
         try:
-            database = Database.connect(elsewhere.url, name="windlass-tests", pool_size=1)
-            await self.write(name, facts, database)
-            await database.close()
+            await self.write(name, facts, elsewhere.url)
         finally:
             await asyncio.to_thread(elsewhere.stop)
         await asyncio.to_thread(self.server.start)
 
-    async def write(self, name: str, facts: int, database: Database | None = None) -> None:
+    async def write(self, name: str, facts: int, url: str | None = None) -> None:
         """So many times: a line and an event of the job, an event of its plan."""
-        rows = self.live.api.acme.rows
-        rows = rows if database is None else replace(rows, database=database)
-        for number in range(facts):
-            line = LogLine(1_700_000_000_000_000, LogLevel.INFO, "s", f"{name}-{number}")
-            data = {"planId": self.plan.id, "previous": "RUNNING", "status": "RUNNING", "reason": "NONE"}
-            async with rows.write() as transaction:
-                await append(transaction, Stream.JOB, self.job.id, [Lines([line], None, None, None)])
-                await append(transaction, Stream.JOB, self.job.id, [progressed(self.job, float(number))])
-                await append(transaction, Stream.PLAN, self.plan.id, [Event(EventKind.PLAN_STATUS_CHANGED, data)])
+        async with self._hand(url or self.server.url) as hand:
+            for number in range(facts):
+                line = LogLine(1_700_000_000_000_000, LogLevel.INFO, "s", f"{name}-{number}")
+                data = {"planId": self.plan.id, "previous": "RUNNING", "status": "RUNNING", "reason": "NONE"}
+                async with hand.api.acme.rows.write() as transaction:
+                    await append(transaction, Stream.JOB, self.job.id, [Lines([line], None, None, None)])
+                    await append(transaction, Stream.JOB, self.job.id, [progressed(self.job, float(number))])
+                    await append(transaction, Stream.PLAN, self.plan.id, [Event(EventKind.PLAN_STATUS_CHANGED, data)])
+
+    async def finish(self) -> None:
+        async with self._hand(self.server.url) as hand:
+            await hand.finish(self.job)
+
+    @asynccontextmanager
+    async def _hand(self, url: str) -> AsyncIterator[Live]:
+        """What writes, and not over the API's connections: those of before the restoration may be among them."""
+        api = self.live.api
+        database = Database.connect(url, name="writer", pool_size=1, after_commit=api.services.bus.ring)
+        acme = replace(api.acme, rows=replace(api.acme.rows, database=database))
+        yield replace(self.live, api=replace(api, acme=acme))
+        await database.close()
 
     async def reachable(self) -> None:
         """Until the API has connections to the database again."""
@@ -143,7 +152,7 @@ def _messages(frames: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_places_of_a_history_that_was_undone_are_told_from_those_of_the_one_that_is(
-    installation: Installation, services: Services
+    installation: Installation,
 ) -> None:
     live, job, plan = installation.live, installation.job, installation.plan
     gid, plan_gid = job_id(job), encode_id("DeploymentPlan", plan.id)
@@ -210,7 +219,7 @@ async def _elsewhere(installation: Installation, undone: str, common: str, truth
         assert answer.status_code == 200
         assert answer.text.count("\n") == 4
         assert "true-0" in answer.text
-    await live.finish(installation.job)
+    await installation.finish()
     ended = await all_of(live, LOGS, {"id": gid}, headers={"last-event-id": common})
     assert _messages([one.frame() for one in ended if one.data and one.event == "next"]) == truth[3:]
 
@@ -240,7 +249,7 @@ async def test_whoever_follows_while_a_backup_is_restored_is_told(installation: 
         await again.wait()
         await installation.restore("true", 4)
         await installation.reachable()
-        await live.finish(job)
+        await installation.finish()
         frames = await following
     assert told.count("RESYNC") == 1
     assert _messages(frames) == [*(f"common-{n}" for n in range(3)), *(f"true-{n}" for n in range(4))]
