@@ -140,8 +140,8 @@ _FINISH = (
     " WHERE :f_effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.step_run_id = :f_effect_of"
     f" AND e.direction = 'FORWARD'{_HEADED})"
 )
-# Steps that were begun and had ended before anything was written of them: nothing outside was touched meanwhile, so that
-# whoever finds them not begun may begin them again. `began` and `ended` are how many seconds ago that was.
+# Steps that were begun and had ended before anything was written of them: nothing outside was touched meanwhile, so
+# that whoever finds them not begun may begin them again. `began` and `ended` are how many seconds ago that was.
 PASSED: Sequence[tuple[str, str]] = (
     ("step", "bigint"), ("worker", "bigint"), ("attempt", "int"), ("inputs", "text"), ("status", "text"),
     ("reason", "text"), ("outputs", "text"), ("began", "float8"), ("ended", "float8"),
