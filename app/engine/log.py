@@ -119,14 +119,14 @@ class StepLog:
         at = clock.unix_micros()
         if not fields and not self._secrets and len(message) <= _LINE_LIMIT and _is_plain_line(message):
             # As most are, it is taken as it is. LogLine(…) itself takes longer.
-            line = _LINE((at, level, stream, message, None))
-            lines, text = self._lines, self._text + len(message)
+            whole = _LINE((at, level, stream, message, None))
+            gathered, text = self._lines, self._text + len(message)
             # Where others are gathered already, somebody is about to write them.
-            if lines and len(lines) < self._batch_lines - 1 and text <= CHUNK_TEXT and not self._is_pressed:
-                lines.append(line)
+            if gathered and len(gathered) < self._batch_lines - 1 and text <= CHUNK_TEXT and not self._is_pressed:
+                gathered.append(whole)
                 self._text = text
             else:
-                self._append(line)
+                self._append(whole)
             return
         shown = {name: self._redact(_clean(str(value))) for name, value in fields.items()} if fields else None
         lines = (message,) if message.isprintable() else _clean(message).splitlines() or ("",)
