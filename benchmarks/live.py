@@ -2,8 +2,9 @@
 
 Ours beside Strawberry as it comes, Node's graphql-ws and graphql-yoga, and a bare broadcast of the same bytes, on
 Starlette (`live_peers.py`) and on Node (`peers/live`, after `npm ci` there), in turn; SIDES names fewer. Everybody is
-left alone for IDLE seconds first. The server has the first core, everything else the second. Each event is a batch of
-lines that carries the time at which it was handed in; for ours that is before its transaction.
+left alone for IDLE seconds first. When all is measured, ours are left alone for REST seconds and told as much again,
+where the first event counts as well. The server has the first core, everything else the second. Each event is a batch
+of lines that carries the time at which it was handed in; for ours that is before its transaction.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from schema.nodes import encode_id
 
 SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "1000"))
 IDLE = float(os.environ.get("IDLE", "1"))
+REST = float(os.environ.get("REST", "60"))
 EVENTS, PER_SECOND = 60, 20
 DOCUMENT = "subscription($id: ID!) { jobLogs(id: $id) { kind lines { seq message } } }"
 _TEXT = "x" * 200
@@ -52,9 +54,11 @@ class Measured:
 
     cpu: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+    rested: list[float] = field(default_factory=list)
     delivered: int = 0
     memory: list[float] = field(default_factory=list)
     subscribed: list[float] = field(default_factory=list)
+    cpu_to_subscribe: list[float] = field(default_factory=list)
 
 
 async def run(rounds: int) -> str:
@@ -70,21 +74,30 @@ async def run(rounds: int) -> str:
                     await _SIDES[name](where, lines, found.setdefault((name, lines), Measured()))
     rows = [
         f"\n### {SUBSCRIBERS:,} subscribers of one job, {PER_SECOND} events a second ({rounds} rounds of {EVENTS})\n",
-        "| | server CPU µs a frame | × bare | p50 ms | p99 ms | KB a subscription | subscribes/s |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        (
+            f"| | server CPU µs a frame | × bare | p50 ms | p99 ms | p99 ms after {REST:.0f} s of rest"
+            " | KB a subscription | subscribes/s | server CPU µs a subscribe |"
+        ),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for lines in (1, 20):
-        bare = statistics.median(found[_BARE, lines].cpu)
+        bare = statistics.median(found[_BARE, lines].cpu) if _BARE in wanted else float("nan")
         for (name, number), one in found.items():
             if number == lines:
-                cpu, waits = statistics.median(one.cpu), sorted(one.waits)
-                p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
+                cpu = statistics.median(one.cpu)
+                p50, p99 = (_share(one.waits, share) for share in (0.5, 0.99))
                 rows.append(
                     f"| {lines} line{'s' if lines > 1 else ''}: {name} | {cpu * 1e6:.1f} | {cpu / bare:.2f} | {p50:.0f}"
-                    f" | {p99:.0f} | {statistics.median(one.memory) / 1024:.0f}"
-                    f" | {statistics.median(one.subscribed):.0f} |"
+                    f" | {p99:.0f} | {f'{_share(one.rested, 0.99):.0f}' if one.rested else ''}"
+                    f" | {statistics.median(one.memory) / 1024:.0f} | {statistics.median(one.subscribed):.0f}"
+                    f" | {statistics.median(one.cpu_to_subscribe) * 1e6:.0f} |"
                 )
     return "\n".join(rows)
+
+
+def _share(waits: list[float], share: float) -> float:
+    """The milliseconds within which that share of the waits were over."""
+    return sorted(waits)[int(len(waits) * share)] * 1e3
 
 
 # ── sides ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +124,8 @@ async def _ours(where: Surroundings, lines: int, found: Measured) -> None:
             "WINDLASS_LIVE_PER_TENANT": "100000",
         }
         with where.processes(["api"], **more) as (process,):
-            await _measure(process.pid, port, encode_id("OrchestrationJob", job_id), where.token, lines, tell, found)
+            gid = encode_id("OrchestrationJob", job_id)
+            await _measure(process.pid, port, gid, where.token, lines, tell, found, rests=True)
     finally:
         await bus.stop()
         await database.close()
@@ -224,61 +238,89 @@ class Subscriber(asyncio.Protocol):
         self._transport.abort()
 
 
-async def _measure(pid: int, port: int, job: str, token: str, lines: int, tell: Tell, found: Measured) -> None:
-    process = psutil.Process(pid)
+class Crowd:
+    """All subscribers of a job. `waits` are how late frames came, of every seventh."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.delivered = 0
+        self._begun = 0
+        self._subscribers: list[Subscriber] = []
+
+    def _told(self, frame: bytes) -> None:
+        if b'"EVENTS"' not in frame[:120]:
+            self._begun += b'"SNAPSHOT"' in frame[:120]
+            return
+        self.delivered += 1
+        if self.delivered % 7 == 0:
+            stamp = frame.partition(b"@")[2].partition(b"@")[0]
+            self.waits.append(time.time() - float(stamp))
+
+    async def gather(self, port: int, job: str, token: str) -> None:
+        """Fifty at a time: more would wait for connections to the database until they give up."""
+        loop = asyncio.get_running_loop()
+        for start in range(0, SUBSCRIBERS, 50):
+            made = await asyncio.gather(
+                *(
+                    loop.create_connection(lambda: Subscriber(job, token, self._told), "127.0.0.1", port)
+                    for _ in range(min(50, SUBSCRIBERS - start))
+                )
+            )
+            self._subscribers += [protocol for _, protocol in made]
+            async with asyncio.timeout(60):
+                while self._begun < len(self._subscribers):
+                    await asyncio.sleep(0.002)
+
+    async def hear(self, tell: Tell, lines: int, events: int) -> None:
+        """So many events, and what is late of them."""
+        for _ in range(events):
+            at = time.perf_counter()
+            await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])
+            await asyncio.sleep(max(0.0, 1 / PER_SECOND - (time.perf_counter() - at)))
+        done = -1
+        async with asyncio.timeout(60):
+            # Frames that came together are fewer: wait until nothing comes any more.
+            while done != self.delivered or self.delivered == 0:
+                done = self.delivered
+                await asyncio.sleep(1)
+
+    def close(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.close()
+
+
+async def _measure(
+    pid: int, port: int, job: str, token: str, lines: int, tell: Tell, found: Measured, *, rests: bool = False
+) -> None:
+    process, crowd = psutil.Process(pid), Crowd()
     await _ready(port)
     with contextlib.suppress(AttributeError):
         process.cpu_affinity([0])
-    first, delivered = 0, 0
-
-    def told(frame: bytes) -> None:
-        nonlocal first, delivered
-        if b'"EVENTS"' not in frame[:120]:
-            first += b'"SNAPSHOT"' in frame[:120]
-            return
-        delivered += 1
-        if delivered % 7 == 0:
-            stamp = frame.partition(b"@")[2].partition(b"@")[0]
-            found.waits.append(time.time() - float(stamp))
-
-    loop = asyncio.get_running_loop()
-    before, began = process.memory_info().rss, time.perf_counter()
-    subscribers = []
-    for start in range(0, SUBSCRIBERS, 50):
-        made = await asyncio.gather(
-            *(
-                loop.create_connection(lambda: Subscriber(job, token, told), "127.0.0.1", port)
-                for _ in range(min(50, SUBSCRIBERS - start))
-            )
-        )
-        subscribers += [protocol for _, protocol in made]
-        # Fifty at a time: more would wait for connections to the database until they give up.
-        async with asyncio.timeout(60):
-            while first < len(subscribers):
-                await asyncio.sleep(0.002)
+    before, began, cpu = process.memory_info().rss, time.perf_counter(), _cpu_of(process)
+    await crowd.gather(port, job, token)
     found.subscribed.append(SUBSCRIBERS / (time.perf_counter() - began))
+    found.cpu_to_subscribe.append((_cpu_of(process) - cpu) / SUBSCRIBERS)
     await asyncio.sleep(IDLE)
     found.memory.append((process.memory_info().rss - before) / SUBSCRIBERS)
-    for _ in range(5):
-        await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])
-        await asyncio.sleep(1 / PER_SECOND)
-    await asyncio.sleep(1)
-    found.waits.clear()
-    done, cpu = delivered, sum(process.cpu_times()[:2])
-    for _ in range(EVENTS):
-        at = time.perf_counter()
-        await tell([f"@{time.time()}@{_TEXT}" for _ in range(lines)])
-        await asyncio.sleep(max(0.0, 1 / PER_SECOND - (time.perf_counter() - at)))
-    async with asyncio.timeout(60):
-        # Frames that came together are fewer: wait until nothing comes any more.
-        while done != delivered or delivered == 0:
-            done = delivered
-            await asyncio.sleep(1)
-    found.delivered += delivered
+    await crowd.hear(tell, lines, 5)
+    crowd.waits.clear()
+    cpu = _cpu_of(process)
+    await crowd.hear(tell, lines, EVENTS)
+    found.delivered += crowd.delivered
     # What every subscriber was told of the events that counted, in frames of one event each.
-    found.cpu.append((sum(process.cpu_times()[:2]) - cpu) / (SUBSCRIBERS * EVENTS))
-    for subscriber in subscribers:
-        subscriber.close()
+    found.cpu.append((_cpu_of(process) - cpu) / (SUBSCRIBERS * EVENTS))
+    found.waits += crowd.waits
+    if rests and REST:
+        crowd.waits.clear()
+        await asyncio.sleep(REST)
+        await crowd.hear(tell, lines, EVENTS)
+        found.rested += crowd.waits
+    crowd.close()
+
+
+def _cpu_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 async def _ready(port: int) -> None:

@@ -6,7 +6,7 @@
     200  {"seq", "at", "level", "stream", "stepKey", "attempt", "message", "fields"?} in the order of `seq`, up to where
          the log was when the answer began; Windlass-Cursor names that place. Packed with gzip for those who accept it.
          Windlass-Skipped-Before: lines up to there are too old and gone
-    400  a parameter that makes no sense
+    400  a parameter that makes no sense, or a cursor of a history that was undone by restoring a backup
     401  no valid token, asked for as on /graphql
     403  the token may not read
     404  there is no such job: for one of another tenant the answer is the same
@@ -32,6 +32,7 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
 from app.domain import cursors
+from app.domain.cursors import BEGINNING, Place
 from app.domain.enums import LogLevel, Permission
 from app.domain.errors import Invalid
 from app.domain.events import Stream
@@ -113,19 +114,21 @@ class LogDownload(Download):
             if head is None:
                 raise Refused(404, "there is no such job")
             after = _place(request, job_id)
-            if after > head.seq:
+            if after > head.place:
                 raise Refused(400, "after: this log does not go so far")
-            kept = (await logs.kept(session, principal.tenant_id, [job_id], after))[job_id]
+            if not await streams.holds(session, principal.tenant_id, Stream.JOB, job_id, after, head):
+                raise Refused(400, "after: this place is in a history that was undone; begin again")
+            kept = (await logs.kept(session, principal.tenant_id, [job_id], after.seq))[job_id]
         headers = {
             "Cache-Control": "no-store",
             "Vary": "Accept-Encoding",
-            "Windlass-Cursor": cursors.encode(Stream.JOB, job_id, head.seq),
+            "Windlass-Cursor": cursors.encode(Stream.JOB, job_id, head.place),
         }
         if kept.lost:
-            headers["Windlass-Skipped-Before"] = cursors.encode(Stream.JOB, job_id, kept.before)
+            headers["Windlass-Skipped-Before"] = cursors.encode(Stream.JOB, job_id, Place(kept.before))
         if request.method == "HEAD":
             return Response(None, 200, headers, "application/x-ndjson")
-        parts = self._parts(token, principal, job_id, wanted, Reach(after, head.seq))
+        parts = self._parts(token, principal, job_id, wanted, Reach(after.seq, head.place.seq))
         if _accepts_gzip(request):
             headers["Content-Encoding"] = "gzip"
             parts = _gzipped(parts)
@@ -182,12 +185,12 @@ def _wanted(request: Request) -> LogFilter:
     )
 
 
-def _place(request: Request, job_id: int) -> int:
+def _place(request: Request, job_id: int) -> Place:
     text = request.query_params.get("after")
     if not text:
-        return 0
+        return BEGINNING
     if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
+        return Place(int(text))
     try:
         return cursors.decode(text, Stream.JOB, job_id)
     except Invalid as error:

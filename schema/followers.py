@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from app.domain.cursors import BEGINNING, Place
 from app.web.sockets import Push
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Frame:
     """What all members of a group are sent: `rest` follows the operation's own beginning of the message (UTF-8)."""
 
     rest: bytes
-    place: int
+    place: Place
     last: bool = False
 
 
@@ -50,7 +51,7 @@ class Follower:
         self._push = push
         self._send = send
         self._wake = wake
-        self.place = 0
+        self.place = BEGINNING
         self.group: Group | None = None
         # None as long as there is no task.
         self._waiting: deque[Frame] | None = None

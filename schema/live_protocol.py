@@ -31,6 +31,7 @@ from strawberry.types.execution import PreExecutionError
 from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
+from app.domain.cursors import Place
 from app.domain.errors import LimitExceeded
 from app.web.credentials import Shown, cookie_in
 from app.web.sockets import PUSH, Push
@@ -241,7 +242,13 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         return after is After.TOGETHER
 
     async def _come_up(
-        self, operation: LiveOperation, principal: Principal, request_id: str, entry: Entry, *, start: int | None = None
+        self,
+        operation: LiveOperation,
+        principal: Principal,
+        request_id: str,
+        entry: Entry,
+        *,
+        start: Place | None = None,
     ) -> bool:
         """By itself up to where the others are, and into their group; False if it came to the end by itself."""
         groups = self.context.groups

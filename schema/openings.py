@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from app.domain.cursors import Place
+
 # It is for whoever comes so soon after it; whoever waits for one waits little longer than making it should take.
 _FRESH_SECONDS = 1.0
 _MAKING_SECONDS = 0.5
@@ -26,7 +28,7 @@ class Opening:
 
     entry: Entry
     rest: bytes
-    place: int
+    place: Place
     points: int
     at: float
 

@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from app import clock
+from app.domain.cursors import Place
 from schema.followers import Follower, Frame
 from schema.openings import Entry, Makings, Opening
 from schema.pace import SWEEP_SECONDS
@@ -30,32 +31,32 @@ class Course:
     """What whoever follows a stream has arranged with others: by itself, nothing."""
 
     # Where to begin, in place of what the document says.
-    start: int | None = None
+    start: Place | None = None
 
-    def bound(self, head: int) -> int:
+    def bound(self, head: Place) -> Place:
         """How far to read now, at most."""
         return head
 
-    def joins(self, place: int) -> bool:
+    def joins(self, place: Place) -> bool:
         """Whether it goes on with others from `place`. What comes after this moment comes from them."""
         del place
         return False
 
-    async def let_catch_up(self, place: int) -> None:
+    async def let_catch_up(self, place: Place) -> None:
         """Until the others are no longer behind `place`, or for a moment."""
 
-    def passed(self, place: int, *, delivering: bool, last: bool) -> None:
+    def passed(self, place: Place, *, delivering: bool, last: bool) -> None:
         """Everything up to `place` is in what is being delivered, or was before it, or is for nobody here."""
 
 
 class Leading(Course):
     """The course of a group's own follower."""
 
-    def __init__(self, group: Group, start: int) -> None:
+    def __init__(self, group: Group, start: Place) -> None:
         self.start = start
         self._group = group
 
-    def passed(self, place: int, *, delivering: bool, last: bool) -> None:
+    def passed(self, place: Place, *, delivering: bool, last: bool) -> None:
         self._group.coming, self._group.ending = place, last
         if not delivering:
             self._group.arrive()
@@ -71,7 +72,7 @@ class Joining(Course):
         follower: Follower,
         lead: Lead,
         *,
-        start: int | None = None,
+        start: Place | None = None,
     ) -> None:
         self.start = start
         # Said when its first frame is there for others as well, or is not.
@@ -87,18 +88,18 @@ class Joining(Course):
         self._opening: Opening | None = None
         self.joined = False
 
-    def bound(self, head: int) -> int:
+    def bound(self, head: Place) -> Place:
         group = self._groups.get(self._key)
         return head if group is None or self._alone else max(min(head, group.place), self._follower.place)
 
-    def joins(self, place: int) -> bool:
+    def joins(self, place: Place) -> bool:
         self._follower.place = place
         joined = not self._alone and self._join(place)
         if self._frames and self.made is not None:
             self.made()
         return joined
 
-    def _join(self, place: int) -> bool:
+    def _join(self, place: Place) -> bool:
         group = self._groups.get(self._key)
         if group is None:
             group = self._groups.found(self._key, place, self._lead)
@@ -120,12 +121,12 @@ class Joining(Course):
         """What that first frame is, which others may be sent as well."""
         self._opening = Opening(self._entry, rest, self._follower.place, points, clock.monotonic())
 
-    async def let_catch_up(self, place: int) -> None:
+    async def let_catch_up(self, place: Place) -> None:
         group = self._groups.get(self._key)
         if group is not None and group.place < place and not self._alone:
             await group.move(SWEEP_SECONDS)
 
-    def passed(self, place: int, *, delivering: bool, last: bool) -> None:
+    def passed(self, place: Place, *, delivering: bool, last: bool) -> None:
         del last
         self._alone = self._alone and not delivering
         if delivering:
@@ -140,7 +141,7 @@ Lead = Callable[[Course], AsyncGenerator[bytes, None]]
 class Group:
     """Those who follow the same stream with the same document, all at the same `place`."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
         self.coming = place
         self.ending = False
@@ -236,7 +237,7 @@ class Groups:
             group.members.discard(follower)
         return True
 
-    def found(self, key: Hashable, place: int, lead: Lead) -> Group:
+    def found(self, key: Hashable, place: Place, lead: Lead) -> Group:
         """A new group, which begins at `place`."""
         group = self._groups[key] = Group(place)
         over = partial(self._over, key, group)

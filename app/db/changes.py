@@ -42,7 +42,9 @@ _NAMES: Final[Mapping[type[Any], tuple[str, frozenset[str]]]] = {
     models.Policy: ("Policy", frozenset()),
     models.WebhookEndpoint: ("Webhook", frozenset({"lease_until", "fence"})),
 }
-_NEVER: Final = frozenset({"tenant_id", "id", "created_at", "updated_at", "created_by", "updated_by", "event_seq"})
+_NEVER: Final = frozenset(
+    {"tenant_id", "id", "created_at", "updated_at", "created_by", "updated_by", "event_seq", "event_at"}
+)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,11 +19,13 @@ from app.db.statements import Row, Statement
 from app.db.uow import Transaction
 from app.domain.errors import Invalid
 from app.domain.events import EventKind, Stream
+from app.domain.logs import micros_of, moment_of
 
 # The first transaction that is not over yet. What it and all later ones write is not settled.
 HORIZON = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _LAST = 2**63 - 1
-_VERSION = "f1"
+# f1 does not say when the event was written, which tells it from those of a history that was undone.
+_PLAIN, _DATED = "f1", "f2"
 
 _READ = Statement(
     "SELECT feed, stream, stream_id, seq, kind, at, actor, correlation_id, data FROM event_log"  # noqa: S608
@@ -44,10 +46,13 @@ class Position:
     stream: str
     stream_id: int
     seq: int
+    # When the event was written, where that is known: app.domain.cursors.
+    at: datetime | None = field(default=None, compare=False)
 
     def encode(self) -> str:
         """As an opaque cursor."""
-        plain = f"{_VERSION}:{self.feed}:{self.stream}:{self.stream_id}:{self.seq}"
+        plain = f"{self.feed}:{self.stream}:{self.stream_id}:{self.seq}"
+        plain = f"{_PLAIN}:{plain}" if self.at is None else f"{_DATED}:{plain}:{micros_of(self.at)}"
         return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
     @classmethod
@@ -56,13 +61,16 @@ class Position:
         try:
             padded = text + "=" * (-len(text) % 4)
             plain = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
-            version, feed, stream, stream_id, seq = plain.split(":")
-            position = cls(int(feed), stream, int(stream_id), int(seq))
-        except (ValueError, binascii.Error) as error:
+            version, feed, stream, stream_id, seq, *dated = plain.split(":")
+            at = moment_of(int(dated[0])) if dated else None
+            position = cls(int(feed), stream, int(stream_id), int(seq), at)
+        except (ValueError, OverflowError, binascii.Error) as error:
             message = "this is no cursor of a tenant's feed"
             raise Invalid(message, path=(argument,)) from error
         numbers = (position.feed, position.stream_id, position.seq)
-        if version != _VERSION or not all(0 <= number <= _LAST for number in numbers):
+        if (version, len(dated)) not in {(_PLAIN, 0), (_DATED, 1)} or not all(
+            0 <= number <= _LAST for number in numbers
+        ):
             message = "this is no cursor of a tenant's feed"
             raise Invalid(message, path=(argument,))
         return position
@@ -123,7 +131,7 @@ async def since(transaction: Transaction, start: datetime) -> Position:
 
 def _event(row: Row) -> FedEvent:
     return FedEvent(
-        position=Position(row["feed"], row["stream"], row["stream_id"], row["seq"]),
+        position=Position(row["feed"], row["stream"], row["stream_id"], row["seq"], row["at"]),
         stream=Stream(row["stream"]),
         stream_id=row["stream_id"],
         seq=row["seq"],

@@ -48,9 +48,10 @@ def statement(
     return Statement(
         f"WITH head AS (UPDATE {_COUNTERS[stream]} SET event_seq = event_seq + {growth},"  # noqa: S608
         # The place in the tenant's feed (app.db.feed): never below what this stream has had.
-        f" feed = greatest(feed, pg_current_xact_id()::text::bigint){_COUNTS if lines else ''}{assignments}"
+        " feed = greatest(feed, pg_current_xact_id()::text::bigint), event_at = clock_timestamp()"
+        f"{_COUNTS if lines else ''}{assignments}"
         f" WHERE tenant_id = :tenant AND id = :id{condition} RETURNING event_seq AS last, event_seq - {written},"
-        f" {_FED[stream]}{_COUNTED if lines else ''})"
+        f" {_FED[stream]}, event_at AS at{_COUNTED if lines else ''})"
         f"{_events(stream, lines=lines) if events else ''}"
         f"{_LINES if lines else ''}{also}"
         f" SELECT head.last{', head.left_out IS NOT NULL AS full' if lines else ''}{returning} FROM head"
@@ -60,9 +61,9 @@ def statement(
 def _events(stream: Stream, *, lines: bool) -> str:
     return (
         ", events AS (INSERT INTO event_log"  # noqa: S608
-        " (tenant_id, stream, stream_id, seq, feed, kind, actor, correlation_id, data)"
-        f" SELECT :tenant, '{stream.value}', :id, head.start + {_PLACE if lines else 'e.place'}, head.feed, e.kind,"
-        f" :actor, :correlation, e.data::jsonb FROM head, {_EVENTS_AND_BARE if lines else _EVENTS})"
+        " (tenant_id, stream, stream_id, seq, feed, at, kind, actor, correlation_id, data)"
+        f" SELECT :tenant, '{stream.value}', :id, head.start + {_PLACE if lines else 'e.place'}, head.feed, head.at,"
+        f" e.kind, :actor, :correlation, e.data::jsonb FROM head, {_EVENTS_AND_BARE if lines else _EVENTS})"
     )
 
 
@@ -90,17 +91,17 @@ _WRITTEN = (
 _COUNTED = ", log_left_out AS left_out, log_lines, log_bytes"
 _PLACE = "CASE WHEN head.left_out > 0 THEN e.bare ELSE e.place END"
 _INTO = (
-    "INSERT INTO job_log (tenant_id, job_id, first_seq, last_seq, step_run_id, step_key, attempt, size, levels, codec,"
-    " body)"
+    "INSERT INTO job_log (tenant_id, job_id, first_seq, at, last_seq, step_run_id, step_key, attempt, size, levels,"
+    " codec, body)"
 )
 _LINES = (
     # Numbers and names of ours only.
-    f", lines AS ({_INTO} SELECT :tenant, :id, head.start + l.place,"  # noqa: S608
+    f", lines AS ({_INTO} SELECT :tenant, :id, head.start + l.place, head.at,"  # noqa: S608
     " head.start + l.place + l.span - 1, l.step, l.key, l.attempt, l.size, l.levels, l.codec, l.body FROM head,"
     " unnest(:line_places::bigint[], :spans::bigint[], :steps::bigint[], :keys::text[], :attempts::int[],"
     " :sizes::int[], :levels::smallint[], :codecs::smallint[], :bodies::bytea[])"
     " AS l(place, span, step, key, attempt, size, levels, codec, body) WHERE coalesce(head.left_out, 0) = 0)"
-    f", mark AS ({_INTO} SELECT :tenant, :id, head.last, head.last, NULL, NULL, NULL, length(told.body),"
+    f", mark AS ({_INTO} SELECT :tenant, :id, head.last, head.at, head.last, NULL, NULL, NULL, length(told.body),"
     f" {chunks.bits([LogLevel.WARN])}, {chunks.PLAIN}, told.body FROM head, convert_to(jsonb_build_array("
     "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint, '[]'::jsonb,"
     f" '{chunks.LEVELS.index(LogLevel.WARN)}', 'engine', jsonb_build_array('TRUNCATED: the log of this job is full'"

@@ -177,6 +177,7 @@ def followed_columns(new: str) -> str:
     """What following its job writes into the plan's row `p`; `new` stands before the names of the values."""
     return (
         f"event_seq = p.event_seq + {new}total, feed = greatest(p.feed, pg_current_xact_id()::text::bigint),"
+        " event_at = clock_timestamp(),"
         f" status = {new}status, status_reason = {new}reason, status_message = NULL, error_message = NULL,"
         f" started_at = CASE WHEN {new}started"
         f"   THEN coalesce(p.started_at, statement_timestamp() - make_interval(secs => {new}age))"
@@ -194,10 +195,10 @@ def followed_columns(new: str) -> str:
 _FOLLOW = (
     f", followed AS (UPDATE deployment_plan p SET {followed_columns(':p_')}, updated_by = :actor"
     f" WHERE p.tenant_id = :tenant AND p.id = :p_id AND p.status = :p_expected{_HEADED}"
-    " RETURNING p.event_seq - :p_total AS start, p.feed),"
-    " followed_events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, kind, actor,"
-    " correlation_id, data) SELECT :tenant, 'PLAN', :p_id, f.start + e.place, f.feed, e.kind, :actor, :correlation,"
-    " e.data::jsonb FROM followed f, unnest(:p_places::bigint[], :p_kinds::text[], :p_data::text[])"
+    " RETURNING p.event_seq - :p_total AS start, p.feed, p.event_at AS at),"
+    " followed_events AS (INSERT INTO event_log (tenant_id, stream, stream_id, seq, feed, at, kind, actor,"
+    " correlation_id, data) SELECT :tenant, 'PLAN', :p_id, f.start + e.place, f.feed, f.at, e.kind, :actor,"
+    " :correlation, e.data::jsonb FROM followed f, unnest(:p_places::bigint[], :p_kinds::text[], :p_data::text[])"
     " AS e(place, kind, data))"
 )
 

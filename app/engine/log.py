@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -37,6 +38,7 @@ _ENOUGH_TEXT = 4 * CHUNK_TEXT
 _BOUND_LINES = 100_000
 _BOUND_TEXT = 32 * 1024 * 1024
 _LINE_LIMIT = 16_384
+_LINE: Callable[[tuple[Any, ...]], LogLine] = partial(tuple.__new__, LogLine)
 
 _NEWEST = Statement(
     "SELECT body FROM job_log WHERE tenant_id = :tenant AND job_id = :job AND step_run_id = :step"
@@ -99,6 +101,8 @@ class StepLog:
         # What was sent when the database went away: perhaps it is there.
         self._doubtful: journal.Lines | None = None
         self._left_out = 0
+        # Whether so much waits that every line has to be looked at.
+        self._is_pressed = False
         self._settling = False
         # The job's log is full, or the step is another's: what is said is not even gathered.
         self._is_full = False
@@ -113,8 +117,18 @@ class StepLog:
             self._left_out += 1
             return
         at = clock.unix_micros()
+        if not fields and not self._secrets and len(message) <= _LINE_LIMIT and _is_plain_line(message):
+            # As most are, it is taken as it is. LogLine(…) itself takes longer.
+            whole = _LINE((at, level, stream, message, None))
+            gathered, text = self._lines, self._text + len(message)
+            # Where others are gathered already, somebody is about to write them.
+            if gathered and len(gathered) < self._batch_lines - 1 and text <= CHUNK_TEXT and not self._is_pressed:
+                gathered.append(whole)
+                self._text = text
+            else:
+                self._append(whole)
+            return
         shown = {name: self._redact(_clean(str(value))) for name, value in fields.items()} if fields else None
-        # Most messages are one line of plain text, and are taken as they are.
         lines = (message,) if message.isprintable() else _clean(message).splitlines() or ("",)
         for line in lines:
             redacted = self._redact(line) if self._secrets else line
@@ -172,15 +186,17 @@ class StepLog:
 
     def _append(self, line: LogLine) -> None:
         lines = self._lines
-        if self._ready_lines + len(lines) >= _BOUND_LINES or self._ready_text >= _BOUND_TEXT:
+        self._is_pressed = self._ready_lines >= _BOUND_LINES - CHUNK_LINES or self._ready_text >= _BOUND_TEXT
+        if self._is_pressed and (self._ready_lines + len(lines) >= _BOUND_LINES or self._ready_text >= _BOUND_TEXT):
             self._left_out += 1
             return
         if self._left_out:
             self._tell_left_out()
-        text = self._text + len(line.message)
+        size = len(line.message)
+        text = self._text + size
         if text > CHUNK_TEXT and lines:
             self._close()
-            lines, text = self._lines, len(line.message)
+            lines, text = self._lines, size
         lines.append(line)
         self._text = text
         if len(lines) >= self._batch_lines:
@@ -321,6 +337,11 @@ class StepLog:
 def _newer(said: dict[str, Any] | None, unwritten: dict[str, Any] | None) -> dict[str, Any] | None:
     """What was said meanwhile, or else what could not be written."""
     return unwritten if said is None else said
+
+
+def _is_plain_line(text: str) -> bool:
+    """Whether `_clean` and `splitlines` would leave it as it is. `isprintable` takes twice as long to say that."""
+    return text.isascii() and "\x00" not in text and text.splitlines() == [text]
 
 
 def _clean(text: str) -> str:

@@ -55,9 +55,11 @@ class Listing(Generic[Row]):
         return [self.rows[entry.id] for entry in self.entries]
 
 
-async def look(session: AsyncSession, wanted: ListQuery[Row], before: Listing[Row] | None) -> Listing[Row]:
+async def look(
+    session: AsyncSession, tenant_id: int, wanted: ListQuery[Row], before: Listing[Row] | None
+) -> Listing[Row]:
     """The list now. Only rows that are not in `before` as they are now are read again."""
-    place = await feed.head(session)
+    place = await feed.head(session, tenant_id)
     order = wanted.order
     entity: Any = order.id.class_
     keys = wanted.rows.with_only_columns(order.id, entity.version, entity.event_seq)

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import chunks
 from app.db.pages import Window
+from app.domain.cursors import Place
 from app.domain.enums import LogLevel
 from app.domain.logs import moment_of, stamps
 from app.reads.filters import LogFilter, at_least
@@ -37,7 +38,7 @@ _NOTHING = chunks.Columns([], "", [], [], {})
 class Line(NamedTuple):
     """One line of a job's log; `seq` is its place in the job's one sequence of facts and lines.
 
-    `micros` are microseconds since 1970, in UTC.
+    `micros` are microseconds since 1970, in UTC. `written` is when its chunk was: app.domain.cursors.
     """
 
     seq: int
@@ -48,6 +49,11 @@ class Line(NamedTuple):
     fields: dict[str, Any] | None
     step_key: str | None
     attempt: int | None
+    written: datetime
+
+    @property
+    def place(self) -> Place:
+        return Place(self.seq, self.written)
 
     @property
     def at(self) -> datetime:
@@ -65,10 +71,11 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A stored chunk; `place` is the number of its first line."""
+    """A stored chunk; `place` is the number of its first line, `written` when it was."""
 
     place: int
     last: int
+    written: datetime
     step_key: str | None
     attempt: int | None
     codec: int
@@ -106,7 +113,7 @@ def _statement(order: str) -> Any:
     # Chunks are found by the number of their first line; the one that `after` lies in begins at or before it. Of each
     # job only so many are looked at, and of those only as many taken as have the lines and bytes that are wanted.
     return text(
-        "SELECT wanted.id, c.first_seq, c.last_seq, c.step_key, c.attempt, c.codec, c.size, c.met, c.body"  # noqa: S608
+        "SELECT wanted.id, c.first_seq, c.last_seq, c.at, c.step_key, c.attempt, c.codec, c.size, c.met, c.body"  # noqa: S608
         " FROM unnest(CAST(:ids AS bigint[]), CAST(:afters AS bigint[]), CAST(:untils AS bigint[]))"
         " AS wanted (id, low, high)"
         # Apart, and kept apart by the OFFSET: row-level security lets no condition with a sub-select into an index.
@@ -116,7 +123,7 @@ def _statement(order: str) -> Any:
         " CROSS JOIN LATERAL (SELECT b.*, count(*) OVER () AS met,"
         f" sum(b.lines) OVER (ORDER BY b.first_seq {order}) - b.lines AS lines_before,"
         f" sum(b.size) OVER (ORDER BY b.first_seq {order}) - b.size AS size_before"
-        " FROM (SELECT l.first_seq, l.last_seq, l.step_key, l.attempt, l.codec, l.size, l.body,"
+        " FROM (SELECT l.first_seq, l.last_seq, l.at, l.step_key, l.attempt, l.codec, l.size, l.body,"
         " least(l.last_seq, wanted.high) - greatest(l.first_seq - 1, wanted.low) AS lines FROM job_log AS l"
         " WHERE l.tenant_id = :tenant AND l.job_id = wanted.id"
         " AND l.first_seq >= edge.low AND l.first_seq <= wanted.high AND l.last_seq > wanted.low"
@@ -172,8 +179,8 @@ async def look(
     )
     found: dict[int, list[Chunk]] = {number: [] for number in reaches}
     met = dict.fromkeys(reaches, 0)
-    for number, first, last, step_key, attempt, codec, size, there, body in rows:
-        found[number].append(Chunk(first, last, step_key, attempt, codec, body, size))
+    for number, first, last, written, step_key, attempt, codec, size, there, body in rows:
+        found[number].append(Chunk(first, last, written, step_key, attempt, codec, body, size))
         met[number] = there
     most = min(lines + 1, LOOK_CHUNKS)
     return {
@@ -232,7 +239,7 @@ def packed(lines: Sequence[Line]) -> list[list[Any]]:
     moments = stamps([line.micros for line in lines])
     return [
         [seq, at, level, stream, step_key, attempt, message]
-        for (seq, _, level, stream, message, _, step_key, attempt), at in zip(lines, moments, strict=True)
+        for (seq, _, level, stream, message, _, step_key, attempt, _), at in zip(lines, moments, strict=True)
     ]
 
 
@@ -308,6 +315,7 @@ def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> Sequence[Line]:
         map(columns.fields.get, range(len(columns.messages))),
         repeat(part.step_key),
         repeat(part.attempt),
+        repeat(part.written),
         strict=False,
     )
     # Not by way of Line(…), which takes three times as long.

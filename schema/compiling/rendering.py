@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     case,
     cast,
+    extract,
     func,
     literal_column,
 )
@@ -31,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import Grouping
 
 from app.db.pages import Order
+from app.domain import cursors
 from app.domain.events import Stream
 from schema.symbols import NotExpressible, Symbol, Written, literal
 
@@ -154,9 +156,13 @@ def global_id(kind: str, number: Symbol) -> Written:
     return Written(quoted(known.op("||")(func.replace(encoded, literal("="), literal("")))))
 
 
-def stream_cursor(stream: Stream, number: Symbol, seq: Symbol) -> Written:
+def stream_cursor(stream: Stream, number: Symbol, seq: Symbol, at: Symbol) -> Written:
     """As app.domain.cursors writes it."""
-    plain = func.concat(literal(f"v1:{stream.value}:"), number.expression, literal(":"), seq.expression)
+    version = case((at.expression.is_(None), literal(cursors.PLAIN)), else_=literal(cursors.DATED))
+    micros = cast(extract("epoch", at.expression) * literal_column("1000000"), BigInteger)
+    # Nothing stands for null: a place whose moment is not known ends with its number.
+    moment = literal(":").op("||")(cast(micros, Text))
+    plain = func.concat(version, literal(f":{stream.value}:"), number.expression, literal(":"), seq.expression, moment)
     return Written(quoted(_opaque(plain)))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import EventLog
 from app.db.uow import Database
+from app.domain.cursors import Place
 from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch
@@ -38,14 +39,14 @@ class EventSource:
     stream_id: int
 
     async def start(self, session: AsyncSession, row: Any) -> Start[EventLog]:  # noqa: ARG002
-        return Start(row.event_seq)
+        return Start(Place(row.event_seq, row.event_at))
 
-    async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[EventLog]:
+    async def read(self, session: AsyncSession, *, after: Place, until: Place) -> Batch[EventLog]:
         return await streams.events_after(
             session, self.tenant_id, self.stream, self.stream_id, after=after, until=until
         )
 
-    async def read_on(self, database: Database, *, after: int) -> None:  # noqa: ARG002
+    async def read_on(self, database: Database, *, after: Place) -> None:  # noqa: ARG002
         # Its frames have the owner's row, which is the ORM's.
         return None
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import clock
 from app.db.uow import Database
 from app.domain import cursors
+from app.domain.cursors import BEGINNING, Place
 from app.domain.errors import NotFound
 from app.domain.events import Stream
 from app.reads import streams
@@ -36,10 +37,10 @@ class Source(Protocol[Item]):
     async def start(self, session: AsyncSession, row: Any) -> Start[Item]:
         """What a follower without a place is given first; `row` owns the stream."""
 
-    async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[Item]:
+    async def read(self, session: AsyncSession, *, after: Place, until: Place) -> Batch[Item]:
         """What comes next, none above `until`."""
 
-    async def read_on(self, database: Database, *, after: int) -> tuple[Head, Batch[Item]] | None:
+    async def read_on(self, database: Database, *, after: Place) -> tuple[Head, Batch[Item]] | None:
         """The head, and all that has come since `after` was the head, in a short way; None: there is none."""
 
 
@@ -47,9 +48,9 @@ class Source(Protocol[Item]):
 class Start(Generic[Item]):
     """Where a follower begins, the items to show at once, and the place before which some were left out."""
 
-    seq: int
+    place: Place
     items: list[Item] = field(default_factory=list)
-    skipped_before: int | None = None
+    skipped_before: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ class _Look(Generic[Item]):
     """What one look found. Without a `kind` there is nothing to deliver; `more` says that it is no use to wait."""
 
     kind: FrameKind | None
-    seq: int
+    place: Place
     more: bool = False
     row: Any = None
     items: list[Item] = field(default_factory=list)
-    skipped_before: int | None = None
+    skipped_before: Place | None = None
 
 
 class Follower(Generic[Item]):
@@ -87,7 +88,9 @@ class Follower(Generic[Item]):
         self._looked_at = clock.monotonic()
         self._sent_at = clock.monotonic()
         # Where the stream's head was when this follower had come up to it.
-        self._arrived_at: int | None = None
+        self._arrived_at: Place | None = None
+        # Whether the place may be of a history that is no more: one that a client gives, or from before a trouble.
+        self._doubted = False
 
     async def follow(self, after: str | None) -> AsyncGenerator[Delivery[Item], None]:
         """Every frame behind the cursor `after`, until the stream ends.
@@ -97,17 +100,18 @@ class Follower(Generic[Item]):
         self._context.require_read()
         course = self._context.course
         place = None if after is None else cursors.decode(after, self._stream, self._id)
+        self._doubted = place is not None and course.start is None
         place = place if course.start is None else course.start
         await self._require()
         bus = self._context.bus
         async with bus.watch(self._context.tenant_id, self._stream, self._id) as bell:
             while True:
-                if place is not None:
+                if place is not None and not self._doubted:
                     if course.joins(place):
                         return
                     await course.let_catch_up(place)
                 look = await self._look_patiently(place)
-                place = look.seq
+                place = look.place
                 course.passed(place, delivering=look.kind is not None, last=look.kind is FrameKind.END)
                 if look.kind is not None:
                     self._sent_at = clock.monotonic()
@@ -125,7 +129,7 @@ class Follower(Generic[Item]):
         if found is None:
             raise not_found(self._stream)
 
-    async def _look_patiently(self, place: int | None) -> _Look[Item]:
+    async def _look_patiently(self, place: Place | None) -> _Look[Item]:
         while True:
             try:
                 look = await self._look(place)
@@ -133,25 +137,31 @@ class Follower(Generic[Item]):
                 if clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
                     raise
                 _logger.warning("a stream cannot be read; trying again", stream=self._stream.value, error=str(error))
+                # What comes back may be a backup.
+                self._doubted = True
                 await asyncio.sleep(SWEEP_SECONDS)
             else:
                 self._looked_at = clock.monotonic()
                 return look
 
-    async def _look(self, place: int | None) -> _Look[Item]:
+    async def _look(self, place: Place | None) -> _Look[Item]:
         tenant_id = self._context.tenant_id
-        if place is not None and place == self._arrived_at:
+        if place is not None and place == self._arrived_at and not self._doubted:
             found = await self._source.read_on(self._context.database, after=place)
-            if found is not None and self._context.course.bound(found[0].seq) >= found[0].seq:
+            if found is not None and self._context.course.bound(found[0].place) >= found[0].place:
                 return self._judge(*found)
         async with self._context.read() as session:
             head = await streams.head(session, tenant_id, self._stream, self._id)
             if head is None:
-                return _Look(FrameKind.END, place or 0)
-            if place is None or place > head.seq:
-                # A place that this stream has not reached comes from a history that is no more.
-                return await self._begin(session, FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC)
-            until = self._context.course.bound(head.seq)
+                return _Look(FrameKind.END, place or BEGINNING)
+            if place is None:
+                return await self._begin(session, FrameKind.SNAPSHOT)
+            if place > head.place or self._doubted:
+                holds = await streams.holds(session, tenant_id, self._stream, self._id, place, head)
+                self._doubted = False
+                # From here on it may go along with others.
+                return _Look(None, place, more=True) if holds else await self._begin(session, FrameKind.RESYNC)
+            until = self._context.course.bound(head.place)
             batch = await self._source.read(session, after=place, until=until)
             look = self._judge(head, batch)
             if look.kind is None:
@@ -161,8 +171,8 @@ class Follower(Generic[Item]):
 
     def _judge(self, head: Head, batch: Batch[Item]) -> _Look[Item]:
         """What is to be done about what was found, but for the owner's row."""
-        arrived = batch.seq == head.seq
-        self._arrived_at = batch.seq if arrived else None
+        arrived = batch.place == head.place
+        self._arrived_at = batch.place if arrived else None
         kind = None
         if batch.items:
             kind = FrameKind.EVENTS
@@ -170,14 +180,14 @@ class Follower(Generic[Item]):
             kind = FrameKind.END
         elif clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
             kind = FrameKind.HEARTBEAT
-        return _Look(kind, batch.seq, more=not arrived, items=batch.items)
+        return _Look(kind, batch.place, more=not arrived, items=batch.items)
 
     async def _begin(self, session: AsyncSession, kind: FrameKind) -> _Look[Item]:
         row = await streams.owner(session, self._context.tenant_id, self._stream, self._id)
         if row is None:
-            return _Look(FrameKind.END, 0)
+            return _Look(FrameKind.END, BEGINNING)
         start = await self._source.start(session, row)
-        return _Look(kind, start.seq, row=row, items=start.items, skipped_before=start.skipped_before)
+        return _Look(kind, start.place, row=row, items=start.items, skipped_before=start.skipped_before)
 
     def _delivery(self, look: _Look[Item]) -> Delivery[Item]:
         kind = look.kind or FrameKind.HEARTBEAT
@@ -189,15 +199,15 @@ class Follower(Generic[Item]):
             lag = clock.monotonic() - self._looked_at
         return Delivery(
             kind=kind,
-            cursor=self._cursor(look.seq),
+            cursor=self._cursor(look.place),
             row=look.row,
             items=look.items,
             lag_ms=max(0, round(lag * 1000)),
             skipped_before=None if look.skipped_before is None else self._cursor(look.skipped_before),
         )
 
-    def _cursor(self, seq: int) -> str:
-        return cursors.encode(self._stream, self._id, seq)
+    def _cursor(self, place: Place) -> str:
+        return cursors.encode(self._stream, self._id, place)
 
 
 def not_found(stream: Stream) -> NotFound:

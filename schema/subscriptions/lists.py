@@ -149,7 +149,7 @@ def _look(context: Context, query: ListQuery[Row]) -> Look[Row]:
 
     async def look(before: Listing[Row] | None) -> Listing[Row]:
         async with database.read(tenant_id) as session:
-            return await lists.look(session, query, before)
+            return await lists.look(session, tenant_id, query, before)
 
     return look
 

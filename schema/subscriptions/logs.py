@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.uow import Database
 from app.domain import cursors
+from app.domain.cursors import BEGINNING, Place
 from app.domain.enums import Permission
 from app.domain.errors import LimitExceeded
 from app.domain.events import Stream
@@ -43,23 +44,23 @@ class LineSource:
 
     async def start(self, session: AsyncSession, row: Any) -> Start[Line]:
         kept = (await logs.kept(session, self.tenant_id, [self.job_id]))[self.job_id]
-        gone = kept.before if kept.lost else None
+        gone = Place(kept.before) if kept.lost else None
         if self.tail is None:
-            return Start(gone or 0, skipped_before=gone)
-        until: int = row.event_seq
+            return Start(gone or BEGINNING, skipped_before=gone)
+        until = Place(row.event_seq, row.event_at)
         lines = await streams.last_lines(
-            session, self.tenant_id, self.job_id, self.wanted, until=until, limit=self.tail
+            session, self.tenant_id, self.job_id, self.wanted, until=until.seq, limit=self.tail
         )
         if len(lines) < self.tail:
             return Start(until, lines, skipped_before=gone)
-        return Start(until, lines, skipped_before=lines[0].seq - 1 if lines else until)
+        return Start(until, lines, skipped_before=Place(lines[0].seq - 1) if lines else until)
 
-    async def read(self, session: AsyncSession, *, after: int, until: int) -> Batch[Line]:
+    async def read(self, session: AsyncSession, *, after: Place, until: Place) -> Batch[Line]:
         return await streams.lines_after(
             session, self.tenant_id, self.job_id, self.wanted, after=after, until=until, limit=self.limit
         )
 
-    async def read_on(self, database: Database, *, after: int) -> tuple[Head, Batch[Line]] | None:
+    async def read_on(self, database: Database, *, after: Place) -> tuple[Head, Batch[Line]] | None:
         return await streams.lines_since(
             database, self.tenant_id, self.job_id, self.wanted, after=after, limit=self.limit
         )
@@ -106,7 +107,7 @@ class LogSubscriptions:
                 )
 
 
-async def _gone_behind(context: Context, job_id: int, after: str | None) -> int | None:
+async def _gone_behind(context: Context, job_id: int, after: str | None) -> Place | None:
     """The place up to which retention has removed lines behind the cursor, if it has removed any.
 
     Nothing is said here of what the principal may not see: following refuses that itself.
@@ -115,5 +116,5 @@ async def _gone_behind(context: Context, job_id: int, after: str | None) -> int 
         return None
     place = cursors.decode(after, Stream.JOB, job_id)
     async with context.read() as session:
-        kept = (await logs.kept(session, context.tenant_id, [job_id], place)).get(job_id)
-    return kept.before if kept is not None and kept.lost else None
+        kept = (await logs.kept(session, context.tenant_id, [job_id], place.seq)).get(job_id)
+    return Place(kept.before) if kept is not None and kept.lost else None

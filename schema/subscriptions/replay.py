@@ -12,6 +12,7 @@ from app import clock
 from app.db.models import EventLog
 from app.db.models import OrchestrationJob as JobRow
 from app.domain import cursors
+from app.domain.cursors import BEGINNING, Place
 from app.domain.errors import IllegalState, LimitExceeded
 from app.domain.events import Stream
 from app.domain.statuses import JOB
@@ -45,8 +46,8 @@ class ReplaySubscriptions:
             raise LimitExceeded(message, path=("speed",))
         context = info.context
         job = await _finished(context, number_in(id, "OrchestrationJob"))
-        yield _frame(FrameKind.SNAPSHOT, job.id, 0, job)
-        began, start, place = clock.monotonic(), None, 0
+        yield _frame(FrameKind.SNAPSHOT, job.id, BEGINNING, job)
+        began, start, place = clock.monotonic(), None, BEGINNING
         async with aclosing(_scenes(context, job)) as scenes:
             async for scene in scenes:
                 start = start or scene[0].at
@@ -57,10 +58,10 @@ class ReplaySubscriptions:
                 await asyncio.sleep(max(0.0, left))
                 # The frame is resolved anew: what earlier frames fetched may have changed.
                 context.loaders.forget()
-                place = scene[-1].seq
+                place = Place(scene[-1].seq, scene[-1].at)
                 yield _frame(FrameKind.EVENTS, job.id, place, events=scene)
         context.loaders.forget()
-        yield _frame(FrameKind.END, job.id, job.event_seq, job)
+        yield _frame(FrameKind.END, job.id, Place(job.event_seq, job.event_at), job)
 
 
 async def _finished(context: Context, job_id: int) -> JobRow:
@@ -78,13 +79,11 @@ async def _finished(context: Context, job_id: int) -> JobRow:
 
 async def _scenes(context: Context, job: JobRow) -> AsyncGenerator[list[EventLog], None]:
     """The job's events in order, those that happened together in one list."""
-    place, scene = 0, list[EventLog]()
-    while place < job.event_seq:
+    place, until, scene = BEGINNING, Place(job.event_seq, job.event_at), list[EventLog]()
+    while place < until:
         async with context.read() as session:
-            batch = await streams.events_after(
-                session, context.tenant_id, Stream.JOB, job.id, after=place, until=job.event_seq
-            )
-        place = batch.seq
+            batch = await streams.events_after(session, context.tenant_id, Stream.JOB, job.id, after=place, until=until)
+        place = batch.place
         for event in batch.items:
             apart = bool(scene) and (event.at - scene[0].at).total_seconds() > _TOGETHER_SECONDS
             if apart or len(scene) == streams.EVENT_LIMIT:
@@ -96,11 +95,11 @@ async def _scenes(context: Context, job: JobRow) -> AsyncGenerator[list[EventLog
 
 
 def _frame(
-    kind: FrameKind, job_id: int, seq: int, job: JobRow | None = None, *, events: Sequence[EventLog] = ()
+    kind: FrameKind, job_id: int, place: Place, job: JobRow | None = None, *, events: Sequence[EventLog] = ()
 ) -> JobFrame:
     return JobFrame(
         kind=kind,
-        cursor=Cursor(cursors.encode(Stream.JOB, job_id, seq)),
+        cursor=Cursor(cursors.encode(Stream.JOB, job_id, place)),
         job=None if job is None else OrchestrationJob.of(job),
         events=[event_of(row) for row in events],
         lag_ms=0,

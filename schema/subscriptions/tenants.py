@@ -67,17 +67,27 @@ class _Feed:
 
     async def head(self) -> Position:
         async with self._context.read() as session:
-            return await feed.head(session)
+            return await feed.head(session, self._context.tenant_id)
 
-    async def after(self, place: Position) -> feed.Page:
+    async def holds(self, place: Position) -> bool:
+        async with self._context.read() as session:
+            return await feed.holds(session, self._context.tenant_id, place)
+
+    async def after(self, place: Position) -> feed.Page | None:
+        """What comes after a place; None where it turns out to be in a history that is no more."""
+        doubted = False
         while True:
             try:
                 async with self._context.read() as session:
+                    if doubted and not await feed.holds(session, self._context.tenant_id, place):
+                        return None
                     page = await feed.after(session, self._context.tenant_id, place)
             except TROUBLE as error:
                 if clock.monotonic() - self.looked_at > PATIENCE_SECONDS:
                     raise
                 _logger.warning("a feed cannot be read; trying again", error=str(error))
+                # What comes back may be a backup.
+                doubted = True
                 await asyncio.sleep(SWEEP_SECONDS)
             else:
                 self.looked_at = clock.monotonic()
@@ -87,13 +97,15 @@ class _Feed:
 async def _follow(context: Context, place: Position | None, wanted: frozenset[str]) -> AsyncGenerator[EventFrame, None]:
     reader, bus, sent_at = _Feed(context), context.bus, clock.monotonic()
     async with bus.watch_tenant(context.tenant_id) as bell:
-        settled = await reader.head()
-        if place is None or place.feed > settled.feed:
-            # A place that was not reached yet comes from a history that is no more.
-            kind, place = FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC, settled
+        if place is None or not await reader.holds(place):
+            kind, place = FrameKind.SNAPSHOT if place is None else FrameKind.RESYNC, await reader.head()
             yield _frame(kind, place)
         while True:
             page = await reader.after(place)
+            if page is None:
+                place = await reader.head()
+                yield _frame(FrameKind.RESYNC, place)
+                continue
             place = page.position
             events = [row for row in page.events if row.kind in wanted]
             if events:

@@ -12,6 +12,7 @@ import strawberry
 
 from app.db import models
 from app.domain import cursors
+from app.domain.cursors import Place
 from app.domain.enums import DriftStatus, ReviewDecision, RollbackCompleteness, StatusReason
 from app.domain.events import EventKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
@@ -54,7 +55,7 @@ class Event:
 
     @described("Give it back as `after`, and the stream goes on behind this event.")
     def cursor(self) -> Cursor:
-        return Cursor(cursors.encode(self.row.stream, self.row.stream_id, self.row.seq))
+        return Cursor(cursors.encode(self.row.stream, self.row.stream_id, Place(self.row.seq, self.row.at)))
 
     @described("Joins everything that one request, or one job, brought about.")
     def correlation_id(self) -> str:

@@ -25,9 +25,10 @@ _LAG = (
 _KINDS = (
     "What a frame of a live stream is. SNAPSHOT: the first frame when `after` is null, with the state and the cursor"
     " that it is consistent with. EVENTS: a batch, strictly ordered, without gaps or repetitions. RESYNC: the cursor is"
-    " ahead of this stream, so forget what you have and begin from this frame; of a log also: lines behind the cursor"
-    " are too old and gone, see `skippedBefore`. HEARTBEAT: nothing for you happened for ten seconds; the cursor may"
-    " have moved. END: nothing more will happen, and everything is delivered; the operation completes."
+    " not of this stream's history, as after a backup was restored, so forget what you have and begin from this frame;"
+    " of a log also: lines behind the cursor are too old and gone, see `skippedBefore`. HEARTBEAT: nothing for you"
+    " happened for ten seconds; the cursor may have moved. END: nothing more will happen, and everything is delivered;"
+    " the operation completes."
 )
 
 

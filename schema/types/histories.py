@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 import strawberry
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.models import EventLog
 from app.db.pages import Window
 from app.domain import cursors
+from app.domain.cursors import Place
 from app.domain.events import Stream
 from app.reads import events
 from schema.compiling import rendering
@@ -39,11 +41,11 @@ class EventConnection:
         return [edge.node for edge in self.edges]
 
 
-def head_cursor(stream: Stream, stream_id: int, seq: int) -> Cursor:
+def head_cursor(stream: Stream, stream_id: int, seq: int, at: datetime | None) -> Cursor:
     """The place in a stream up to which a row's columns tell the story."""
     if isinstance(seq, Symbol):
-        return cast("Cursor", rendering.stream_cursor(stream, cast("Any", stream_id), seq))
-    return Cursor(cursors.encode(stream, stream_id, seq))
+        return cast("Cursor", rendering.stream_cursor(stream, cast("Any", stream_id), seq, cast("Any", at)))
+    return Cursor(cursors.encode(stream, stream_id, Place(seq, at)))
 
 
 async def events_of(
@@ -51,13 +53,15 @@ async def events_of(
 ) -> EventConnection:
     """A page of a stream's facts; all objects that ask alike are answered together."""
     size = Window(first).size(MAX_EVENTS, MAX_EVENTS)
-    seq = 0 if after is None else cursors.decode(after, stream, stream_id)
+    seq = 0 if after is None else cursors.decode(after, stream, stream_id).seq
 
     async def fetch(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> Mapping[int, list[EventLog]]:
         return await events.after(session, tenant_id, stream, ids, seq=seq, limit=size + 1)
 
     rows = await info.context.loaders.by(("events", stream, seq, size), fetch).load(stream_id)
-    edges = [EventEdge(node=event_of(row), cursor=head_cursor(stream, stream_id, row.seq)) for row in rows[:size]]
+    edges = [
+        EventEdge(node=event_of(row), cursor=head_cursor(stream, stream_id, row.seq, row.at)) for row in rows[:size]
+    ]
     ends = [edge.cursor for edge in edges]
     return EventConnection(
         edges=edges, page_info=PageInfo.of(ends, has_next=len(rows) > size, has_previous=after is not None)

@@ -261,7 +261,7 @@ class OrchestrationJob(Entity):
 
     @described("Live-stream position that this snapshot is consistent with.")
     def cursor(self) -> Cursor:
-        return head_cursor(Stream.JOB, self.row.id, self.row.event_seq)
+        return head_cursor(Stream.JOB, self.row.id, self.row.event_seq, self.row.event_at)
 
     @strawberry.field
     def queued_at(self) -> datetime:

@@ -85,15 +85,17 @@ class LogConnection:
         return (found.since or clock.utc_now()) if found.lost else None
 
     def _cursor(self, line: logs.Line) -> Cursor:
-        return Cursor(cursors.encode(Stream.JOB, self.job_id, line.seq))
+        return Cursor(cursors.encode(Stream.JOB, self.job_id, line.place))
 
 
 async def lines_of(info: Info, job_id: int, filter: LogFilter | None, window: Window) -> LogConnection:
     """A page of a job's lines; all jobs that ask alike are answered together."""
     wanted = wanted_lines(filter)
     size = window.size(MAX_LINES, MAX_LINES)
-    after = None if window.after is None else cursors.decode(window.after, Stream.JOB, job_id)
-    before = None if window.before is None else cursors.decode(window.before, Stream.JOB, job_id, argument="before")
+    after = None if window.after is None else cursors.decode(window.after, Stream.JOB, job_id).seq
+    before = None
+    if window.before is not None:
+        before = cursors.decode(window.before, Stream.JOB, job_id, argument="before").seq
     reach = logs.reach_of(window, after, before)
 
     async def fetch(session: AsyncSession, tenant_id: int, ids: Sequence[int]) -> Mapping[int, logs.LinePage]:

@@ -234,7 +234,7 @@ class DeploymentPlan(Entity):
 
     @described("Live-stream position that this snapshot is consistent with.")
     def cursor(self) -> Cursor:
-        return head_cursor(Stream.PLAN, self.row.id, self.row.event_seq)
+        return head_cursor(Stream.PLAN, self.row.id, self.row.event_seq, self.row.event_at)
 
     @strawberry.field
     def scheduled_at(self) -> datetime | None:

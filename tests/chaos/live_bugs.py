@@ -7,40 +7,55 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from app.domain.cursors import Place
 from app.reads import streams
 
 _LIKELY = 0.02
 
 
 def _line_lost() -> None:
-    read = streams.lines_after
+    """Now and then, of the first lines of a look in the ordinary or the short way."""
+    read, read_on = streams.lines_after, streams.lines_since
 
-    async def lose(*arguments: Any, after: int, until: int) -> Any:
-        batch = await read(*arguments, after=after, until=until)
+    def without(batch: Any) -> Any:
         return replace(batch, items=batch.items[1:]) if batch.items and random.random() < _LIKELY else batch
 
-    streams.lines_after = lose  # type: ignore[assignment]
+    async def lose(*arguments: Any, **named: Any) -> Any:
+        return without(await read(*arguments, **named))
+
+    async def lose_on(*arguments: Any, **named: Any) -> Any:
+        found = await read_on(*arguments, **named)
+        return None if found is None else (found[0], without(found[1]))
+
+    streams.lines_after = lose
+    streams.lines_since = lose_on
 
 
 def _line_twice() -> None:
-    read = streams.lines_after
+    read, read_on = streams.lines_after, streams.lines_since
 
-    async def repeat(*arguments: Any, after: int, until: int) -> Any:
+    def earlier(after: Place) -> Place:
         # Far enough to meet a line: events have numbers, too.
-        back = 3 if random.random() < _LIKELY else 0
-        return await read(*arguments, after=max(0, after - back), until=until)
+        return Place(max(0, after.seq - 3)) if random.random() < _LIKELY else after
 
-    streams.lines_after = repeat  # type: ignore[assignment]
+    async def repeat(*arguments: Any, after: Place, **named: Any) -> Any:
+        return await read(*arguments, after=earlier(after), **named)
+
+    async def repeat_on(*arguments: Any, after: Place, **named: Any) -> Any:
+        return await read_on(*arguments, after=earlier(after), **named)
+
+    streams.lines_after = repeat
+    streams.lines_since = repeat_on
 
 
 def _event_lost() -> None:
     read = streams.events_after
 
-    async def lose(*arguments: Any, after: int, until: int) -> Any:
-        batch = await read(*arguments, after=after, until=until)
+    async def lose(*arguments: Any, **named: Any) -> Any:
+        batch = await read(*arguments, **named)
         return replace(batch, items=batch.items[:-1]) if batch.items and random.random() < 5 * _LIKELY else batch
 
-    streams.events_after = lose  # type: ignore[assignment]
+    streams.events_after = lose
 
 
 LIVE_BUGS: dict[str, Callable[[], None]] = {

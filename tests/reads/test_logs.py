@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.db import journal
+from app.db.models import OrchestrationJob
 from app.db.pages import Window
 from app.db.uow import Database
+from app.domain.cursors import Place
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind, Stream
 from app.domain.logs import LogLine
@@ -45,7 +47,7 @@ async def write(access: Access, chance: random.Random, batches: int) -> Written:
     lines: list[Line] = []
     seq = 0
     for number in range(batches):
-        entries: list[journal.Entry] = []
+        entries, told = list[journal.Entry](), list[tuple[int, LogLine, str | None, int | None]]()
         for _ in range(chance.randint(1, 3)):
             if chance.random() < 0.3:
                 entries.append(Event(EventKind.STEP_PROGRESSED, {"n": number}))
@@ -65,10 +67,18 @@ async def write(access: Access, chance: random.Random, batches: int) -> Written:
             entries.append(journal.Lines(batch, None, step, attempt))
             for line in batch:
                 seq += 1
-                lines.append(Line(seq, line.at, line.level, line.stream, line.message, line.fields, step, attempt))
+                told.append((seq, line, step, attempt))
         async with access.write() as transaction:
             transaction.authorize("test")
             assert await journal.append(transaction, Stream.JOB, job.id, entries) == seq
+            at = await transaction.session.scalar(
+                select(OrchestrationJob.event_at).where(OrchestrationJob.id == job.id)
+            )
+        assert at is not None
+        lines += [
+            Line(place, line.at, line.level, line.stream, line.message, line.fields, step, attempt, at)
+            for place, line, step, attempt in told
+        ]
     return Written(access, job.id, lines, seq)
 
 
@@ -164,13 +174,13 @@ async def _followed(written: Written, wanted: LogFilter, after: int, until: int,
     async with written.access.database.read(tenant_id) as session:
         while after < until:
             batch = await streams.lines_after(
-                session, tenant_id, written.job_id, wanted, after=after, until=until, limit=limit
+                session, tenant_id, written.job_id, wanted, after=Place(after), until=Place(until), limit=limit
             )
             assert len(batch.items) <= limit
-            assert after < batch.seq <= until
-            assert all(after < line.seq <= batch.seq for line in batch.items)
+            assert after < batch.place.seq <= until
+            assert all(after < line.seq <= batch.place.seq for line in batch.items)
             found += batch.items
-            after = batch.seq
+            after = batch.place.seq
     return found
 
 

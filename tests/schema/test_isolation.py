@@ -18,6 +18,7 @@ from graphql import (
 
 from app.db import models
 from app.domain import cursors
+from app.domain.cursors import Place
 from app.domain.events import Stream
 from schema.nodes import encode_id
 from schema.root import build_schema
@@ -296,7 +297,7 @@ async def test_nobody_watches_another_tenant(api: Api) -> None:
         asked: list[dict[str, Any]] = [{"id": gid} for gid in strangers(kind, theirs, ours).values()]
         # Somebody may have got hold of a whole cursor.
         for number in (theirs.numbers[kind], ABSENT):
-            asked += [{"id": encode_id(kind, number), "after": cursors.encode(stream, number, 1)}]
+            asked += [{"id": encode_id(kind, number), "after": cursors.encode(stream, number, Place(1))}]
         told = []
         for variables in asked:
             result = await first_of(api, text, variables)

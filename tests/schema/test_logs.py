@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.domain import cursors
+from app.domain.cursors import Place
 from app.domain.events import Event, EventKind, Stream
 from schema.nodes import encode_id
 from tests.factories.databases import fetch
@@ -59,15 +60,15 @@ async def test_pages_lead_through_the_log_both_ways(api: Api) -> None:
         assert found["pageInfo"]["hasNextPage"] is True
     assert backwards == every
     # Exact, and not only a guess from the arguments: before the first line there is nothing, and behind the last.
-    only = await page(first=10, after=cursors.encode(Stream.JOB, job.id, 0))
+    only = await page(first=10, after=cursors.encode(Stream.JOB, job.id, Place(0)))
     assert (seqs(only), only["pageInfo"]["hasPreviousPage"], only["pageInfo"]["hasNextPage"]) == (every, False, False)
-    filtered = await page(last=1, filter={"stepKey": "b"}, before=cursors.encode(Stream.JOB, job.id, 10))
+    filtered = await page(last=1, filter={"stepKey": "b"}, before=cursors.encode(Stream.JOB, job.id, Place(10)))
     assert (seqs(filtered), filtered["pageInfo"]["hasPreviousPage"], filtered["pageInfo"]["hasNextPage"]) == (
         [6],
         True,
         False,
     )
-    assert [edge["cursor"] for edge in filtered["edges"]] == [cursors.encode(Stream.JOB, job.id, 6)]
+    assert [cursors.decode(edge["cursor"], Stream.JOB, job.id) for edge in filtered["edges"]] == [Place(6)]
 
 
 async def test_packed_lines_are_the_same_lines(api: Api) -> None:
@@ -80,7 +81,7 @@ async def test_packed_lines_are_the_same_lines(api: Api) -> None:
 
 async def test_senseless_pages_are_refused(api: Api) -> None:
     job = await numbered(api)
-    foreign = cursors.encode(Stream.JOB, job.id + 1, 3)
+    foreign = cursors.encode(Stream.JOB, job.id + 1, Place(3))
     for given, code, path in (
         ({"last": -1}, "INVALID", "last"),
         ({"last": 501}, "LIMIT_EXCEEDED", "last"),

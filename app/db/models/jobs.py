@@ -84,6 +84,8 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     pause_until: Mapped[datetime | None]
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # When the newest of these facts was written; it stands in that fact, too: app.domain.cursors.
+    event_at: Mapped[datetime | None]
     feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # The log: lines and bytes written, and once it is full how many lines were left out since.
     log_lines: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))

@@ -134,6 +134,8 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     active_job_id: Mapped[int | None] = mapped_column(BigInteger)
     last_job_id: Mapped[int | None] = mapped_column(BigInteger)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # When the newest of these facts was written; it stands in that fact, too: app.domain.cursors.
+    event_at: Mapped[datetime | None]
     feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # When its schedule says; `fire_at` is when the tick looks, which jitter makes later.
     scheduled_at: Mapped[datetime | None]

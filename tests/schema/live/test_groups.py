@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.cursors import BEGINNING, Place
 from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch, Head
@@ -106,19 +107,19 @@ class Numbers:
 
     async def start(self, session: Any, row: Any) -> Start[Number]:
         del session, row
-        return Start(0)
+        return Start(BEGINNING)
 
-    async def read(self, session: Any, *, after: int, until: int) -> Batch[Number]:
+    async def read(self, session: Any, *, after: Place, until: Place) -> Batch[Number]:
         await session.turns()
-        last = min(after + _BATCH, until)
-        return Batch([Number(n) for n in range(after + 1, last + 1)], last)
+        last = min(after.seq + _BATCH, until.seq)
+        return Batch([Number(n) for n in range(after.seq + 1, last + 1)], Place(last))
 
-    async def read_on(self, database: Any, *, after: int) -> tuple[Head, Batch[Number]] | None:
-        head = Head(database.head, database.closed)
+    async def read_on(self, database: Any, *, after: Place) -> tuple[Head, Batch[Number]] | None:
+        head = Head(Place(database.head), database.closed)
         await database.turns()
         if database.chance.random() < 0.3:
             return None
-        return head, Batch([Number(n) for n in range(after + 1, head.seq + 1)], head.seq)
+        return head, Batch([Number(n) for n in range(after.seq + 1, head.place.seq + 1)], head.place)
 
 
 class Client:
@@ -179,16 +180,16 @@ class Client:
                 self.world.groups.leave(self._member)
                 await self._come_up(self._member.place)
 
-    async def _come_up(self, start: int | None) -> None:
+    async def _come_up(self, start: Place | None) -> None:
         course = Joining(self.world.groups, self._entry, self._member, self._lead, start=start)
-        async with aclosing(self._frames(course, 0)) as frames:
+        async with aclosing(self._frames(course)) as frames:
             async for rest in frames:
                 await self._member.send(rest)
         if not course.joined:
             self.over.set()
 
-    async def _frames(self, course: Course, after: int) -> AsyncGenerator[bytes, None]:
-        course.start = after if course.start is None else course.start
+    async def _frames(self, course: Course) -> AsyncGenerator[bytes, None]:
+        course.start = BEGINNING if course.start is None else course.start
         follower = Follower[Number](self.world.context(course), Stream.JOB, 1, Numbers())
         async with aclosing(follower.follow(None)) as deliveries:
             async for delivery in deliveries:
@@ -197,7 +198,7 @@ class Client:
                     yield b" ".join(b"%d" % number for number in delivery.items)
 
     async def _lead(self, course: Course) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._frames(course, 0)) as frames:
+        async with aclosing(self._frames(course)) as frames:
             async for rest in frames:
                 self.world.leads += 1
                 if self.world.failing:
@@ -212,7 +213,7 @@ def _made_up() -> Any:
     """The head of the stream is the world's, little may wait, and nobody waits long."""
 
     async def head(session: World, *_: object) -> Head:
-        return Head(session.head, session.closed)
+        return Head(Place(session.head), session.closed)
 
     async def owner(*_: object) -> None:
         return None

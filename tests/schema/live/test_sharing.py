@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.cursors import Place
 from app.domain.events import Stream
 from schema import followers
 from schema.context import Services
@@ -42,7 +43,7 @@ async def test_each_frame_is_executed_once_for_all(live: Live, services: Service
         (group,) = services.groups._groups.values()
         for number in range(5):
             await live.api.acme.rows.lines(job, f"line {number}")
-            await until(lambda number=number: group.place == number + 1)
+            await until(lambda number=number: group.place == Place(number + 1))
         await live.finish(job)
         told = await asyncio.gather(*following)
     assert told == [[1, 2, 3, 4, 5]] * 30

@@ -12,6 +12,7 @@ from gql.transport.exceptions import TransportQueryError
 
 from app.db import models
 from app.domain import cursors
+from app.domain.cursors import Place
 from app.domain.events import Event, EventKind, Stream
 from app.domain.statuses import JobStatus, PlanStatus
 from schema.nodes import encode_id
@@ -39,7 +40,7 @@ async def test_a_job_from_its_snapshot_to_its_end(live: Live) -> None:
     async with aclosing(live.frames(JOB, {"id": job_id(job)})) as frames:
         snapshot = await anext(frames)
         assert (snapshot["kind"], snapshot["job"]["status"], snapshot["events"]) == ("SNAPSHOT", "RUNNING", [])
-        assert snapshot["cursor"] == cursors.encode(Stream.JOB, job.id, 1)
+        assert cursors.decode(snapshot["cursor"], Stream.JOB, job.id) == Place(1)
         data = {
             "jobId": job.id,
             "stepRunId": step.id,
@@ -90,7 +91,7 @@ async def write_mixed(live: Live, job: models.OrchestrationJob, seed: int, numbe
 async def test_two_writers_leave_no_gap_and_nothing_comes_twice(live: Live) -> None:
     job = await live.job()
     async with asyncio.TaskGroup() as group:
-        beginning = cursors.encode(Stream.JOB, job.id, 0)
+        beginning = cursors.encode(Stream.JOB, job.id, Place(0))
         facts = group.create_task(live.collect(JOB, {"id": job_id(job), "after": beginning}))
         lines = group.create_task(live.collect(LOGS, {"id": job_id(job)}))
         await asyncio.gather(write_mixed(live, job, 1, 25), write_mixed(live, job, 2, 25))
@@ -110,11 +111,12 @@ async def test_every_cursor_resumes_exactly_there(live: Live) -> None:
     await live.finish(job)
     head = 13
     for seq in range(head + 1):
-        after = cursors.encode(Stream.JOB, job.id, seq)
+        after = cursors.encode(Stream.JOB, job.id, Place(seq))
         facts = await live.collect(JOB, {"id": job_id(job), "after": after})
         lines = await live.collect(LOGS, {"id": job_id(job), "after": after})
         assert sorted(seqs(facts) + seqs(lines, "lines")) == list(range(seq + 1, head + 1))
-        assert facts[-1]["cursor"] == lines[-1]["cursor"] == cursors.encode(Stream.JOB, job.id, head)
+        assert facts[-1]["cursor"] == lines[-1]["cursor"]
+        assert cursors.decode(facts[-1]["cursor"], Stream.JOB, job.id) == Place(head)
 
 
 async def test_a_long_log_comes_in_bounded_batches(live: Live) -> None:
@@ -143,7 +145,7 @@ async def test_the_bus_may_die_and_come_back(live: Live, valkey: Valkey) -> None
         await valkey.start()
         await write_mixed(live, job, 3, 10)
         await live.finish(job)
-    facts = await live.collect(JOB, {"id": job_id(job), "after": cursors.encode(Stream.JOB, job.id, 0)})
+    facts = await live.collect(JOB, {"id": job_id(job), "after": cursors.encode(Stream.JOB, job.id, Place(0))})
     found = sorted(seqs(lines.result(), "lines") + seqs(facts))
     assert found == list(range(1, len(found) + 1))
 
@@ -169,7 +171,7 @@ async def test_foreign_absent_and_malformed_ids_are_all_the_same(live: Live, doc
     other = encode_id("Workflow", 1)
     answers = []
     for number in (foreign, encode_id(kind, 10**12), "nonsense", other, ""):
-        for after in (None, cursors.encode(Stream.JOB, job.id, 0)):
+        for after in (None, cursors.encode(Stream.JOB, job.id, Place(0))):
             with pytest.raises(TransportQueryError) as caught:
                 await live.collect(document, {"id": number, "after": after})
             answers.append(caught.value.errors)
@@ -184,7 +186,8 @@ async def test_foreign_absent_and_malformed_ids_are_all_the_same(live: Live, doc
 
 async def test_a_cursor_of_another_job_is_refused(live: Live) -> None:
     job, other = await live.job("one"), await live.job("two")
-    for after in ("garbage", cursors.encode(Stream.JOB, other.id, 1), cursors.encode(Stream.PLAN, job.id, 1)):
+    one = Place(1)
+    for after in ("garbage", cursors.encode(Stream.JOB, other.id, one), cursors.encode(Stream.PLAN, job.id, one)):
         with pytest.raises(TransportQueryError) as caught:
             await live.collect(JOB, {"id": job_id(job), "after": after})
         [error] = caught.value.errors or []
@@ -195,7 +198,7 @@ async def test_a_cursor_from_the_future_resynchronises(live: Live) -> None:
     job = await live.job()
     await live.api.acme.rows.lines(job, "one", "two")
     await live.finish(job)
-    after = cursors.encode(Stream.JOB, job.id, 99)
+    after = cursors.encode(Stream.JOB, job.id, Place(99))
     facts = await live.collect(JOB, {"id": job_id(job), "after": after})
     assert [(f["kind"], f["job"]["status"]) for f in facts] == [("RESYNC", "SUCCEEDED"), ("END", "SUCCEEDED")]
     lines = await live.collect(LOGS, {"id": job_id(job), "after": after})
@@ -214,7 +217,7 @@ async def test_a_filter_is_applied_while_the_cursor_moves_on(live: Live) -> None
     wanted = {"minLevel": "WARN", "stepKey": "a", "contains": "needle"}
     frames = await live.collect(LOGS, {"id": job_id(job), "filter": wanted})
     assert [line["message"] for frame in frames for line in frame["lines"]] == ["a Needle"]
-    assert frames[-1]["cursor"] == cursors.encode(Stream.JOB, job.id, 6)
+    assert cursors.decode(frames[-1]["cursor"], Stream.JOB, job.id) == Place(6)
 
 
 async def test_a_tail_shows_the_last_lines_and_says_what_it_left_out(live: Live) -> None:
@@ -224,7 +227,7 @@ async def test_a_tail_shows_the_last_lines_and_says_what_it_left_out(live: Live)
     async with aclosing(live.frames(LOGS, {"id": job_id(job), "tail": 3})) as frames:
         first = await anext(frames)
         assert (first["kind"], [line["message"] for line in first["lines"]]) == ("SNAPSHOT", ["3", "4", "5"])
-        assert first["skippedBefore"] == cursors.encode(Stream.JOB, job.id, 2)
+        assert cursors.decode(first["skippedBefore"], Stream.JOB, job.id) == Place(2)
         await live.api.acme.rows.lines(job, "6")
         assert [line["message"] for line in (await next_of(frames, "EVENTS"))["lines"]] == ["6"]
     await live.finish(job)
@@ -248,7 +251,7 @@ async def test_silence_is_told_and_the_cursor_moves_over_what_was_not_asked_for(
         await live.api.acme.rows.lines(job, "a line is no event")
         heartbeat = await anext(frames)
         assert (heartbeat["kind"], heartbeat["events"]) == ("HEARTBEAT", [])
-        assert heartbeat["cursor"] == cursors.encode(Stream.JOB, job.id, 1)
+        assert cursors.decode(heartbeat["cursor"], Stream.JOB, job.id) == Place(1)
 
 
 async def test_a_plan_stays_open_while_it_can_be_tried_again(live: Live) -> None:
@@ -281,8 +284,8 @@ async def test_a_cursor_into_lines_that_are_gone_is_told_so(live: Live, database
         await live.api.acme.rows.lines(job, *words)
     await live.finish(job)
     await fetch(database_url, "DELETE FROM job_log WHERE first_seq < 5")
-    kept = cursors.encode(Stream.JOB, job.id, 4)
-    resumed = await live.collect(LOGS, {"id": job_id(job), "after": cursors.encode(Stream.JOB, job.id, 1)})
+    kept = cursors.encode(Stream.JOB, job.id, Place(4))
+    resumed = await live.collect(LOGS, {"id": job_id(job), "after": cursors.encode(Stream.JOB, job.id, Place(1))})
     assert [(f["kind"], f["skippedBefore"], [line["message"] for line in f["lines"]]) for f in resumed] == [
         ("RESYNC", kept, []),
         ("EVENTS", None, ["5"]),
