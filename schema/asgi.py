@@ -57,7 +57,9 @@ class _Application(Starlette):
         self._door = door
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self._door(super().build_middleware_stack())
+        door = self._door(super().build_middleware_stack())
+        self.state.straight = door.straight
+        return door
 
 
 def application() -> Starlette:

@@ -53,6 +53,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A statement that is yet to be asked, with its parameters."""
+
+    sql: str
+    parameters: Sequence[Any]
+
+    async def answer(self, context: Context) -> bytes:
+        """What the database says. Raises the driver's errors."""
+        return (await context.database.answer(self.sql, self.parameters)).encode()
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """A document that is valid: its operation, and those of its variables that are ids or cursors."""
 
@@ -85,6 +97,13 @@ class CompiledQueries:
 
         Whoever may not read, or asks for too much, or for what is not valid, is told so there. Raises RateLimited.
         """
+        found = self.begun(text, variables, name, context)
+        return await found.answer(context) if isinstance(found, Asking) else found
+
+    def begun(
+        self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
+    ) -> bytes | Asking | None:
+        """`answer` as far as nobody has to be waited for, paid for."""
         plan = self.plan(text, variables or {}, name, context)
         if plan is None:
             return None
@@ -93,11 +112,10 @@ class CompiledQueries:
             return plan.constant
         given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
         try:
-            parameters = [read(given) for read in plan.parameters]
+            return Asking(plan.sql, [read(given) for read in plan.parameters])
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
-        return (await context.database.answer(plan.sql, parameters)).encode()
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
