@@ -84,7 +84,7 @@ class StraightHttp(BoundedHttp):
     async def _said(self, cycle: RequestResponseCycle, answer: Awaitable[Whole]) -> None:
         try:
             whole = await answer
-        except Exception as error:
+        except Exception:
             self.logger.exception("Exception in ASGI application\n")
             cycle.keep_alive = False
             whole = (500, ((b"content-type", b"text/plain; charset=utf-8"),), b"Internal Server Error")
