@@ -17,6 +17,7 @@ _REPLACED = (
     ("idx_cloud_resource_status", "cloud_resource", ["tenant_id", "status"]),
 )
 _ADDED = (
+    ("idx_deployment_plan_stack", "deployment_plan", ["tenant_id", "stack", "created_at", "id"]),
     ("idx_deployment_plan_updated", "deployment_plan", ["tenant_id", "updated_at", "id"]),
     ("idx_cloud_resource_updated", "cloud_resource", ["tenant_id", "updated_at", "id"]),
     ("idx_cloud_resource_name", "cloud_resource", ["tenant_id", "name", "id"]),
