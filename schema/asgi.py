@@ -81,6 +81,7 @@ def build(settings: Settings) -> Starlette:
         name="windlass-api",
         pool_size=settings.pool_size,
         after_commit=bus.ring,
+        replica_url=settings.replica_url,
     )
     services = Services(
         database=database,

@@ -61,7 +61,7 @@ class Asking:
 
     async def answer(self, context: Context) -> bytes:
         """What the database says. Raises the driver's errors."""
-        return (await context.database.answer(self.sql, self.parameters)).encode()
+        return (await context.database.answer(context.tenant_id, self.sql, self.parameters)).encode()
 
 
 @dataclass(frozen=True, slots=True)
