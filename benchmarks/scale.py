@@ -94,6 +94,9 @@ async def _bodies(side: Side, where: Surroundings) -> dict[str, dict[str, Any]]:
     bodies: dict[str, dict[str, Any]] = {}
     for name, arguments in _LISTS.items():
         said = arguments.replace("PLAN", encode_id("DeploymentPlan", plan))
+        if "orderBy" in arguments:
+            bodies[f"jobs {name}: first page"] = _body(f"first: 50 {said}", None)
+            continue
         first, last = [await _page(side, where, f"{way}: 50 {said}") for way in ("first", "last")]
         windows = {
             "first page": ("first: 50", None),
@@ -101,14 +104,13 @@ async def _bodies(side: Side, where: Surroundings) -> dict[str, dict[str, Any]]:
             "last page": ("last: 50", None),
             "last but one": ("last: 50, before: $at", last["startCursor"]),
         }
-        if "orderBy" not in arguments and "planId" not in arguments and "stage" not in arguments:
+        if "planId" not in arguments and "stage" not in arguments:
             windows["middle, forwards"] = ("first: 50, after: $at", middle)
             windows["middle, backwards"] = ("last: 50, before: $at", middle)
         for which, (window, at) in windows.items():
             bodies[f"jobs {name}: {which}"] = _body(f"{window} {said}", at)
-        if "orderBy" not in arguments:
-            counted = f"{{ orchestrationJobs({said or 'first: 1'}) {{ totalCount {{ value exact }} }} }}"
-            bodies[f"jobs {name}: totalCount"] = {"query": counted}
+        counted = f"{{ orchestrationJobs({said or 'first: 1'}) {{ totalCount {{ value exact }} }} }}"
+        bodies[f"jobs {name}: totalCount"] = {"query": counted}
     job = encode_id("OrchestrationJob", log)
     for which, window in {
         "first lines": "first: 200",
@@ -153,6 +155,10 @@ async def _waits(side: Side, where: Surroundings, body: dict[str, Any]) -> list[
         # The first ones are planned and read for the first time.
         if number >= 7:
             waits.append(time.perf_counter() - began)
+        if b"UNAVAILABLE" in answer:
+            # Its statement was ended after five seconds.
+            writer.close()
+            return [5.0]
         if b'"errors"' in answer:
             raise RuntimeError(answer)
         if number == 7 and waits[0] > 0.2:
