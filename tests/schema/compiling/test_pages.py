@@ -12,6 +12,7 @@ import pytest
 from schema.compiling.queries import CompiledQueries
 from schema.nodes import encode_id
 from schema.root import build_schema
+from tests.schema.compiling.explaining import generic_plan
 from tests.schema.conftest import Api
 
 _WORKFLOW, _PLAN = encode_id("Workflow", 1), encode_id("DeploymentPlan", 1)
@@ -88,7 +89,7 @@ async def _plans(api: Api, database_url: str, name: str) -> Iterator[tuple[str, 
     """Of each combination: its order, all that is asked, and the nodes of its plan."""
     queries, access = CompiledQueries(build_schema()), api.acme
     settings = {"role": "windlass_app", "plan_cache_mode": "force_generic_plan", "app.tenant_id": str(access.tenant_id)}
-    connection = await asyncpg.connect(database_url, server_settings=settings)
+    connection = await asyncpg.connect(database_url, server_settings=settings, statement_cache_size=0)
     found = []
     _, filters, orders = LISTS[name]
     try:
@@ -104,9 +105,7 @@ async def _plans(api: Api, database_url: str, name: str) -> Iterator[tuple[str, 
                     )  # fmt: skip
                     assert plan is not None, given
                     values = {"$tenant": access.tenant_id, "$user": access.principal.user_id}
-                    explained = await connection.fetchval(
-                        f"EXPLAIN (FORMAT JSON) {plan.sql}", *(read(values) for read in plan.parameters)
-                    )
+                    explained = await generic_plan(connection, plan.sql, [read(values) for read in plan.parameters])
                     found.append((order, given, list(_nodes(orjson.loads(explained)[0]["Plan"]))))
     finally:
         await connection.close()
