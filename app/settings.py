@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting; the variable of `pool_size` is WINDLASS_POOL_SIZE. Times are in seconds."""
 
     database_url: str | None = None
+    # A streaming replica of it, which queries are answered by while it is not behind (app/db/replica.py).
+    replica_url: str | None = None
     redis_url: str | None = None
     data_dir: Path = Path(".windlass")
     host: str = "127.0.0.1"
@@ -144,9 +146,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name) not in choices:
                 message = f"{PREFIX}{name.upper()}: '{getattr(self, name)}' is none of {', '.join(choices)}"
                 raise SettingsError(message)
-        if self.database_url is not None and not self.database_url.startswith("postgresql://"):
-            message = f"{PREFIX}DATABASE_URL begins with postgresql://"
-            raise SettingsError(message)
+        for name in ("database_url", "replica_url"):
+            if not (getattr(self, name) or _POSTGRESQL).startswith(_POSTGRESQL):
+                message = f"{PREFIX}{name.upper()} begins with {_POSTGRESQL}"
+                raise SettingsError(message)
         if self.redis_url is not None and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             message = f"{PREFIX}REDIS_URL begins with redis://, rediss:// or unix://"
             raise SettingsError(message)
@@ -158,6 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
 
 
+_POSTGRESQL = "postgresql://"
 _ANY_KEY = base64.b64encode(bytes(_KEY_BYTES)).decode()
 _LISTS = frozenset(
     {

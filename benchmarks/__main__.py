@@ -6,7 +6,7 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery, row_security
+from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery, row_security, scale
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "logs": logs.run,
     "queries": queries.run,
     "row_security": row_security.run,
+    "scale": scale.run,
 }
 
 

@@ -57,7 +57,9 @@ class _Application(Starlette):
         self._door = door
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self._door(super().build_middleware_stack())
+        door = self._door(super().build_middleware_stack())
+        self.state.straight = door.straight
+        return door
 
 
 def application() -> Starlette:
@@ -79,6 +81,7 @@ def build(settings: Settings) -> Starlette:
         name="windlass-api",
         pool_size=settings.pool_size,
         after_commit=bus.ring,
+        replica_url=settings.replica_url,
     )
     services = Services(
         database=database,

@@ -8,14 +8,15 @@ are the same (schema/http.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web import requests
+from app.web.straight import Whole
 from schema import sse
-from schema.http import BadRequest, GraphQLEndpoint, Plain, negotiated
+from schema.http import PLAIN_JSON, RESPONSE_JSON, Answer, BadRequest, GraphQLEndpoint, Plain, negotiated
 
 PATH: Final = "/graphql"
 _JSON: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
@@ -25,6 +26,15 @@ _ELSEWHERE = frozenset({b"transfer-encoding", b"content-encoding"})
 # Clients accept what their libraries say; whoever makes up more than these is read anew each time.
 _KEPT: Final = 100
 _REQUEST_ID: Final = requests.HEADER.lower().encode()
+# What every answer in a media type says.
+_SAID: Final = {
+    media_type: (
+        (b"content-type", f"{media_type}; charset=utf-8".encode()),
+        (b"cache-control", b"no-store"),
+        (b"vary", b"Accept"),
+    )
+    for media_type in (PLAIN_JSON, RESPONSE_JSON)
+}
 
 
 class _Gone(Exception):
@@ -57,18 +67,20 @@ class Door:
             answer = await self._endpoint.respond_plainly(plain, body)
         except _Gone:
             return
-        headers = [
-            (b"content-length", b"%d" % len(answer.body)),
-            (b"content-type", f"{answer.media_type}; charset=utf-8".encode()),
-            (b"cache-control", b"no-store"),
-            (b"vary", b"Accept"),
-            (_REQUEST_ID, plain.request_id.encode()),
-        ]
-        if answer.headers:
-            headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        headers = [(b"content-length", b"%d" % len(answer.body)), *_headers(answer, plain)]
         start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})
+
+    def straight(self, scope: Scope, body: bytes) -> Whole | Awaitable[Whole] | None:
+        """The same for a request that is there whole (app.web.straight)."""
+        plain = self._plain(scope) if scope["path"] == PATH and scope["method"] == "POST" else None
+        if plain is None:
+            return None
+        answer = self._endpoint.respond_at_once(plain, body)
+        if isinstance(answer, Answer):
+            return answer.status, _headers(answer, plain), answer.body
+        return _later(answer, plain)
 
     def _plain(self, scope: Scope) -> Plain | None:
         """What the head says, or None for the long way."""
@@ -111,6 +123,18 @@ class Door:
         if len(self._media_types) < _KEPT and len(accept) < 200:
             self._media_types[accept] = media_type
         return media_type
+
+
+def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
+    headers = [*_SAID[answer.media_type], (_REQUEST_ID, plain.request_id.encode())]
+    if answer.headers:
+        headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    return headers
+
+
+async def _later(answer: Awaitable[Answer], plain: Plain) -> Whole:
+    found = await answer
+    return found.status, _headers(found, plain), found.body
 
 
 async def _whole(receive: Receive) -> bytes:

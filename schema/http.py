@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -34,7 +35,7 @@ from app.web.bodies import Ambiguous, json_of
 from app.web.credentials import Crossing, token_in
 from schema import sse
 from schema.allowance import RATE_LIMITED, RateLimited
-from schema.compiling.queries import CompiledQueries
+from schema.compiling.queries import Asking, CompiledQueries
 from schema.context import Context, Services
 from schema.documents import ID, DocumentRefused, Documents
 from schema.live_protocol import LiveTransportHandler
@@ -152,6 +153,30 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             answer.body, answer.status, {**_HEADERS, **(answer.headers or {})}, f"{answer.media_type}; charset=utf-8"
         )
 
+    def respond_at_once(self, plain: Plain, body: bytes) -> Answer | Awaitable[Answer]:
+        """The same where the body is there, too: what needs nobody to be waited for is answered at once."""
+        principal = self._services.authenticator.known(plain.token)
+        if principal is None or self._queries is None:
+            return self.respond_plainly(plain, partial(_there, body))
+        try:
+            asked = _checked(_json(body), self._services.documents)
+            context = self._services.context(principal, plain.request_id, address=plain.address)
+            found = self._queries.begun(asked.document, asked.variables, asked.name, context)
+        except _REFUSED as error:
+            return _refused(error, plain.media_type, plain.request_id)
+        if isinstance(found, bytes):
+            return _compiled(found, asked, context, plain.media_type)
+        return self._finished(found, asked, context, plain.media_type)
+
+    async def _finished(self, found: Asking | None, asked: Asked, context: Context, media_type: str) -> Answer:
+        try:
+            body = None if found is None else await found.answer(context)
+            if body is not None:
+                return _compiled(body, asked, context, media_type)
+            return await self._executed(asked, context, media_type, changes=True)
+        except _REFUSED as error:
+            return _refused(error, media_type, context.request_id)
+
     async def respond_plainly(self, plain: Plain, body: Callable[[], Awaitable[bytes]]) -> Answer:
         """The same for a request of which everything but its body is known (schema/door.py)."""
         try:
@@ -168,9 +193,10 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             # One statement, where the whole operation is one.
             body = await self._queries.answer(asked.document, asked.variables, asked.name, context)
             if body is not None:
-                if asked.wants_cost:
-                    body = body[:-1] + b',"extensions":' + orjson.dumps(_cost(context)) + b"}"
-                return Answer(200, media_type, body)
+                return _compiled(body, asked, context, media_type)
+        return await self._executed(asked, context, media_type, changes=changes)
+
+    async def _executed(self, asked: Asked, context: Context, media_type: str, *, changes: bool) -> Answer:
         with structlog.contextvars.bound_contextvars(request_id=context.request_id):
             result = await self._execute(asked, context, changes=changes)
         if asked.wants_cost:
@@ -244,6 +270,17 @@ class Asked:
     variables: dict[str, Any] | None
     name: str | None
     wants_cost: bool
+
+
+async def _there(body: bytes) -> bytes:
+    return body
+
+
+def _compiled(body: bytes, asked: Asked, context: Context, media_type: str) -> Answer:
+    """What a compiled query came to."""
+    if asked.wants_cost:
+        body = body[:-1] + b',"extensions":' + orjson.dumps(_cost(context)) + b"}"
+    return Answer(200, media_type, body)
 
 
 def _cost(context: Context) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Level:
     statement: Select[Any]
     many: bool = False
     columns: dict[str, None] = field(default_factory=dict)
+    # What is made of an attribute where its rows are read, once for each: by the name that it has among the columns.
+    made: dict[str, ColumnElement[Any]] = field(default_factory=dict)
     # Whether objects that its rows lead to are written once for all rows that lead to the same.
     shares: bool = False
     # Of an object that is: what its rows are looked for by.
@@ -75,6 +77,12 @@ class Level:
         """An attribute of the entity, as whoever selects from this level names it."""
         self.columns[key] = None
         return literal_column(f'{self.alias}."{key}"', getattr(self.entity, key).type)
+
+    def text(self, key: str, write: Callable[[ColumnElement[Any]], ColumnElement[str]]) -> ColumnElement[str]:
+        """`write` of an attribute, the same for all who ask."""
+        name = f"{key} text"
+        self.made[name] = write(getattr(self.entity, key))
+        return literal_column(f'{self.alias}."{name}"', Text())
 
 
 class Symbol(Opaque):
@@ -93,6 +101,13 @@ class Symbol(Opaque):
         self.nullable = nullable
         # Of an attribute as it is: whose, and which.
         self.place = place
+
+    def written_by(self, write: Callable[[ColumnElement[Any]], ColumnElement[str]]) -> ColumnElement[str]:
+        """`write` of it; of an attribute as it is only once for each row, however often that is needed."""
+        if self.place is None:
+            return write(self.expression)
+        level, key = self.place
+        return level.text(key, write)
 
 
 class Written(Opaque):

@@ -96,23 +96,27 @@ class Authenticator:
 
         Raises Unauthenticated, IssuerAway.
         """
-        principal = await self._principal_of(token_text)
+        principal = self.known(token_text)
+        if principal is None:
+            # All who come with the same wait for one look.
+            key = _key_of(token_text)
+            principal = await asyncio.shield(self._looking.get(key) or self._look(key, token_text))
         if in_cookie and not principal.is_session:
             # A page that could set a cookie would have a browser act with a token that its user never logged in with.
             reason = "a cookie that holds no session"
             raise Unauthenticated(reason)
         return principal
 
-    async def _principal_of(self, token_text: str) -> Principal:
-        key = hashlib.sha256(token_text.encode(errors="replace")).digest()
+    def known(self, token_text: str) -> Principal | None:
+        """Whom a token stood for a moment ago; None where somebody has to be asked."""
+        key = _key_of(token_text)
         seen = self._seen.get(key)
         if seen is not None and seen.until > (now := clock.monotonic()) and seen.principal.expires_at > clock.utc_now():
             if seen.until - now < CACHE_SECONDS - _LOOK_AGAIN_SECONDS and key not in self._looking:
                 # Before it is too old: so that nobody who asks often waits for it.
                 self._look(key, token_text)
             return seen.principal
-        # All who come with the same wait for one look.
-        return await asyncio.shield(self._looking.get(key) or self._look(key, token_text))
+        return None
 
     def _look(self, key: bytes, token_text: str) -> asyncio.Task[Principal]:
         async def look() -> Principal:
@@ -222,6 +226,10 @@ class Authenticator:
         self._seen.move_to_end(key)
         if len(self._seen) > _CACHE_ENTRIES:
             self._seen.popitem(last=False)
+
+
+def _key_of(token_text: str) -> bytes:
+    return hashlib.sha256(token_text.encode(errors="replace")).digest()
 
 
 async def _row_of(transaction: Transaction, token: ParsedToken) -> Row:

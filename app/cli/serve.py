@@ -25,8 +25,8 @@ def serve_api() -> int:
     """Serve `schema.asgi:application`."""
     import uvicorn
 
-    from app.web.arriving import BoundedHttp
     from app.web.sockets import Socket
+    from app.web.straight import StraightHttp
 
     settings = Settings.from_environment(os.environ)
 
@@ -41,7 +41,7 @@ def serve_api() -> int:
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=BoundedHttp,
+        http=StraightHttp,
         ws=Socket,
         # The protocol's own pings are used: uvicorn would close with 1011, after which clients do not come back.
         ws_ping_interval=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -23,6 +23,7 @@ from app.db.away import as_away
 from app.db.changes import Changes, collect
 from app.db.driver import IDLE_TIMEOUT, Machine, MachineConnection, prepare
 from app.db.gathering import Answer, Ask, Gathering, Together
+from app.db.replica import UNANSWERED, Replica
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
 from app.messages import StepDue
@@ -175,13 +176,18 @@ class Database:
         *,
         rings_workers: bool = False,
         driver: Mapping[str, Any] | None = None,
+        replica_url: str | None = None,
     ) -> None:
         self.engine = engine
         self._driver = dict(driver or {})
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._gatherings: dict[Together[Any, Any], Gathering[Any, Any]] = {}
-        self._answers = Answers(self._connect_alone, self._driver.get("max_size", 1))
+        size = self._driver.get("max_size", 1)
+        self._answers = Answers(self._connect_alone, size)
+        self._replica: Replica | None = None
+        if replica_url is not None:
+            self._replica = Replica(self._answers, lambda: self._connect_alone(dsn=replica_url), size)
         self._after_commit = after_commit
         self._rings_workers = rings_workers
 
@@ -194,8 +200,11 @@ class Database:
         pool_size: int = 10,
         after_commit: AfterCommit | None = None,
         rings_workers: bool = False,
+        replica_url: str | None = None,
     ) -> Database:
         """A pool on `url` (postgresql://…). Connects lazily. `name` shows in pg_stat_activity.
+
+        Queries of one statement may be answered by `replica_url` (app.db.replica).
 
         `after_commit` hears what each committed transaction rings; it must neither block nor raise. With
         `rings_workers` it also takes on the ringing of workers for steps that became due.
@@ -230,10 +239,12 @@ class Database:
             "max_cached_statement_lifetime": 0,
             "init": prepare,
         }
-        return cls(engine, after_commit, rings_workers=rings_workers, driver=driver)
+        return cls(engine, after_commit, rings_workers=rings_workers, driver=driver, replica_url=replica_url)
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._replica is not None:
+            await self._replica.close()
         await self._answers.close()
         if self._pool is not None:
             await self._pool.close()
@@ -254,6 +265,8 @@ class Database:
             yield transaction
             transaction.require_receipt()
             await session.commit()
+        if self._replica is not None:
+            self._replica.wrote(tenant_id)
         self._tell(transaction.rings)
 
     @asynccontextmanager
@@ -310,15 +323,26 @@ class Database:
         answer: Answer = await gathering.ask(tenant_id, ask)
         return answer
 
-    async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
-        """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
-        text: str = await self._answers.value(sql, parameters)
+    async def answer(self, tenant_id: int, sql: str, parameters: Sequence[Any]) -> str:
+        """The one text that a query of one statement comes to. The statement says itself which tenant asks.
+
+        The copy answers where it may, and the primary where that comes to nothing.
+        """
+        text: str
+        if self._replica is not None and self._replica.may_answer(tenant_id):
+            with suppress(*UNANSWERED):
+                text = await self._replica.value(sql, parameters)
+                return text
+        text = await self._answers.value(sql, parameters)
         return text
 
-    async def _connect_alone(self) -> Any:
-        """A connection as those of the machinery's pool."""
-        settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL}
-        settings["server_settings"] = {**settings["server_settings"], "statement_timeout": STATEMENT_TIMEOUT}
+    async def _connect_alone(self, **more: Any) -> Any:
+        """A connection as those of the machinery's pool, that only reads."""
+        settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL} | more
+        settings["server_settings"] = settings["server_settings"] | {
+            "statement_timeout": STATEMENT_TIMEOUT,
+            "default_transaction_read_only": "on",
+        }
         return await asyncpg.connect(**settings)
 
     async def look(self, tenant_id: int, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:

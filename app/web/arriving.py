@@ -7,6 +7,7 @@ for as long as it likes; one that never ends its headers would have us keep them
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -75,6 +76,8 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._deadline: asyncio.TimerHandle | None = None
+        # Of the loop's clock: infinity where nothing is waited for.
+        self._due = inf
         # Since something of a request was complete: bytes of headers, or of what follows a body.
         self._pending = 0
         self._moved = False
@@ -85,6 +88,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._deadline is not None:
+            self._deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -118,22 +123,44 @@ class BoundedHttp(HttpToolsProtocol):
         self._disarm()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        # As uvicorn does it, but for its timer: each request would start one, and the next one end it.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
         if self.cycle.response_complete:
             # Before the next request, or while the rest of this one comes.
-            self._arm(HEAD_SECONDS if self._deadline is None else REST_SECONDS)
+            idle = min(HEAD_SECONDS, self.timeout_keep_alive)
+            self._arm(idle if self._due == inf else REST_SECONDS)
 
     def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._late)
+        self._due = self.loop.time() + seconds
+        # A timer that is running looks again when it is over: most deadlines are over long before any timer is.
+        if self._deadline is None or self._deadline.when() > self._due:
+            self._wait()
 
-    def _disarm(self) -> None:
+    def _wait(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = self.loop.call_at(self._due, self._over)
+
+    def _disarm(self) -> None:
+        self._due = inf
+
+    def _over(self) -> None:
+        self._deadline = None
+        if self._due == inf:
+            return
+        if self._due > self.loop.time():
+            self._wait()
+        else:
+            self._late()
 
     def _late(self) -> None:
-        self._deadline = None
+        self._due = inf
         if self.pipeline:
             # A request that waits for the answer to the one before it: we are who does not read.
             self._arm(HEAD_SECONDS)

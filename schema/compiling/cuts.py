@@ -34,7 +34,8 @@ def rows_of(level: Level, *more: ColumnElement[Any]) -> FromClause:
 
 
 def _needed(level: Level, statement: Select[Any], more: Sequence[ColumnElement[Any]] = ()) -> Select[Any]:
-    columns = [getattr(level.entity, key).label(key) for key in level.columns]
+    columns: list[ColumnElement[Any]] = [getattr(level.entity, key).label(key) for key in level.columns]
+    columns += [text.label(name) for name, text in level.made.items()]
     return statement.with_only_columns(*columns, *more) if columns or more else statement
 
 

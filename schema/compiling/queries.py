@@ -20,8 +20,9 @@ from graphql import (
 )
 from graphql import OperationType as CoreOperation
 from graphql.execution.values import get_variable_values
-from sqlalchemy import Select
+from sqlalchemy import BindParameter, Enum, Select
 from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.sql import visitors
 
 from app.db.answering import STATEMENT_SECONDS
 from app.db.pages import shape_of
@@ -53,6 +54,24 @@ class Plan:
     parameters: Sequence[Reader]
     points: int
     constant: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A statement that is yet to be asked, with its parameters."""
+
+    sql: str
+    parameters: Sequence[Any]
+    # The answer where the server gives the statement up; None where the operation has to be executed.
+    late: Callable[[], bytes | None]
+
+    async def answer(self, context: Context) -> bytes | None:
+        """What the database says, or what it comes to that it did not. Raises the driver's other errors."""
+        try:
+            return (await context.database.answer(context.tenant_id, self.sql, self.parameters)).encode()
+        except QueryCanceledError:
+            # All of it is one statement, and the server has given it up.
+            return self.late()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,13 @@ class CompiledQueries:
 
         Whoever may not read, or asks for too much, or for what is not valid, is told so there. Raises RateLimited.
         """
+        found = self.begun(text, variables, name, context)
+        return await found.answer(context) if isinstance(found, Asking) else found
+
+    def begun(
+        self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
+    ) -> bytes | Asking | None:
+        """`answer` as far as nobody has to be waited for, paid for."""
         plan = self.plan(text, variables or {}, name, context)
         if plan is None:
             return None
@@ -100,11 +126,7 @@ class CompiledQueries:
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
-        try:
-            return (await context.database.answer(plan.sql, parameters)).encode()
-        except QueryCanceledError:
-            # All of it is one statement, and the server has given it up.
-            return self._late(text, name)
+        return Asking(plan.sql, parameters, lambda: self._late(text, name))
 
     def _late(self, text: str, name: str | None) -> bytes | None:
         known = self._known.kept((text, name))
@@ -196,6 +218,11 @@ def _named(kind: Any) -> str | None:
 
 
 def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
+    for element in visitors.iterate(statement):
+        # What the document itself says about states and kinds is planned for: some of them have hardly any rows. Only
+        # where all values are ours; they tell plans apart already.
+        if isinstance(element, BindParameter) and isinstance(element.type, Enum):
+            element.literal_execute = True
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     names = compiled.positiontup or []
     readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]

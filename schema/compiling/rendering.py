@@ -18,7 +18,6 @@ from sqlalchemy import (
     Float,
     Integer,
     Label,
-    LargeBinary,
     String,
     Text,
     case,
@@ -65,10 +64,22 @@ def _text(value: Symbol, kind: GraphQLNamedType) -> ColumnElement[str]:
         case GraphQLScalarType(name="Boolean") if isinstance(stored, Boolean):
             return case((expression, literal("true")), (~expression, literal("false")))
         case GraphQLScalarType(name="DateTime") if isinstance(stored, DateTime):
-            return func.to_char(func.timezone(_UTC, expression), literal('"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'))
+            return joined([literal('"'), _instant(value), literal('Z"')])
         case GraphQLScalarType(name="JSON") if isinstance(stored, JSONB):
             return _unsealed(expression)
     raise NotExpressible(kind.name)
+
+
+def _instant(value: Symbol) -> ColumnElement[str]:
+    """With six digits after the point. The server's own text leaves zeros at the end out; most have none there."""
+    plain = value.written_by(_plain_instant)
+    whole = func.octet_length(plain) == literal_column("26")
+    slowly = func.to_char(func.timezone(_UTC, value.expression), literal('YYYY-MM-DD"T"HH24:MI:SS.US'))
+    return case((whole, func.replace(plain, literal(" "), literal("T"))), else_=slowly)
+
+
+def _plain_instant(column: ColumnElement[Any]) -> ColumnElement[str]:
+    return cast(func.timezone(_UTC, column), Text)
 
 
 def _unsealed(tree: ColumnElement[Any]) -> ColumnElement[str]:
@@ -79,8 +90,8 @@ def _unsealed(tree: ColumnElement[Any]) -> ColumnElement[str]:
 
 
 def escaped(expression: ColumnElement[Any]) -> ColumnElement[str]:
-    """Text as a JSON string."""
-    return cast(func.to_json(cast(expression, Text)), Text)
+    """Text as a JSON string (migration 0065): `to_json` would look its type up each time."""
+    return func.windlass_json(cast(expression, Text), type_=Text)
 
 
 def quoted(expression: ColumnElement[str]) -> ColumnElement[str]:
@@ -150,8 +161,8 @@ def global_id(kind: str, number: Symbol) -> Written:
     whole = len(name) // 3 * 3
     rest, digits = name[whole:].decode(), cast(number.expression, Text)
     plain = literal_column(f"'{rest}'").op("||")(digits) if rest else digits
-    # As bytes by way of text: there is nothing in it that this would read as an escape.
-    encoded = func.encode(cast(plain, LargeBinary), literal("base64"))
+    # Its bytes as they would be sent: a cast would read the text for escapes.
+    encoded = func.encode(func.textsend(plain), literal("base64"))
     known = literal(base64.b64encode(name[:whole]).decode())
     return Written(quoted(known.op("||")(func.replace(encoded, literal("="), literal("")))))
 

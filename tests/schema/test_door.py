@@ -160,3 +160,30 @@ async def test_whoever_goes_while_sending_is_not_answered(api: Api, short: list[
     await api.app(scope, receive, send)
     assert len(short) == 1
     assert (sent, parts) == ([], [])
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("token", ["", "wl_wrong"])
+async def test_on_the_connection_the_same_is_said(api: Api, name: str, token: str) -> None:
+    """Both when it is not known whose token it is, and when it has just been seen."""
+    through = await _ask(api, BODIES[name], token=token)
+    body = through.request.content
+    given = [(key.lower(), value) for key, value in through.request.headers.raw]
+    scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": given, "client": ("127.0.0.1", 1)}
+    for fresh in (True, False):
+        if fresh:
+            api.services.authenticator._seen.clear()
+        found = api.app.state.straight(scope, body)
+        assert not (fresh and isinstance(found, tuple))
+        status, headers, said = found if isinstance(found, tuple) else await found
+        answered = httpx.Response(status, headers=[*headers, (b"content-length", b"%d" % len(said))], content=said)
+        assert _said(answered) == _said(through)
+
+
+async def test_what_waits_for_nobody_is_answered_at_once(api: Api) -> None:
+    first = await _ask(api, TYPENAME)
+    given = [(key.lower(), value) for key, value in first.request.headers.raw]
+    scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": given}
+    assert isinstance(api.app.state.straight(scope, first.request.content), tuple)
+    assert api.app.state.straight({**scope, "path": "/healthz"}, b"{}") is None
+    assert api.app.state.straight({**scope, "headers": [*given, (b"cookie", b"a"), (b"cookie", b"b")]}, b"{}") is None

@@ -36,8 +36,8 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         Index("idx_orchestration_job_status", "status"),
         Index("idx_orchestration_job_started", "started_at"),
         Index("idx_orchestration_job_page", "tenant_id", "created_at", "id"),
-        Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "id"),
-        Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "id"),
+        Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "created_at", "id"),
+        Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "created_at", "id"),
         Index("idx_orchestration_job_pause", "pause_until", postgresql_where=text("pause_until IS NOT NULL")),
         Index(
             "idx_orchestration_job_queue_until",

@@ -57,7 +57,9 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
         Index("idx_deployment_plan_scheduled", "scheduled_at"),
         Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
         Index("idx_deployment_plan_name", "tenant_id", "plan_name", "id"),
-        Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "id"),
+        Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "created_at", "id"),
+        Index("idx_deployment_plan_updated", "tenant_id", "updated_at", "id"),
+        Index("idx_deployment_plan_stack", "tenant_id", "stack", "created_at", "id"),
         Index(
             "idx_deployment_plan_parent",
             "tenant_id",

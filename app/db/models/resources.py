@@ -24,7 +24,9 @@ class CloudResource(Audited, SoftDeleted, Base):
         UniqueConstraint("tenant_id", "id"),
         within_tenant("owner_plan_id", "deployment_plan"),
         Index("uq_cloud_resource_key", "tenant_id", "stack", "resource_key", unique=True, postgresql_where=_ALIVE),
-        Index("idx_cloud_resource_status", "tenant_id", "status", "id"),
+        Index("idx_cloud_resource_status", "tenant_id", "status", "created_at", "id"),
+        Index("idx_cloud_resource_updated", "tenant_id", "updated_at", "id"),
+        Index("idx_cloud_resource_name", "tenant_id", "name", "id"),
         Index("idx_cloud_resource_page", "tenant_id", "created_at", "id"),
         Index("idx_cloud_resource_owner", "tenant_id", "owner_plan_id"),
         Index(

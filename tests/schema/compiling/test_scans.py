@@ -12,6 +12,7 @@ import pytest
 from schema.compiling.queries import CompiledQueries
 from schema.nodes import encode_id
 from schema.root import build_schema
+from tests.schema.compiling.explaining import generic_plan
 from tests.schema.conftest import Api
 
 HOT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -84,11 +85,9 @@ async def test_no_hot_query_reads_a_whole_table(many: Api, database_url: str, na
     assert plan is not None
     given = {**variables, "$tenant": access.tenant_id, "$user": access.principal.user_id}
     settings = {"role": "windlass_app", "plan_cache_mode": "force_generic_plan", "app.tenant_id": str(access.tenant_id)}
-    connection = await asyncpg.connect(database_url, server_settings=settings)
+    connection = await asyncpg.connect(database_url, server_settings=settings, statement_cache_size=0)
     try:
-        explained = await connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) {plan.sql}", *(read(given) for read in plan.parameters)
-        )
+        explained = await generic_plan(connection, plan.sql, [read(given) for read in plan.parameters])
     finally:
         await connection.close()
     (top,) = orjson.loads(explained)

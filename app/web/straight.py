@@ -1,0 +1,110 @@
+"""Answers for requests that have arrived whole, on the connection itself.
+
+A request goes into an application as a task that waits for messages and sends others. Where all of it is there at once
+and the application can say the whole answer, none of that is needed: `state.straight` of the application is asked, and
+what it says goes out in one piece. Whatever it does not want to answer goes in as ever.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.web.arriving import BoundedHttp
+
+Headers = Iterable[tuple[bytes, bytes]]
+# Status, headers and body.
+Whole = tuple[int, Headers, bytes]
+# Of an ASGI scope and the body: the answer, now or later, or None for the way through the application.
+Straight = Callable[[Any, bytes], Whole | Awaitable[Whole] | None]
+
+# Proxies say who has really asked, which uvicorn has read before an application is asked.
+_OF_PROXIES: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+
+
+class StraightHttp(BoundedHttp):
+    """HTTP on a connection that asks for answers itself."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        # Whatever the application is wrapped in, what it offers is on itself.
+        state = getattr(self.config.app, "state", None)
+        self._straight: Straight | None = getattr(state, "straight", None)
+        self._arriving = False
+        # A request whose body may be among what has just arrived.
+        self._held: RequestResponseCycle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._arriving = True
+        try:
+            super().data_received(data)
+        finally:
+            self._arriving = False
+            self._let_go()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._arriving and self._straight is not None and app is self.app and cycle.scope["method"] == "POST":
+            self._held = cycle
+            return
+        super()._start_asgi_task(cycle, app)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        cycle, self._held = self._held, None
+        if cycle is not None and not self._answers(cycle):
+            super()._start_asgi_task(cycle, self.app)
+
+    def _let_go(self) -> None:
+        """What is held goes into the application, which waits for the rest of it."""
+        cycle, self._held = self._held, None
+        if cycle is not None:
+            super()._start_asgi_task(cycle, self.app)
+
+    def _answers(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the request is answered here."""
+        if self._straight is None or self.flow.write_paused or cycle.waiting_for_100_continue:
+            return False
+        if any(name in _OF_PROXIES for name, _ in cycle.scope["headers"]):
+            return False
+        answer = self._straight(cycle.scope, bytes(cycle.body))
+        if answer is None:
+            return False
+        if isinstance(answer, tuple):
+            self._say(cycle, answer)
+            return True
+        task = self.loop.create_task(self._said(cycle, answer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return True
+
+    async def _said(self, cycle: RequestResponseCycle, answer: Awaitable[Whole]) -> None:
+        try:
+            whole = await answer
+        except Exception:
+            self.logger.exception("Exception in ASGI application\n")
+            cycle.keep_alive = False
+            whole = (500, ((b"content-type", b"text/plain; charset=utf-8"),), b"Internal Server Error")
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        self._say(cycle, whole)
+
+    def _say(self, cycle: RequestResponseCycle, whole: Whole) -> None:
+        if cycle.disconnected:
+            return
+        status, headers, body = whole
+        parts = [_LINES[status]]
+        for given in (self.server_state.default_headers, headers):
+            for name, value in given:
+                parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"content-length: %d\r\n\r\n" % len(body), body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(parts))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()

@@ -1,0 +1,135 @@
+"""Requests that are answered on the connection: over real sockets, beside an application that answers the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from app.cli.serve import listen
+from app.web.straight import StraightHttp, Whole
+
+PATIENCE = 20.0
+
+
+async def through(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(b"through:" + await request.body())
+
+
+def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
+    """Says back what it was sent; what it is sent says how."""
+    answer: Whole = (200, [(b"x-path", scope["path"].encode())], b"straight:" + body)
+
+    async def later() -> Whole:
+        await asyncio.sleep(0.05)
+        if body == b"broken":
+            raise RuntimeError
+        return answer
+
+    if body == b"not here":
+        return None
+    return answer if body == b"now" else later()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    application = Starlette(routes=[Route("/", through, methods=["GET", "POST"])])
+    application.state.straight = straight
+    config = uvicorn.Config(application, http=StraightHttp, log_config=None, lifespan="off", server_header=False)
+    server, listening = uvicorn.Server(config), listen("127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    await asyncio.wait_for(serving, PATIENCE)
+
+
+def post(body: bytes, *more: bytes) -> bytes:
+    head = [b"POST / HTTP/1.1", b"Host: test", b"Content-Length: %d" % len(body), *more]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+async def answers(port: int, *pieces: bytes, number: int = 1) -> list[tuple[bytes, bytes]]:
+    """Heads and bodies of so many answers to what is sent in these pieces; nothing may follow them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.05)
+    found = []
+    for _ in range(number):
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        found.append((head, await asyncio.wait_for(reader.readexactly(length), PATIENCE)))
+    writer.write_eof()
+    rest = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    assert rest == b""
+    return found
+
+
+@pytest.mark.parametrize("body", [b"now", b"later"])
+async def test_what_is_there_whole_is_answered_in_one_piece(port: int, body: bytes) -> None:
+    ((head, said),) = await answers(port, post(body))
+    assert said == b"straight:" + body
+    status, *lines = head.strip().split(b"\r\n")
+    assert status == b"HTTP/1.1 200 OK"
+    assert [line.split(b":")[0] for line in lines] == [b"date", b"x-path", b"content-length"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [post(b"not here")],
+        [b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"],
+        [post(b"now")[:-1], b"w"],
+        [post(b"now")[:20], post(b"now")[20:-2], b"ow"],
+        [post(b"now", b"X-Forwarded-For: 10.0.0.1")],
+        [post(b"now", b"Expect: 100-continue")],
+    ],
+    ids=["declined", "another method", "in two pieces", "in three pieces", "of a proxy", "it waits"],
+)
+async def test_everything_else_goes_through(port: int, pieces: list[bytes]) -> None:
+    if b"Expect" in pieces[0]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(pieces[0])
+        answer = await asyncio.wait_for(reader.readuntil(b"through:now"), PATIENCE)
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+        writer.close()
+        return
+    ((_, said),) = await answers(port, *pieces)
+    assert said.startswith(b"through:")
+
+
+async def test_requests_in_one_packet_are_answered_in_their_order(port: int) -> None:
+    bodies = [b"now", b"later", b"now", b"not here", b"later", b"now"]
+    found = await answers(port, b"".join(post(body) for body in bodies), number=len(bodies))
+    assert [said.split(b":")[1] for _, said in found] == bodies
+
+
+async def test_a_connection_that_is_to_be_closed_is(port: int) -> None:
+    for body in (b"now", b"later"):
+        ((head, said),) = await answers(port, post(body, b"Connection: close"))
+        assert said == b"straight:" + body
+        assert b"connection: close\r\n" in head
+
+
+async def test_a_bug_is_answered_and_ends_the_connection(port: int) -> None:
+    ((head, said),) = await answers(port, post(b"broken"))
+    assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert (b"connection: close\r\n" in head, said) == (True, b"Internal Server Error")
+
+
+async def test_whoever_leaves_is_not_answered(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(b"later"))
+    await writer.drain()
+    writer.transport.abort()
+    await asyncio.sleep(0.1)
+    ((_, said),) = await answers(port, post(b"now"))
+    assert said == b"straight:now"
