@@ -80,7 +80,7 @@ def view(kind: str) -> Callable[[Any], Any]:
     return _VIEWS[kind].of
 
 
-async def load(loader: DataLoader[int, Any], number: int | None, kind: str) -> Any:
+async def load(loader: DataLoader[int, Any], number: Any, kind: str) -> Any:
     """The GraphQL object `kind` of the row `number`, or None."""
     row = None if number is None else await loader.load(number)
     return None if row is None else view(kind)(row)

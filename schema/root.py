@@ -6,6 +6,7 @@ from functools import partial
 
 from strawberry.schema.config import StrawberryConfig
 
+from schema.compiling.coverage import cover
 from schema.errors import ERROR_TYPES
 from schema.limits import OperationGuard
 from schema.masking import MaskingSchema
@@ -20,7 +21,7 @@ from schema.types.events import EVENT_TYPES
 
 
 def build_schema(*, introspection: bool = True) -> MaskingSchema:
-    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements).
+    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements) and Uncovered.
 
     Without `introspection` nobody is told what there is, nor what an unknown name may have meant.
     """
@@ -36,4 +37,5 @@ def build_schema(*, introspection: bool = True) -> MaskingSchema:
     schema.documents = documents
     schema.introspection = introspection
     declare(schema._schema)  # noqa: SLF001  Strawberry keeps the executable schema there
+    cover(schema)
     return schema

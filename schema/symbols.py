@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, case, cast, func, inspect, literal_column
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    FromClause,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    inspect,
+    literal_column,
+)
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeEngine
 
@@ -21,9 +33,16 @@ from app.db.pages import Order, Window
 from app.domain.enums import Permission
 from app.reads.rows import Relation
 
+# JSON text, in SQL.
+Part = ColumnElement[str]
+
 
 class NotExpressible(Exception):
     """A selection, or a part of one, is not for SQL alone."""
+
+
+class NoColumn(NotExpressible, AttributeError):
+    """A row has nothing of that name."""
 
 
 class Opaque:
@@ -111,7 +130,7 @@ class SymbolicRow(Opaque):
     def __getattr__(self, name: str) -> Any:
         mapper = inspect(self.level.entity).mapper
         if name not in mapper.column_attrs:
-            raise NotExpressible(name)
+            raise NoColumn(name)
         column = mapper.column_attrs[name].columns[0]
         place = None if column.primary_key else (self.level, name)
         return Symbol(self.level.column(name), column.type, nullable=bool(column.nullable), place=place)
@@ -139,10 +158,17 @@ class SymbolicPage:
 
 @dataclass(eq=False)
 class SymbolicValues:
-    """An object whose fields are known by name: the JSON text of each, over the one row of `source`."""
+    """An object whose fields are known by name: the JSON text of each, over the one row of `source` if there is one."""
 
-    source: FromClause
+    source: FromClause | None
     fields: Mapping[str, ColumnElement[str]]
+
+
+@dataclass(eq=False)
+class SymbolicChoice:
+    """One of several objects: the first whose condition is true, or none. Each with the name of its type."""
+
+    cases: Sequence[tuple[ColumnElement[bool], str, Any]]
 
 
 class Slot(str):  # noqa: SLOT000  it carries a name
@@ -310,6 +336,21 @@ def chosen(value: Any, other: Any, same: Sequence[StrEnum], different: Sequence[
     written = (literal("[" + ",".join(f'"{item.value}"' for item in items) + "]") for items in (same, different))
     yes, no = written
     return Written(case((value.expression == other, yes), else_=no))
+
+
+def only_where(value: Any, wanted: Any, column: Any) -> Any:
+    """A column where another value is as wanted, or else null."""
+    if not isinstance(value, Symbol):
+        return column if value == wanted else None
+    return Symbol(case((value.expression == wanted, column.expression)), column.kind, nullable=True)
+
+
+def seconds_between(start: Any, end: Any) -> Any:
+    """Whole seconds from one moment to another, halves to the even number; null where one of them is."""
+    if not isinstance(start, Symbol):
+        return None if start is None or end is None else round((end - start).total_seconds())
+    seconds = cast(func.extract("epoch", end.expression - start.expression), Double)
+    return Symbol(cast(func.round(seconds), BigInteger), BigInteger(), nullable=True)
 
 
 def either(first: Any, second: Any) -> Any:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect as inspection
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
+import orjson
 from graphql import (
     FieldNode,
     FragmentDefinitionNode,
@@ -28,17 +30,21 @@ from graphql import (
     is_leaf_type,
 )
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
-from sqlalchemy import ColumnElement, Select, func, select, true
+from sqlalchemy import Select, case, func, select, true
 from strawberry.schema import BaseSchema
 from strawberry.schema.schema_converter import GraphQLCoreConverter, get_arguments
 from strawberry.types.field import StrawberryField
 
+from schema.compiling.completing import Completion, Inputs
 from schema.compiling.cuts import COUNTED, Cut, rows_of
-from schema.compiling.rendering import NULL, joined, text_of
+from schema.compiling.rendering import NULL, constant_of, joined, text_of
 from schema.context import Context
+from schema.fields import reads_of
 from schema.symbols import (
     Level,
     NotExpressible,
+    Part,
+    SymbolicChoice,
     SymbolicPage,
     SymbolicRow,
     SymbolicValues,
@@ -47,8 +53,6 @@ from schema.symbols import (
     finished,
     literal,
 )
-
-Part = ColumnElement[str]
 
 # On fewer rows there is too little to be saved.
 _SHARED_FROM = 4
@@ -81,6 +85,9 @@ class Compiler:
         # The levels that what is being compiled is below of, and the pages whose rows share what they lead to.
         self._outer: list[Level] = []
         self._sharing: dict[Level, Cut] = {}
+        # Where in the answer what is being compiled will be, and what has to be put in there afterwards.
+        self._path: list[str] = []
+        self.completions: list[Completion] = []
 
     def operation(self, operation: OperationDefinitionNode) -> Select[Any]:
         """The statement whose one value is the text of `{"data": …}`."""
@@ -88,14 +95,31 @@ class Compiler:
         if root is None or operation.directives:
             message = "no query"
             raise NotExpressible(message)
-        parts = self._object(root, None, [operation.selection_set])
-        return select(joined([literal('{"data":'), *parts, literal("}")]).label("answer"))
+        with self._at("data"):
+            parts = self._object(root, None, [operation.selection_set])
+        text = joined([literal('{"data":'), *parts, literal("}")])
+        if self.completions and constant_of(text) is not None:
+            message = "nothing to ask the database"
+            raise NotExpressible(message)
+        return select(text.label("answer"))
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _object(self, kind: GraphQLObjectType, source: Any, sets: Sequence[SelectionSetNode]) -> list[Part]:
         """The text of an object that is there, in parts."""
-        return _braced({name: self._field(kind, source, nodes) for name, nodes in self._fields(kind, sets).items()})
+        found = {}
+        for name, nodes in self._fields(kind, sets).items():
+            with self._at(name):
+                found[name] = self._field_or_inputs(kind, source, nodes)
+        return _braced(found)
+
+    @contextmanager
+    def _at(self, name: str) -> Iterator[None]:
+        self._path.append(name)
+        try:
+            yield
+        finally:
+            self._path.pop()
 
     def _fields(self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> dict[str, list[FieldNode]]:
         """The fields that are selected, by the name that they have in the answer."""
@@ -137,7 +161,36 @@ class Compiler:
 
     # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _field(self, kind: GraphQLObjectType, source: Any, nodes: list[FieldNode]) -> list[Part]:
+    def _field_or_inputs(self, kind: GraphQLObjectType, source: Any, nodes: list[FieldNode]) -> list[Part]:
+        """The text of a field, or of what Python will make it of."""
+        completions = len(self.completions)
+        shared = {level: len(cut.shared) for level, cut in self._sharing.items()}
+        try:
+            return self.field(kind, source, nodes)
+        except NotExpressible:
+            inputs, text, view = self._inputs(kind, source, nodes[0])
+        # What was begun is not used.
+        del self.completions[completions:]
+        for level, cut in self._sharing.items():
+            del cut.shared[shared.get(level, 0) :]
+        number = len(self.completions)
+        self.completions.append(Completion.of(self._path, kind, nodes, inputs, view))
+        # The number tells it from a field of another type under the same name.
+        return [literal(f"[{number},"), text, literal("]")]
+
+    def _inputs(self, kind: GraphQLObjectType, source: Any, node: FieldNode) -> tuple[Inputs | None, Part, Any]:
+        name = node.name.value
+        if source is None and not name.startswith("__"):
+            # At the root: the field is asked for beside the statement.
+            return None, NULL, None
+        reads = None if name.startswith("__") else reads_of(kind.fields[name])
+        if reads is None:
+            raise NotExpressible(name)
+        level = _level_of(source)
+        inputs = Inputs.of(level.entity, reads)
+        return inputs, inputs.text(level), type(source)
+
+    def field(self, kind: GraphQLObjectType, source: Any, nodes: list[FieldNode]) -> list[Part]:
         name = nodes[0].name.value
         if name == "__typename":
             return [literal(f'"{kind.name}"')]
@@ -145,6 +198,9 @@ class Compiler:
             raise NotExpressible(name)
         defined = kind.fields[name]
         value = self._resolved(defined, source, nodes[0])
+        if value is None and source is None and not isinstance(defined.type, GraphQLNonNull):
+            # An id of nothing. Deeper, it may be what became of a row that is none.
+            return [NULL]
         return self._value(defined.type, value, nodes)
 
     def _resolved(self, defined: GraphQLField, source: Any, node: FieldNode) -> Any:
@@ -181,15 +237,22 @@ class Compiler:
         named = get_named_type(kind)
         if is_leaf_type(named):
             return [text_of(value, named)]
+        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        if isinstance(value, SymbolicChoice):
+            cases = [(condition, self._of_kind(name, one, sets)) for condition, name, one in value.cases]
+            return [case(*cases, else_=NULL)]
         if not isinstance(named, GraphQLObjectType):
             raise NotExpressible(named.name)
-        sets = [node.selection_set for node in nodes if node.selection_set is not None]
         if isinstance(value, SymbolicPage):
             return [self._page(named, value, sets)]
-        if isinstance(value, SymbolicValues):
-            text = joined(self._named(named, sets, value.fields))
-            return [select(text).select_from(value.source).scalar_subquery()]
-        return [self._one(named, value, sets)]
+        return [self._of_kind(named.name, value, sets)]
+
+    def _of_kind(self, name: str, value: Any, sets: Sequence[SelectionSetNode]) -> Part:
+        kind: Any = self._core.get_type(name)
+        if not isinstance(value, SymbolicValues):
+            return self._one(kind, value, sets)
+        text = joined(self._named(kind, sets, value.fields))
+        return text if value.source is None else select(text).select_from(value.source).scalar_subquery()
 
     def _one(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode]) -> Part:
         level = _level_of(view)
@@ -204,7 +267,10 @@ class Compiler:
         return func.coalesce(found, NULL)
 
     def _list(self, kind: GraphQLList[Any], value: Any, nodes: list[FieldNode]) -> Part:
-        named = get_named_type(kind)
+        named: Any = get_named_type(kind)
+        if is_leaf_type(named) and isinstance(value, list) and all(isinstance(one, StrEnum) for one in value):
+            # What who asks may do is the same for all who are answered by the same statement.
+            return literal(orjson.dumps([named.coerce_output_value(one) for one in value]).decode())
         if not (isinstance(value, list) and len(value) == 1 and isinstance(named, GraphQLObjectType)):
             raise NotExpressible(named.name)
         level = _level_of(value[0])
@@ -231,14 +297,17 @@ class Compiler:
 
     def _page(self, kind: GraphQLObjectType, page: SymbolicPage, sets: Sequence[SelectionSetNode]) -> Part:
         """A connection. One row more than asked for is read: it tells whether there are more."""
-        fields = self._fields(kind, sets)
-        cut = Cut.of(page, told=any(nodes[0].name.value == "pageInfo" for nodes in fields.values()))
+        selected = self._fields(kind, sets)
+        cut = Cut.of(page, told=any(nodes[0].name.value == "pageInfo" for nodes in selected.values()))
         # What a page within another leads to is looked for from there: it has no rows before that one has.
         page.level.shares = not self._outer and cut.size >= _SHARED_FROM
         self._sharing[page.level] = cut
         source = page.view(SymbolicRow(page.level))
         with self._within(page.level):
-            found = {name: self._of_page(kind, cut, source, nodes) for name, nodes in fields.items()}
+            found = {}
+            for name, nodes in selected.items():
+                with self._at(name):
+                    found[name] = self._of_page(kind, cut, source, nodes)
         whole = select(joined(_braced(found)))
         if not cut.used:
             return whole.scalar_subquery()
@@ -274,7 +343,8 @@ class Compiler:
                 case "cursor":
                     found[name] = [cut.cursor]
                 case _:
-                    found[name] = self._object(node, source, inner)
+                    with self._at(name):
+                        found[name] = self._object(node, source, inner)
         return _braced(found)
 
     def _named(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from graphql import (
     DocumentNode,
     FragmentDefinitionNode,
@@ -21,11 +22,14 @@ from graphql import OperationType as CoreOperation
 from graphql.execution.values import get_variable_values
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg
+from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from app.db.pages import shape_of
 from app.domain.enums import Permission
 from app.domain.errors import Invalid
 from schema.compiling.compiler import Compiler
+from schema.compiling.completing import Completion, complete
 from schema.compiling.rendering import constant_of
 from schema.context import Context
 from schema.kept import Kept
@@ -50,6 +54,8 @@ class Plan:
     parameters: Sequence[Reader]
     points: int
     constant: bytes | None = None
+    # What Python puts in afterwards.
+    completions: Sequence[Completion] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,34 @@ class CompiledQueries:
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
-        return (await context.database.answer(plan.sql, parameters)).encode()
+        answer = await context.database.answer(plan.sql, parameters)
+        if plan.completions:
+            return await self._completed(plan, answer, text, variables, name, context)
+        return answer.encode()
+
+    async def _completed(
+        self,
+        plan: Plan,
+        answer: str,
+        text: str,
+        variables: Mapping[str, Any] | None,
+        name: str | None,
+        context: Context,
+    ) -> bytes | None:
+        """The answer with what Python puts in; None where that fails: the ordinary way says in which place and why."""
+        executor = StrawberryGraphQLCoreExecutionContext.build(
+            self._core,
+            self._documents.get(text).document,
+            None,
+            context,
+            dict(variables or {}),
+            name,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+        )
+        data = orjson.loads(answer)
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+            done = not isinstance(executor, list) and await complete(executor, plan.completions, data)
+        return orjson.dumps(data) if done else None
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
@@ -168,11 +201,12 @@ class CompiledQueries:
         principal: Any = SymbolicPrincipal(context.principal, tenant, user)
         traced = Context(context.services, principal, context.request_id, TracingLoaders(tracing), tracing)
         try:
-            statement = Compiler(self._schema, known.fragments, values, traced, tracing).operation(known.operation)
+            compiler = Compiler(self._schema, known.fragments, values, traced, tracing)
+            statement = compiler.operation(known.operation)
         except NotExpressible:
             return None
         points = points_of(self._core, known.document, known.operation, variables)
-        return _plan(statement, tenant, points)
+        return _plan(statement, tenant, points, compiler.completions)
 
 
 def _named(kind: Any) -> str | None:
@@ -181,7 +215,7 @@ def _named(kind: Any) -> str | None:
     return named.name.value if isinstance(named, NamedTypeNode) else None
 
 
-def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
+def _plan(statement: Select[Any], tenant: NumberSlot, points: int, completions: Sequence[Completion]) -> Plan:
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     names = compiled.positiontup or []
     readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]
@@ -190,7 +224,7 @@ def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
         f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
         f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
     )
-    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points, _constant(statement))
+    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points, _constant(statement), completions)
 
 
 def _constant(statement: Select[Any]) -> bytes | None:
