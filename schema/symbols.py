@@ -229,9 +229,14 @@ class _Capturing:
 
 
 class SymbolicPrincipal(Opaque):
-    """Whoever asks, as far as two who ask the same have it in common; who and where they are is of each request."""
+    """Whoever asks, as far as two who ask the same have it in common; who and where they are is of each request.
 
-    def __init__(self, principal: Principal, tenant_id: int, user_id: int) -> None:
+    `as_viewer`: what the two have in common is also their tenant, and what they are there.
+    """
+
+    def __init__(self, principal: Principal, tenant_id: int, user_id: int, *, as_viewer: bool = False) -> None:
+        if as_viewer:
+            self.tenant_slug, self.role, self.kind = principal.tenant_slug, principal.role, principal.kind
         self.tenant_id = tenant_id
         self.user_id = user_id
         self.permissions = principal.permissions
@@ -275,7 +280,9 @@ class Tracing:
 
     def level(self, statement: Select[Any], *, many: bool) -> Level:
         self._levels += 1
-        entity = statement.column_descriptions[0]["entity"]
+        # What else is selected tells a fetch for many whose each row is.
+        entities = [found["entity"] for found in statement.column_descriptions if found["expr"] is found["entity"]]
+        entity = entities[0] if entities else None
         if entity is None:
             message = "rows of no table"
             raise NotExpressible(message)

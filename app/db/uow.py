@@ -310,10 +310,15 @@ class Database:
         answer: Answer = await gathering.ask(tenant_id, ask)
         return answer
 
-    async def answer(self, sql: str, parameters: Sequence[Any]) -> str:
+    async def answer(self, sql: str, parameters: Sequence[Any]) -> str | None:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks."""
-        text: str = await self._answers.value(sql, parameters)
+        text: str | None = await self._answers.value(sql, parameters)
         return text
+
+    async def answers(self, sql: str, parameters: Sequence[Any]) -> list[str | None]:
+        """The texts that a statement for several objects comes to, in order."""
+        texts: list[str | None] = await self._answers.value(sql, parameters)
+        return texts
 
     async def _connect_alone(self) -> Any:
         """A connection as those of the machinery's pool."""

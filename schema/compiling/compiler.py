@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
-import orjson
 from graphql import (
     FieldNode,
     FragmentDefinitionNode,
@@ -30,9 +29,10 @@ from graphql import (
     is_leaf_type,
 )
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
-from sqlalchemy import Select, case, func, select, true
+from sqlalchemy import BigInteger, Select, case, func, literal_column, select, true
 from strawberry.schema import BaseSchema
 from strawberry.schema.schema_converter import GraphQLCoreConverter, get_arguments
+from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 
 from schema.compiling.completing import Completion, Inputs
@@ -40,20 +40,23 @@ from schema.compiling.cuts import COUNTED, Cut, rows_of
 from schema.compiling.rendering import NULL, constant_of, joined, text_of
 from schema.context import Context
 from schema.fields import reads_of
+from schema.nodes import load
 from schema.symbols import (
     Level,
     NotExpressible,
     Part,
+    Symbol,
     SymbolicChoice,
     SymbolicPage,
     SymbolicRow,
     SymbolicValues,
-    Tracing,
     Written,
     finished,
     literal,
 )
 
+# What the statement of an object looks for it by.
+KEY = 'k."key"'
 # On fewer rows there is too little to be saved.
 _SHARED_FROM = 4
 
@@ -74,14 +77,12 @@ class Compiler:
         fragments: Mapping[str, FragmentDefinitionNode],
         variables: VariableValues,
         context: Context,
-        tracing: Tracing,
     ) -> None:
         self._schema = schema
         self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
         self._fragments = fragments
         self._variables = variables
         self._info: Any = _Info(context)
-        self._tracing = tracing
         # The levels that what is being compiled is below of, and the pages whose rows share what they lead to.
         self._outer: list[Level] = []
         self._sharing: dict[Level, Cut] = {}
@@ -102,6 +103,12 @@ class Compiler:
             message = "nothing to ask the database"
             raise NotExpressible(message)
         return select(text.label("answer"))
+
+    def entity(self, kind: GraphQLObjectType, loader: str, sets: Sequence[SelectionSetNode]) -> Select[Any]:
+        """The statement whose one value is the text of the object of KEY; NULL where it is not there."""
+        key = Symbol(literal_column(KEY, BigInteger), BigInteger(), nullable=False)
+        view = finished(load(getattr(self._info.context.loaders, loader), key, kind.name))
+        return select(self._row(kind, view, sets))
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,6 +213,8 @@ class Compiler:
     def _resolved(self, defined: GraphQLField, source: Any, node: FieldNode) -> Any:
         """What the field's resolver says for symbols."""
         field: StrawberryField | None = (defined.extensions or {}).get(GraphQLCoreConverter.DEFINITION_BACKREF)
+        if field is not None and field.base_resolver is None and not hasattr(source, "row"):
+            return getattr(source, field.python_name)
         if field is None or field.base_resolver is None or field.permission_classes or field.extensions:
             raise NotExpressible(node.name.value)
         given = get_argument_values(defined, node, self._variables)
@@ -227,57 +236,76 @@ class Compiler:
             # What does not work with symbols works with values, or says what is wrong, in the ordinary way.
             raise NotExpressible(node.name.value) from error
 
-    def _value(self, kind: GraphQLOutputType, value: Any, nodes: list[FieldNode]) -> list[Part]:
+    def _value(
+        self, kind: GraphQLOutputType, value: Any, nodes: list[FieldNode], *, required: bool = False
+    ) -> list[Part]:
         if isinstance(value, Written):
             return [value.expression]
         if isinstance(kind, GraphQLNonNull):
-            return self._value(kind.of_type, value, nodes)
+            return self._value(kind.of_type, value, nodes, required=True)
         if isinstance(kind, GraphQLList):
             return [self._list(kind, value, nodes)]
         named = get_named_type(kind)
         if is_leaf_type(named):
-            return [text_of(value, named)]
+            return [_constant_of(named, value) if isinstance(value, StrEnum) else text_of(value, named)]
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         if isinstance(value, SymbolicChoice):
-            cases = [(condition, self._of_kind(name, one, sets)) for condition, name, one in value.cases]
+            cases = [
+                (condition, self._of_kind(name, one, sets, required=False)) for condition, name, one in value.cases
+            ]
             return [case(*cases, else_=NULL)]
         if not isinstance(named, GraphQLObjectType):
-            raise NotExpressible(named.name)
+            # Of whatever type the object is that somebody looked for.
+            return [self._of_kind(type(value).__name__, value, sets, required=required)]
         if isinstance(value, SymbolicPage):
             return [self._page(named, value, sets)]
-        return [self._of_kind(named.name, value, sets)]
+        if not self._outer and has_object_definition(type(value)) and not hasattr(value, "row"):
+            return self._object(named, value, sets)
+        return [self._of_kind(named.name, value, sets, required=required)]
 
-    def _of_kind(self, name: str, value: Any, sets: Sequence[SelectionSetNode]) -> Part:
+    def _of_kind(self, name: str, value: Any, sets: Sequence[SelectionSetNode], *, required: bool) -> Part:
         kind: Any = self._core.get_type(name)
         if not isinstance(value, SymbolicValues):
-            return self._one(kind, value, sets)
+            return self._one(kind, value, sets, required=required)
         text = joined(self._named(kind, sets, value.fields))
         return text if value.source is None else select(text).select_from(value.source).scalar_subquery()
 
-    def _one(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode]) -> Part:
+    def _row(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode]) -> Part:
+        """The text of an object of a row; NULL where there is no row."""
         level = _level_of(view)
         if level.many:
             message = "one of many"
             raise NotExpressible(message)
         with self._within(level):
             text = joined(self._object(kind, view, sets))
-        found = select(text).select_from(rows_of(level)).scalar_subquery()
+        return select(text).select_from(rows_of(level)).scalar_subquery()
+
+    def _one(self, kind: GraphQLObjectType, view: Any, sets: Sequence[SelectionSetNode], *, required: bool) -> Part:
+        found, level = self._row(kind, view, sets), _level_of(view)
+        if required and not self._outer:
+            # Without it there is no answer at all, which the ordinary way explains.
+            return found
         if level.shared is not None:
             return func.coalesce(self._sharing[level.shared.level].share(level.shared, found), NULL)
         return func.coalesce(found, NULL)
 
     def _list(self, kind: GraphQLList[Any], value: Any, nodes: list[FieldNode]) -> Part:
         named: Any = get_named_type(kind)
-        if is_leaf_type(named) and isinstance(value, list) and all(isinstance(one, StrEnum) for one in value):
+        if not isinstance(value, list) or not value:
+            # Nothing may be left of rows that have been looked at, which are none.
+            raise NotExpressible(named.name)
+        if is_leaf_type(named) and all(isinstance(one, StrEnum) for one in value):
             # What who asks may do is the same for all who are answered by the same statement.
-            return literal(orjson.dumps([named.coerce_output_value(one) for one in value]).decode())
-        if not (isinstance(value, list) and len(value) == 1 and isinstance(named, GraphQLObjectType)):
+            return joined(_listed([_constant_of(named, one) for one in value]))
+        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        if not self._outer and all(_is_one(one) for one in value):
+            return joined(_listed([self._of_kind(named.name, one, sets, required=True) for one in value]))
+        if len(value) != 1 or not isinstance(named, GraphQLObjectType):
             raise NotExpressible(named.name)
         level = _level_of(value[0])
         if not level.many:
             message = "many of one"
             raise NotExpressible(message)
-        sets = [node.selection_set for node in nodes if node.selection_set is not None]
         with self._within(level):
             text = joined(self._object(named, value[0], sets))
         # Aggregates take the rows of an ordered subquery in its order.
@@ -361,6 +389,22 @@ def _braced(fields: Mapping[str, Sequence[Part]]) -> list[Part]:
     for number, (name, text) in enumerate(fields.items()):
         parts += [literal(("," if number else "") + f'"{name}":'), *text]
     return [*parts, literal("}")]
+
+
+def _listed(parts: Sequence[Part]) -> list[Part]:
+    """The text of a list, in parts."""
+    between = [piece for part in parts for piece in (literal(","), part)]
+    return [literal("["), *between[1:], literal("]")]
+
+
+def _constant_of(kind: Any, value: StrEnum) -> Part:
+    """A value that is the same for all who are answered by the same statement."""
+    return literal(f'"{kind.coerce_output_value(value)}"')
+
+
+def _is_one(view: Any) -> bool:
+    row = getattr(view, "row", None)
+    return isinstance(row, SymbolicRow) and not row.level.many
 
 
 def _level_of(view: Any) -> Level:

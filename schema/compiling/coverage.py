@@ -91,7 +91,7 @@ def fields_of(
     services: Any = None
     context = Context(services, principal, "", TracingLoaders(tracing), tracing)
     for name, defined in kind.fields.items():
-        compiler = Compiler(schema, {}, VariableValues({}, {}), context, tracing)
+        compiler = Compiler(schema, {}, VariableValues({}, {}), context)
         below = None if is_leaf_type(get_named_type(defined.type)) else SelectionSetNode(selections=(_TYPENAME,))
         node = FieldNode(name=NameNode(value=name), arguments=(), directives=(), selection_set=below)
         source = view(row=SymbolicRow(tracing.level(select(entity), many=False)))

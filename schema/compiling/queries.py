@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,52 +10,37 @@ import orjson
 import structlog
 from graphql import (
     DocumentNode,
+    FieldNode,
     FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLError,
-    NamedTypeNode,
-    NonNullTypeNode,
+    InlineFragmentNode,
     OperationDefinitionNode,
+    SelectionSetNode,
     get_operation_ast,
     validate,
 )
 from graphql import OperationType as CoreOperation
 from graphql.execution.values import get_variable_values
-from sqlalchemy import Select
-from sqlalchemy.dialects.postgresql import asyncpg
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from app.auth.principal import Principal
 from app.db.pages import shape_of
 from app.domain.enums import Permission
 from app.domain.errors import Invalid
 from schema.compiling.compiler import Compiler
-from schema.compiling.completing import Completion, complete
-from schema.compiling.rendering import constant_of
+from schema.compiling.completing import complete
+from schema.compiling.plans import TENANT, USER, Plan, name_of, query_plan, traced
 from schema.context import Context
 from schema.kept import Kept
 from schema.limits import points_of, refusals
-from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
+from schema.nodes import kind_in
 from schema.parsed import has_too_many_tokens
-from schema.symbols import NotExpressible, NumberSlot, PlaceSlot, Slot, SymbolicPrincipal, Tracing
+from schema.symbols import NotExpressible, Slot
 
 _PLANS = 1000
-_TENANT, _USER = "$tenant", "$user"
-_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
-
-Reader = Callable[[Mapping[str, Any]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One statement, and where each of its parameters comes from; or the answer, where that is always the same."""
-
-    sql: str
-    parameters: Sequence[Reader]
-    points: int
-    constant: bytes | None = None
-    # What Python puts in afterwards.
-    completions: Sequence[Completion] = ()
+_OF_VIEWER = {"viewer", "tenant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +52,31 @@ class _Known:
     fragments: Mapping[str, FragmentDefinitionNode]
     ids: frozenset[str]
     cursors: frozenset[str]
+    # Whether what an id is of tells what is asked for, and whether it depends on who asks.
+    by_kind: bool
+    by_viewer: bool
+
+    def shape(self, variables: Mapping[str, Any], principal: Principal) -> tuple[frozenset[str], bytes | None]:
+        """Which variables may have other values in another request, and what else of them is the same for all requests
+        that a plan is good for; None where that cannot be said.
+        """
+        slots, rest = list[str](), dict[str, Any]()
+        for key, value in variables.items():
+            if isinstance(value, str) and (key in self.ids or key in self.cursors):
+                slots.append(key)
+                if key in self.cursors:
+                    rest[key] = shape_of(value)
+                elif self.by_kind:
+                    rest[key] = kind_in(value)
+            else:
+                rest[key] = value
+        if self.by_viewer:
+            # No variable is called so.
+            rest["$viewer"] = [principal.tenant_id, principal.kind, principal.role]
+        try:
+            return frozenset(slots), orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else b""
+        except TypeError:
+            return frozenset(slots), None
 
 
 class _TooLarge(Exception):
@@ -97,13 +107,16 @@ class CompiledQueries:
         context.charge(plan.points)
         if plan.constant is not None:
             return plan.constant
-        given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
+        given = {**(variables or {}), TENANT: context.tenant_id, USER: context.principal.user_id}
         try:
             parameters = [read(given) for read in plan.parameters]
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
         answer = await context.database.answer(plan.sql, parameters)
+        if answer is None:
+            # Something is not there that has to be.
+            return None
         if plan.completions:
             return await self._completed(plan, answer, text, variables, name, context)
         return answer.encode()
@@ -118,7 +131,7 @@ class CompiledQueries:
         context: Context,
     ) -> bytes | None:
         """The answer with what Python puts in; None where that fails: the ordinary way says in which place and why."""
-        executor = StrawberryGraphQLCoreExecutionContext.build(
+        executor = self._schema.execution_context_class.build(
             self._core,
             self._documents.get(text).document,
             None,
@@ -142,25 +155,14 @@ class CompiledQueries:
                 return None
         if known is None:
             return None
-        # What of them is the same for all requests that the plan is good for.
-        slots, rest = list[str](), dict[str, Any]()
-        for key, value in variables.items():
-            if isinstance(value, str) and (key in known.ids or key in known.cursors):
-                slots.append(key)
-                if key in known.cursors:
-                    rest[key] = shape_of(value)
-            else:
-                rest[key] = value
-        try:
-            shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else b""
-        except TypeError:
+        slots, shape = known.shape(variables, context.principal)
+        if shape is None:
             return None
-        given = frozenset(slots)
-        wanted = (text, name, given, shape, context.principal.permissions)
+        wanted = (text, name, slots, shape, context.principal.permissions)
         found = self._plans.kept(wanted)
         if found is not None:
             return found
-        return self._plans.get(wanted, lambda: self._compiled(known, text, variables, given, context))
+        return self._plans.get(wanted, lambda: self._compiled(known, text, variables, slots, context))
 
     def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
         if has_too_many_tokens(text):
@@ -180,11 +182,12 @@ class CompiledQueries:
         nodes = document.definitions
         fragments = {node.name.value: node for node in nodes if isinstance(node, FragmentDefinitionNode)}
         declared = operation.variable_definitions or ()
-        kinds = {variable.variable.name.value: _named(variable.type) for variable in declared}
+        kinds = {variable.variable.name.value: name_of(variable.type) for variable in declared}
         ids, cursors = (
             frozenset(name for name, kind in kinds.items() if kind == wanted) for wanted in ("ID", "Cursor")
         )
-        return _Known(document, operation, fragments, ids, cursors)
+        roots = set(_names(operation.selection_set, fragments))
+        return _Known(document, operation, fragments, ids, cursors, "node" in roots, bool(roots & _OF_VIEWER))
 
     def _compiled(
         self, known: _Known, text: str, variables: Mapping[str, Any], slots: frozenset[str], context: Context
@@ -195,56 +198,21 @@ class CompiledQueries:
         values = get_variable_values(self._core, known.operation.variable_definitions or (), given)
         if isinstance(values, list) or refusals(self._core, known.document, text, variables):
             return None
-        tenant = NumberSlot.of(context.tenant_id, lambda given: given[_TENANT])
-        user = NumberSlot.of(context.principal.user_id, lambda given: given[_USER])
-        tracing = Tracing(tenant)
-        principal: Any = SymbolicPrincipal(context.principal, tenant, user)
-        traced = Context(context.services, principal, context.request_id, TracingLoaders(tracing), tracing)
+        compiler = Compiler(self._schema, known.fragments, values, traced(context, as_viewer=known.by_viewer))
         try:
-            compiler = Compiler(self._schema, known.fragments, values, traced, tracing)
             statement = compiler.operation(known.operation)
         except NotExpressible:
             return None
         points = points_of(self._core, known.document, known.operation, variables)
-        return _plan(statement, tenant, points, compiler.completions)
+        return query_plan(statement, points, compiler.completions)
 
 
-def _named(kind: Any) -> str | None:
-    """The name of a variable's type; None for a list."""
-    named = kind.type if isinstance(kind, NonNullTypeNode) else kind
-    return named.name.value if isinstance(named, NamedTypeNode) else None
-
-
-def _plan(statement: Select[Any], tenant: NumberSlot, points: int, completions: Sequence[Completion]) -> Plan:
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    names = compiled.positiontup or []
-    readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]
-    # The tenant is known to row-level security before anything is read, in the same round trip.
-    sql = (
-        f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
-        f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
-    )
-    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points, _constant(statement), completions)
-
-
-def _constant(statement: Select[Any]) -> bytes | None:
-    """What a statement without a table says."""
-    text = constant_of(statement.selected_columns[0])
-    return None if text is None or statement.get_final_froms() else text.encode()
-
-
-def _bound(compiled: Any, name: str) -> Any:
-    """The parameter of that name, or the list that it is one of."""
-    found = compiled.binds.get(name)
-    return compiled.binds[name.rpartition("_")[0]] if found is None else found
-
-
-def _reader(value: Any, bound: Any) -> Reader:
-    if isinstance(value, NumberSlot):
-        return value.read
-    processor = bound.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
-    if isinstance(value, PlaceSlot):
-        read = value.read
-        return read if processor is None else lambda given: processor(read(given))
-    stored = value if processor is None else processor(value)
-    return lambda _: stored
+def _names(node: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[str]:
+    """The fields at the root, by fragments or not."""
+    for selection in node.selections:
+        if isinstance(selection, FieldNode):
+            yield selection.name.value
+        elif isinstance(selection, FragmentSpreadNode):
+            yield from _names(fragments[selection.name.value].selection_set, fragments)
+        elif isinstance(selection, InlineFragmentNode):
+            yield from _names(selection.selection_set, fragments)

@@ -86,7 +86,7 @@ async def field_by_field(api: Api, text: str) -> dict[str, Any]:
 
 
 async def compiled(api: Api, text: str) -> dict[str, Any]:
-    """What Python works out is all that is seen here: the rest is one statement, which is not sent by way of the engine."""
+    """Only what Python works out is seen here: the rest is one statement, which is not sent by way of the engine."""
     return await api.data(text)
 
 

@@ -96,6 +96,7 @@ class _Tenant:
         self.rows, self.chance, self.world = access.rows, chance, world
         self.authors: list[str | None] = [access.rows.actor, "system:engine", "cli", None, "user:999999"]
         self.plans: list[models.DeploymentPlan] = []
+        self.keys: list[str] = []
 
     def word(self) -> str:
         return "".join(self.chance.choice(_WORDS) for _ in range(4)) + str(self.chance.randint(0, 9))
@@ -160,10 +161,12 @@ class _Tenant:
     async def resource(self, plan: models.DeploymentPlan) -> models.CloudResource:
         drift = [{"path": ["a"], "expected": {"$sealed": "eA=="}, "actual": 1, "sensitive": True}]
         resource = await self.rows.resource(
-            self.word(), plan, outputs=self.tree(), observed=self.tree(), created_by=self.author(),
+            f"{len(self.keys)}{self.word()}", plan, stack="shared", depends_on=self.keys[-2:],
+            outputs=self.tree(), observed=self.tree(), created_by=self.author(),
             drift=self.maybe(drift), observe_error=self.maybe({"code": "X", "message": self.word()}),
             status=self.one_of(ResourceStatus),
         )  # fmt: skip
+        self.keys.append(resource.resource_key)
         self.world.note("CloudResource", resource.id)
         return resource
 
@@ -218,10 +221,23 @@ class Writer:
         declared = f"({', '.join(self._declared)})" if self._declared else ""
         return "\n".join([f"query{declared} {selected}", *self._fragments])
 
-    def selection(self, kind: str, depth: int = _DEEPEST) -> tuple[str, str]:
-        """A selection on a type, and the fragments that it spreads; with no variables where none are declared."""
-        found = self._selection(self._schema.type_map[kind], depth)
-        return found, "\n".join(self._fragments)
+    def mutation(self, name: str, shown: str, given: dict[str, Any]) -> tuple[str, str]:
+        """A mutation of one object, and a query that asks the same of that object afterwards, by its id `$id`."""
+        payload: Any = get_named_type(self._schema.mutation_type.fields[name].type)  # type: ignore[union-attr]
+        kind: Any = get_named_type(payload.fields[shown].type)
+        selected = self._selection(kind, _DEEPEST)
+        inputs = get_named_type(self._schema.mutation_type.fields[name].args["input"].type)  # type: ignore[union-attr]
+        # Of what is not known which of its variables are used, all have to be declared by both.
+        declared, fragments = "".join(f", {one}" for one in self._declared), "\n".join(self._fragments)
+        self.variables |= {"input": given, "id": given["id"]}
+        changing = (
+            f"mutation($input: {inputs}!{declared}) {{ {name}(input: $input) {{ userErrors {{ message }}"
+            f" {shown} {selected} }} }}\n{fragments}"
+        )
+        return (
+            changing,
+            f"query($id: ID!{declared}) {{ node(id: $id) {{ ... on {kind.name} {selected} }} }}\n{fragments}",
+        )
 
     def _selection(self, kind: Any, depth: int, names: list[str] | None = None, prefix: str = "") -> str:
         if names is None:
