@@ -12,7 +12,7 @@ import strawberry
 from strawberry.dataloader import DataLoader
 
 from app.domain.identity import global_id
-from schema.compiling import rendering
+from schema import rendering
 from schema.symbols import NumberSlot, Slot, Symbol
 
 _MAX_ID = 2**63 - 1

@@ -37,10 +37,10 @@ from strawberry.types.field import StrawberryField
 
 from schema.compiling.completing import Completion, Inputs
 from schema.compiling.cuts import COUNTED, Cut, rows_of
-from schema.compiling.rendering import NULL, constant_of, joined, text_of
 from schema.context import Context
 from schema.fields import reads_of
 from schema.nodes import load
+from schema.rendering import NULL, braced, constant_of, joined, listed, text_of, written
 from schema.symbols import (
     Level,
     NotExpressible,
@@ -118,7 +118,7 @@ class Compiler:
         for name, nodes in self._fields(kind, sets).items():
             with self._at(name):
                 found[name] = self._field_or_inputs(kind, source, nodes)
-        return _braced(found)
+        return braced(found)
 
     @contextmanager
     def _at(self, name: str) -> Iterator[None]:
@@ -247,7 +247,7 @@ class Compiler:
             return [self._list(kind, value, nodes)]
         named = get_named_type(kind)
         if is_leaf_type(named):
-            return [_constant_of(named, value) if isinstance(value, StrEnum) else text_of(value, named)]
+            return [written(named, value) if isinstance(value, StrEnum) else text_of(value, named)]
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         if isinstance(value, SymbolicChoice):
             cases = [
@@ -296,10 +296,10 @@ class Compiler:
             raise NotExpressible(named.name)
         if is_leaf_type(named) and all(isinstance(one, StrEnum) for one in value):
             # What who asks may do is the same for all who are answered by the same statement.
-            return joined(_listed([_constant_of(named, one) for one in value]))
+            return joined(listed([written(named, one) for one in value]))
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         if not self._outer and all(_is_one(one) for one in value):
-            return joined(_listed([self._of_kind(named.name, one, sets, required=True) for one in value]))
+            return joined(listed([self._of_kind(named.name, one, sets, required=True) for one in value]))
         if len(value) != 1 or not isinstance(named, GraphQLObjectType):
             raise NotExpressible(named.name)
         level = _level_of(value[0])
@@ -336,7 +336,7 @@ class Compiler:
             for name, nodes in selected.items():
                 with self._at(name):
                     found[name] = self._of_page(kind, cut, source, nodes)
-        whole = select(joined(_braced(found)))
+        whole = select(joined(braced(found)))
         if not cut.used:
             return whole.scalar_subquery()
         # One answer for all rows, also where nothing in it is about them.
@@ -373,33 +373,14 @@ class Compiler:
                 case _:
                     with self._at(name):
                         found[name] = self._object(node, source, inner)
-        return _braced(found)
+        return braced(found)
 
     def _named(
         self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode], values: Mapping[str, Part]
     ) -> list[Part]:
         """An object whose fields are known by name."""
         known = {**values, "__typename": literal(f'"{kind.name}"')}
-        return _braced({name: [known[nodes[0].name.value]] for name, nodes in self._fields(kind, sets).items()})
-
-
-def _braced(fields: Mapping[str, Sequence[Part]]) -> list[Part]:
-    """The text of an object, in parts."""
-    parts: list[Part] = [literal("{")]
-    for number, (name, text) in enumerate(fields.items()):
-        parts += [literal(("," if number else "") + f'"{name}":'), *text]
-    return [*parts, literal("}")]
-
-
-def _listed(parts: Sequence[Part]) -> list[Part]:
-    """The text of a list, in parts."""
-    between = [piece for part in parts for piece in (literal(","), part)]
-    return [literal("["), *between[1:], literal("]")]
-
-
-def _constant_of(kind: Any, value: StrEnum) -> Part:
-    """A value that is the same for all who are answered by the same statement."""
-    return literal(f'"{kind.coerce_output_value(value)}"')
+        return braced({name: [known[nodes[0].name.value]] for name, nodes in self._fields(kind, sets).items()})
 
 
 def _is_one(view: Any) -> bool:

@@ -11,9 +11,9 @@ from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg
 
 from schema.compiling.completing import Completion
-from schema.compiling.rendering import constant_of
 from schema.context import Context
 from schema.loaders import TracingLoaders
+from schema.rendering import constant_of
 from schema.symbols import NumberSlot, PlaceSlot, SymbolicPrincipal, Tracing
 
 TENANT: Final = "$tenant"

@@ -9,10 +9,11 @@ import strawberry
 from sqlalchemy import BigInteger, cast, func, literal_column
 
 from app.domain.enums import Permission
-from schema.compiling import rendering
+from schema import rendering
 from schema.context import Info
+from schema.derivations import chosen
 from schema.nodes import Node, load
-from schema.symbols import Symbol, SymbolicChoice, SymbolicValues, chosen, literal
+from schema.symbols import Symbol, SymbolicChoice, SymbolicValues, literal
 from schema.types.references import ActorRef
 
 # How audit columns begin for whom: the type that clients see, and its loader.

@@ -13,7 +13,7 @@ from app.db.pages import Window
 from app.domain import cursors
 from app.domain.events import Stream
 from app.reads import events
-from schema.compiling import rendering
+from schema import rendering
 from schema.connections import PageInfo
 from schema.context import Info
 from schema.scalars import Cursor

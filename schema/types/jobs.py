@@ -22,10 +22,11 @@ from app.reads import jobs as job_reads
 from app.reads import steps as step_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.derivations import derived, either
 from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
-from schema.symbols import SymbolicValues, Tracing, derived, either, key_expression
+from schema.symbols import SymbolicValues, Tracing, key_expression
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs

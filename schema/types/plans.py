@@ -19,10 +19,10 @@ from app.reads import plans as plan_reads
 from app.reads import upstream as upstream_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
+from schema.derivations import derived
 from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
-from schema.symbols import derived
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic

@@ -18,11 +18,11 @@ from app.services import availability
 from app.services.dependencies import Dependencies
 from app.services.jobs import allowed_resolutions
 from schema.context import Info
+from schema.derivations import only_where, seconds_between, texts
 from schema.enums import RollbackResolution
 from schema.fields import computed, described
 from schema.nodes import Node, load
 from schema.scalars import json_of
-from schema.symbols import only_where, seconds_between, texts
 from schema.types.gates import Gate
 from schema.types.previews import ResourceChange
 from schema.types.references import JobRef, ResourceRef, WorkflowStepRef

@@ -20,10 +20,10 @@ from app.services import impact
 from app.services.previews import diagnostics_of
 from schema.connections import Connection, PageInfo, connect_children
 from schema.context import Info
+from schema.derivations import only_where
 from schema.fields import computed, described
 from schema.nodes import Node, load, number_in, view
 from schema.scalars import Cursor, json_of, required_json_of
-from schema.symbols import only_where
 from schema.types.diagnostics import Diagnostic
 from schema.types.entities import Entity
 from schema.types.filters import PlanFilter, page, wanted_plans

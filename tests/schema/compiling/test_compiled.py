@@ -249,3 +249,14 @@ async def test_what_is_sealed_stays_hidden(api: Api) -> None:
         "a": {"$sensitive": True},
         "b": [{"$sensitive": True}, {"c": "$sealed"}],
     }
+
+
+async def test_resources_lead_to_each_other(api: Api) -> None:
+    plan = await api.acme.rows.plan()
+    await api.acme.rows.resource("role", plan)
+    await api.acme.rows.resource("database", plan, depends_on=["role"])
+    found = await api.data("{ cloudResources { nodes { key dependsOn { key } dependents { key } } } }")
+    assert found["cloudResources"]["nodes"] == [
+        {"key": "database", "dependsOn": [{"key": "role"}], "dependents": []},
+        {"key": "role", "dependsOn": [], "dependents": [{"key": "database"}]},
+    ]
