@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app import clock
 from app.db import closing, following, journal, moves, pausing, tails, transitions, turns
 from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, completeness_of, step_row
@@ -55,6 +56,9 @@ class Ledger:
     _moved: dict[int, StepMove] = field(default_factory=dict)
     _job_moves: list[JobMove] = field(default_factory=list)
     _finish: Mapping[str, Any] | None = None
+    # What was taken and has ended since the last time that anything was written, and what was taken and has not.
+    _passed: list[Mapping[str, Any]] = field(default_factory=list)
+    _begun: Mapping[str, Any] | None = None
     _closes: bool = False
     # The number of the job's last event, where this is all that stands for its lock.
     _expected: int | None = None
@@ -95,6 +99,11 @@ class Ledger:
         """Whether `recall` makes sense once this transaction is over."""
         return bool(self.steps) and len(self.steps) <= transitions.REMEMBERED and self.status in _REMEMBERABLE
 
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether only the number of the job's events stands for its lock, and nothing was written or read since."""
+        return self._expected is not None and self.transaction.is_untouched
+
     def recall(self, transaction: Transaction) -> None:
         """Go on in another transaction with what is known, as if nobody had touched the job since.
 
@@ -114,7 +123,7 @@ class Ledger:
 
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
-        if self._finish or self._moved or self._job_moves:
+        if self._finish or self._moved or self._job_moves or self._passed:
             await self._flush()
         rows = await self.transaction.fetch(
             transitions.STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
@@ -204,7 +213,11 @@ class Ledger:
 
     def finish(self, key: str, outcome: Mapping[str, Any], attempt: int | None = None) -> None:
         """Collect the outcome of a step (`transitions._FINISH` names the values); nobody holds the step any more."""
-        self._finish = outcome
+        if self._begun is not None and self._begun["step"] == outcome["f_id"]:
+            self._passed.append({**self._begun, **outcome, "ended": clock.monotonic()})
+            self._begun = None
+        else:
+            self._finish = outcome
         self.ended(key, StepStatus(outcome["f_status"]), attempt)
 
     def ended(self, key: str, status: StepStatus, attempt: int | None = None) -> None:
@@ -256,6 +269,16 @@ class Ledger:
         """Collect an event, or a batch of lines, for the job's journal."""
         self._entries.append(entry)
 
+    def begin(self, key: str, claim: Mapping[str, Any], began: float) -> int:
+        """Take a step that ends before anything is written: `finish` has to follow. Returns the fence.
+
+        It must touch nothing outside, and `began` is when it did. The steps were read before.
+        """
+        self._begun = {**claim, "began": began}
+        fence = self.steps[key].fence + 1
+        self._taken(key, claim, fence)
+        return fence
+
     @property
     def inputs(self) -> Any:
         """The parameters of the job, sealed."""
@@ -271,15 +294,18 @@ class Ledger:
 
         `last`: nothing more will be written in this transaction.
         """
-        if self._finish is not None and self._finish["f_id"] == claim["step"]:
+        if claim["step"] in self._written_apart():
             await self._flush()
         fence = await self._flush(claim, last=last)
+        self._taken(key, claim, fence)
+        return fence
+
+    def _taken(self, key: str, claim: Mapping[str, Any], fence: int) -> None:
         self.untried.pop(claim["step"], None)
         step = self.steps.get(key)
         if step is not None:
             step.status, step.worker_id, step.fence = StepStatus(claim["held"]), claim["worker"], fence
             step.attempt, step.touched = claim["attempt"], step.touched or claim["acts"]
-        return fence
 
     async def flush(self) -> None:
         """Write what was collected so far, so that it can be read; `write` has to follow. Raises Overtaken."""
@@ -307,7 +333,7 @@ class Ledger:
 
     async def _flush(self, take: Mapping[str, Any] | None = None, *, last: bool = False) -> int:
         """Everything collected so far, in one statement; then the plan follows. The fence of what was taken, or 0."""
-        if self._finish is not None and self._finish["f_id"] in self._moved:
+        if any(step_id in self._moved for step_id in self._written_apart()):
             # Two changes of one row cannot go out in one statement. Its events come with the second.
             held = self._entries, self._moved, self._job_moves
             self._entries, self._moved, self._job_moves = [], {}, []
@@ -317,14 +343,15 @@ class Ledger:
         moved, self._moved = self._moved, {}
         job_moves, self._job_moves = self._job_moves, []
         finish, self._finish = self._finish, None
-        if not (entries or moved or job_moves or take or finish):
+        passed, self._passed = self._passed, []
+        if not (entries or moved or job_moves or take or finish or passed):
             return 0
         follow = self._plan_move(job_moves)
         values = journal.parameters(self.transaction, self.job_id, entries) | {"expected": self._expected}
         values |= moves.of_steps(moved, rings=self.transaction.rings_workers) | moves.of_job(
             job_moves, completeness_of(self.status, self.steps.values())
         )
-        values |= follow | dict(take or {}) | dict(finish or {})
+        values |= follow | dict(take or {}) | dict(finish or {}) | moves.of_passed(passed, clock.monotonic())
         parts = {
             "job": bool(job_moves), "plan": bool(follow), "take": take is not None, "finish": finish is not None,
         }  # fmt: skip
@@ -335,7 +362,9 @@ class Ledger:
         else:
             lines = any(isinstance(entry, journal.Lines) for entry in entries)
             expects = self._expected is not None
-            statement = transitions.write_job(lines=lines, steps=bool(moved), expects=expects, **parts)
+            statement = transitions.write_job(
+                lines=lines, steps=bool(moved), passes=bool(passed), expects=expects, **parts
+            )
             fetch = self.transaction.fetch_last if last and not job_moves else self.transaction.fetch_one
             row = await fetch(statement, values)
         if row is None:
@@ -352,9 +381,14 @@ class Ledger:
             await self._follow(job_moves, follow, told=bool(follow) and row["followed"])
         return row["fence"] if take is not None else 0
 
+    def _written_apart(self) -> list[int]:
+        """The steps whose rows are about to be written for another reason than that they move."""
+        ids = [step["step"] for step in self._passed]
+        return ids if self._finish is None else [*ids, self._finish["f_id"]]
+
     def _goes_together(self, job_moves: Sequence[JobMove], follow: Mapping[str, Any]) -> bool:
         """Whether what is to be written can go out beside the turns of other jobs (`app.db.turns`)."""
-        if self._expected is None or not self.transaction.is_untouched:
+        if not self.is_unlocked:
             return False
         if self.status is JobStatus.SUCCEEDED:
             # What the closing job leaves behind, where that is no more than its lock, its log and a count.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.db import pausing
+from app.db.transitions import PASSED
 from app.domain.decisions import JobMove, StepMove
 from app.domain.enums import RollbackCompleteness, StatusReason
 from app.domain.events import Event, EventKind
@@ -28,6 +29,23 @@ def of_steps(moved: Mapping[int, StepMove], *, rings: bool) -> dict[str, Any]:
         "moved_due": [move.status in DUE for move in moves],
         "moved_ended": [move.status in _ENDED for move in moves],
     }
+
+
+def of_passed(passed: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
+    """Of steps that have begun and ended (`Ledger.begin`). `now`: as `app.clock.monotonic` has it."""
+    ages = {"began": [now - step["began"] for step in passed], "ended": [now - step["ended"] for step in passed]}
+    values = {
+        "step": [step["step"] for step in passed],
+        "worker": [step["worker"] for step in passed],
+        "attempt": [step["attempt"] for step in passed],
+        "inputs": [step["inputs"] for step in passed],
+        "status": [step["f_status"] for step in passed],
+        "reason": [step["f_reason"] for step in passed],
+        "outputs": [step["f_outputs"] for step in passed],
+        **ages,
+    }
+    age = max(ages["began"], default=0.0)
+    return {f"passed_{name}s": values[name] for name, _ in PASSED} | {"age": age, "p_age": age}
 
 
 def of_job(moves: Sequence[JobMove], completeness: RollbackCompleteness | None) -> dict[str, Any]:

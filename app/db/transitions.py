@@ -7,6 +7,7 @@ another part returns may be planned as a walk over all rows of the tenant.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from app.db import journal
@@ -39,7 +40,8 @@ _MOVE_STEPS = (
 _MOVE_JOB = (
     ", status = :status, status_reason = :reason, status_message = :message,"
     " dispatched_at = CASE WHEN :granted THEN clock_timestamp() ELSE dispatched_at END,"
-    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,"
+    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp() - make_interval(secs => :age))"
+    "   ELSE started_at END,"
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :closed THEN"
     "   extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp()))::int END,"
@@ -138,6 +140,32 @@ _FINISH = (
     " WHERE :f_effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.step_run_id = :f_effect_of"
     f" AND e.direction = 'FORWARD'{_HEADED})"
 )
+# Steps that were begun and had ended before anything was written of them: nothing outside was touched meanwhile, so that
+# whoever finds them not begun may begin them again. `began` and `ended` are how many seconds ago that was.
+PASSED: Sequence[tuple[str, str]] = (
+    ("step", "bigint"), ("worker", "bigint"), ("attempt", "int"), ("inputs", "text"), ("status", "text"),
+    ("reason", "text"), ("outputs", "text"), ("began", "float8"), ("ended", "float8"),
+)  # fmt: skip
+PASSED_COLUMNS = (
+    "status = p.status, status_reason = p.reason, status_message = NULL, worker_id = NULL, fence = s.fence + 1,"
+    " due_at = NULL, dispatched_at = NULL, dispatches = 0, deadline_at = NULL, attempt = p.attempt, observations = 0,"
+    " inputs = coalesce(p.inputs::jsonb, s.inputs), outputs = coalesce(p.outputs::jsonb, s.outputs), handle = NULL,"
+    " error = NULL, started_at = coalesce(s.started_at, statement_timestamp() - make_interval(secs => p.began)),"
+    " completed_at = statement_timestamp() - make_interval(secs => p.ended)"
+)
+PASSED_TRY = (
+    "step_attempt (tenant_id, step_run_id, direction, number, worker, fence, started_at, ended_at)"
+    " SELECT :tenant, p.step, 'FORWARD', p.attempt, w.name, p.fence,"
+    " statement_timestamp() - make_interval(secs => p.began), statement_timestamp() - make_interval(secs => p.ended)"
+    f" FROM passed p JOIN worker w ON w.id = p.worker{TRY_AGAIN}"
+)
+_PASS = (
+    f", passed AS (UPDATE step_run s SET {PASSED_COLUMNS} FROM unnest("
+    + ", ".join(f":passed_{name}s::{kind}[]" for name, kind in PASSED)
+    + f") AS p({', '.join(name for name, _ in PASSED)})"
+    f" WHERE s.tenant_id = :tenant AND s.id = p.step AND s.id = ANY(:passed_steps){_HEADED} RETURNING p.*, s.fence),"
+    f" passed_tries AS (INSERT INTO {PASSED_TRY})"
+)
 # Only who holds the step with the newest fence may say what came of it.
 _HOLDS = (
     " AND EXISTS (SELECT FROM step_run h WHERE h.tenant_id = :tenant AND h.id = :f_id AND h.fence = :f_fence"
@@ -150,7 +178,8 @@ def followed_columns(new: str) -> str:
     return (
         f"event_seq = p.event_seq + {new}total, feed = greatest(p.feed, pg_current_xact_id()::text::bigint),"
         f" status = {new}status, status_reason = {new}reason, status_message = NULL, error_message = NULL,"
-        f" started_at = CASE WHEN {new}started THEN coalesce(p.started_at, clock_timestamp()) ELSE p.started_at END,"
+        f" started_at = CASE WHEN {new}started"
+        f"   THEN coalesce(p.started_at, clock_timestamp() - make_interval(secs => {new}age)) ELSE p.started_at END,"
         f" completed_at = CASE WHEN {new}closed THEN clock_timestamp() END,"
         f" duration_seconds = CASE WHEN {new}closed THEN"
         "   extract(epoch FROM clock_timestamp() - coalesce(p.started_at, clock_timestamp()))::int END,"
@@ -173,9 +202,11 @@ _FOLLOW = (
 
 
 @cache
-def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, finish: bool, expects: bool) -> Statement:
+def write_job(
+    *, lines: bool, steps: bool, job: bool, plan: bool, take: bool, finish: bool, passes: bool, expects: bool
+) -> Statement:
     """Appends to the job's journal; moves steps, the job and its plan (`followed`), takes a step for a worker
-    (`fence`), and writes the outcome of a step, where asked.
+    (`fence`), writes the outcome of a step, and steps that were passed, where asked.
 
     Gives no row, and does nothing, when somebody has written about the job since `expected`, when the step whose
     outcome it writes is in other hands, or when the worker that takes one has no lease any more.
@@ -188,6 +219,7 @@ def write_job(*, lines: bool, steps: bool, job: bool, plan: bool, take: bool, fi
         + (_LIVES if take else ""),
         also=(_FINISH if finish else "")
         + (_MOVE_STEPS if steps else "")
+        + (_PASS if passes else "")
         + (_TAKE if take else "")
         + (_FOLLOW if plan else ""),
         assignments=_MOVE_JOB if job else "",

@@ -27,9 +27,10 @@ _TURN: _Columns = (
     *((name, _BIG) for name in ("line_count", "line_bytes", "most_lines", "most_bytes")),
     # What becomes of the job, if anything.
     ("moves", _BOOL), ("status", _TEXT), ("reason", _TEXT), ("started", _BOOL), ("closed", _BOOL), ("logs", _TEXT),
+    ("age", _REAL),
     # And of its plan.
     ("p_id", _BIG), ("p_expected", _TEXT), ("p_total", _BIG), ("p_status", _TEXT), ("p_reason", _TEXT),
-    ("p_started", _BOOL), ("p_closed", _BOOL), ("p_succeeded", _BOOL),
+    ("p_started", _BOOL), ("p_closed", _BOOL), ("p_succeeded", _BOOL), ("p_age", _REAL),
 )  # fmt: skip
 _EVENT: _Columns = (("number", _BIG), ("place", _BIG), ("kind", _TEXT), ("data", _TEXT))
 _LINE: _Columns = (
@@ -54,7 +55,8 @@ _TAKEN: _Columns = (
     ("intended", _TEXT),
 )  # fmt: skip
 _PARTS: Mapping[str, _Columns] = {
-    "turn": _TURN, "event": _EVENT, "p_event": _EVENT, "line": _LINE, "ended": _ENDED, "moved": _MOVED, "taken": _TAKEN,
+    "turn": _TURN, "event": _EVENT, "p_event": _EVENT, "line": _LINE, "ended": _ENDED, "moved": _MOVED,
+    "passed": (("number", _BIG), *transitions.PASSED), "taken": _TAKEN,
 }  # fmt: skip
 
 
@@ -78,7 +80,8 @@ _WRITE = Statement(
     "   status = CASE WHEN i.moves THEN i.status ELSE j.status END,"
     "   status_reason = CASE WHEN i.moves THEN i.reason ELSE j.status_reason END,"
     "   status_message = CASE WHEN i.moves THEN NULL ELSE j.status_message END,"
-    "   started_at = CASE WHEN i.started THEN coalesce(j.started_at, clock_timestamp()) ELSE j.started_at END,"
+    "   started_at = CASE WHEN i.started"
+    "     THEN coalesce(j.started_at, clock_timestamp() - make_interval(secs => i.age)) ELSE j.started_at END,"
     "   completed_at = CASE WHEN i.closed THEN clock_timestamp() ELSE j.completed_at END,"
     "   duration_seconds = CASE WHEN i.closed THEN"
     "     extract(epoch FROM clock_timestamp() - coalesce(j.started_at, clock_timestamp()))::int"
@@ -119,6 +122,10 @@ _WRITE = Statement(
     "   AND e.step_run_id = ANY(:ended_effect_of) AND e.direction = 'FORWARD'),"
     f" moved AS (UPDATE step_run s SET {transitions.MOVED_COLUMNS} FROM head JOIN {_rows('moved', 'm')}"
     "   ON m.number = head.number WHERE s.tenant_id = :tenant AND s.id = m.id AND s.id = ANY(:moved_id)),"
+    f" passed AS (UPDATE step_run s SET {transitions.PASSED_COLUMNS} FROM head JOIN {_rows('passed', 'p')}"
+    "   ON p.number = head.number WHERE s.tenant_id = :tenant AND s.id = p.step AND s.id = ANY(:passed_step)"
+    "   RETURNING p.*, s.fence),"
+    f" passed_tries AS (INSERT INTO {transitions.PASSED_TRY}),"
     f" taken AS (UPDATE step_run s SET {transitions.taken_columns('t.')} FROM head JOIN {_rows('taken', 't')}"
     "   ON t.number = head.number WHERE s.tenant_id = :tenant AND s.id = t.step AND s.id = ANY(:taken_step)"
     "   RETURNING t.*, head.id AS job, s.fence),"
@@ -171,6 +178,7 @@ _ARRAYS: Mapping[str, Sequence[str]] = {
     "p_event": ("p_places", "p_kinds", "p_data"),
     "line": ("line_places", "spans", "steps", "keys", "attempts", "sizes", "levels", "codecs", "bodies"),
     "moved": ("moved_ids", "moved_statuses", "moved_reasons", "moved_because", "moved_due", "moved_ended"),
+    "passed": tuple(f"passed_{name}s" for name, _ in transitions.PASSED),
 }
 # And those of the parts with one row, where the name is another one.
 _NAMED = {("ended", "attempt"): "f_number", ("taken", "try_number"): "number"}
@@ -194,7 +202,7 @@ class Turn:
     def row(self) -> Mapping[str, Any]:
         """The turn's own row."""
         values = {**self.values, "logs": self.logs, "moves": self.job}
-        values["taker"] = values["worker"] if self.take else None
+        values["taker"] = values["worker"] if self.take else next(iter(values["passed_workers"]), None)
         if not self.job:
             values |= {"status": None, "reason": None, "started": False, "closed": False}
         if not self.plan:

@@ -57,11 +57,13 @@ class Claim:
     """A step that may be taken: `take` is what `Ledger.take` needs, None for one that is over without being held.
 
     Where the outcome is known without asking anybody (nothing to change, inputs that make no sense), it is there.
+    `is_pure`: it is run from what is in `work` alone, touches nothing outside, and may be run any number of times.
     """
 
     work: Work
     take: Mapping[str, Any] | None
     outcome: Outcome | None = None
+    is_pure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,9 @@ class Claimer:
             outcome = rehearsing.decided(work, outcome)
         elif mode is Mode.UNDO:
             work, outcome = await self._prepare_undo(ledger, work)
-        return Claim(work, await self._begin(ledger, row, work, acts=outcome is None), outcome)
+        is_pure = outcome is None and self._is_pure(work)
+        take = await self._begin(ledger, row, work, acts=outcome is None and not is_pure)
+        return Claim(work, take, outcome, is_pure)
 
     def _work(self, ledger: Ledger, row: Row, mode: Mode, status: StepStatus) -> Work:
         tenant_id = ledger.transaction.tenant_id
@@ -151,6 +155,11 @@ class Claimer:
             words=self._words(row, tenant_id),
             rehearsal=rehearsing.rehearsal_of(ledger, row["step_key"], mode),
         )
+
+    def _is_pure(self, work: Work) -> bool:
+        """Whether running the work leaves nothing behind that would have to be journalled or taken back."""
+        runs = work.mode is Mode.RUN and work.operation is OperationKind.RUN and work.effect is None
+        return runs and not work.spec.get("compensate") and self.registry.task(work.spec["task"]).pure
 
     def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
         recorded = ("applied", "resource_outputs", "before", "after")

@@ -68,6 +68,7 @@ class StepLog:
         room: LogRoom = DEFAULT_ROOM,
         batch_lines: int = CHUNK_LINES,
         watched: bool = False,
+        speaks: bool = True,
     ) -> None:
         self._database = database
         self._tenant_id = tenant_id
@@ -81,6 +82,8 @@ class StepLog:
         self._batch_lines = batch_lines
         # Whether the row of the step has to show that something was said; and when that was.
         self._watched = watched
+        # Whether anything is written before the step ends: nobody holds the step yet if not.
+        self._speaks = speaks
         self.heard_at = clock.monotonic()
         # The batch that is being filled, and those that are full: packed while the one before is on its way.
         self._lines: list[LogLine] = []
@@ -208,7 +211,7 @@ class StepLog:
             self._left_out = 0
 
     def _start_flushing(self) -> None:
-        if self._flushing is None or self._flushing.done():
+        if self._speaks and (self._flushing is None or self._flushing.done()):
             self._flushing = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:

@@ -7,7 +7,7 @@ row says who had it, the effect row says what was meant, and somebody else finds
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,8 @@ from app.domain.enums import ErrorClass
 from app.domain.logs import LogLine
 from app.domain.statuses import JobStatus
 from app.engine import breaking, orphans, outputs
-from app.engine.claims import Claimer
+from app.engine.ahead import Ahead
+from app.engine.claims import Claim, Claimer
 from app.engine.connections import Connections
 from app.engine.context import StepContext
 from app.engine.executor import Executor
@@ -125,11 +126,12 @@ class Runner:
     async def _take(self, ledger: Ledger, step_id: int | None, *, inline: bool = False) -> Hand | None:
         """Claim the step; carry on with whatever follows while nobody outside has to be asked."""
         held: Work | None = None
+        ahead = Ahead()
         while step_id is not None and held is None:
             claim = await self._claimer.claim(ledger, step_id, inline=inline)
             if claim is None:
                 break
-            if claim.take is not None:
+            if claim.take is not None and not await self._passed(ledger, claim, claim.take, ahead):
                 fence = await ledger.take(claim.work.key, claim.take, last=claim.outcome is None)
                 work = replace(claim.work, fence=fence)
                 if claim.outcome is None:
@@ -140,6 +142,23 @@ class Runner:
             inline = True
         await ledger.write()
         return None if held is None else Hand(held, ledger if ledger.is_memorable else None)
+
+    async def _passed(self, ledger: Ledger, claim: Claim, take: Mapping[str, Any], ahead: Ahead) -> bool:
+        """Carry out the step before anything is written of it, where that does no harm; whether it has succeeded.
+
+        If not, it is taken as any other, and run again.
+        """
+        if not (claim.is_pure and ledger.is_unlocked and ahead.has_room):
+            return False
+        work = claim.work
+        log = self._log(work, speaks=False)
+        context = StepContext(work, None, log, await self._folder(work.tenant_id), self._connect(work, None))
+        began = clock.monotonic()
+        outcome = await ahead.run(self._executor, work, context)
+        if not isinstance(outcome, Succeeded):
+            return False
+        work = replace(work, fence=ledger.begin(work.key, take, began))
+        return await self._recorder.record(ledger, work, outcome, log.take())
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
         """Collect what follows; the step to go on with, if this process shall."""
@@ -153,14 +172,10 @@ class Runner:
     async def _act(self, work: Work, log: StepLog) -> Outcome:
         folder = await self._folder(work.tenant_id)
         provider = work.spec.get("provider") if work.rehearsal is None else None
-
-        def connect(name: str) -> AbstractAsyncContextManager[Any]:
-            return self._connections.session(work.tenant_id, provider, name)
-
         sent = False
         try:
             async with self._connections.session(work.tenant_id, provider, work.spec.get("connection")) as session:
-                context = StepContext(work, session, log, folder, connect)
+                context = StepContext(work, session, log, folder, self._connect(work, provider))
                 self._running[work.step_id] = context
                 sent = True
                 try:
@@ -176,6 +191,9 @@ class Runner:
         if isinstance(outcome, Failed) and outcome.error_class is not ErrorClass.CANCELLED:
             log.failure(outcome.message)
         return outcome
+
+    def _connect(self, work: Work, provider: str | None) -> Callable[[str], AbstractAsyncContextManager[Any]]:
+        return lambda name: self._connections.session(work.tenant_id, provider, name)
 
     async def _folder(self, tenant_id: int) -> Path:
         """The tenant's folder for files."""
@@ -236,7 +254,7 @@ class Runner:
             transaction.authorize("engine: the job was authorised when it was made")
             yield transaction
 
-    def _log(self, work: Work) -> StepLog:
+    def _log(self, work: Work, *, speaks: bool = True) -> StepLog:
         return StepLog(
             self._database,
             tenant_id=work.tenant_id,
@@ -249,6 +267,7 @@ class Runner:
             words=work.words,
             room=self._recorder.room,
             watched=work.heartbeat_seconds is not None,
+            speaks=speaks,
         )
 
 
