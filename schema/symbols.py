@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    Table,
     Text,
     inspect,
     literal_column,
@@ -277,7 +278,8 @@ class Tracing:
         # What else is selected tells a fetch for many whose each row is.
         entities = [found["entity"] for found in statement.column_descriptions if found["expr"] is found["entity"]]
         entity = entities[0] if entities else None
-        if entity is None:
+        # The rows of a subquery are of that, which is another one once its statement was made to depend on a key.
+        if entity is None or not isinstance(getattr(inspect(entity).selectable, "element", None), Table | None):
             message = "rows of no table"
             raise NotExpressible(message)
         return Level(f"t{self._levels}", entity, statement, many)
