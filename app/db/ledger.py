@@ -12,13 +12,13 @@ from typing import Any
 
 from app import clock
 from app.db import closing, following, journal, moves, pausing, tails, transitions, turns
+from app.db.collected import Collected
 from app.db.statements import Row, dumps
-from app.db.step_rows import StepRow, completeness_of, step_row
+from app.db.step_rows import StepRow, completeness_of, step_row, undecided_of
 from app.db.uow import Transaction
 from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
 from app.domain.events import Stream
-from app.domain.operations import Phase
 from app.domain.statuses import JOB, JobStatus, PlanStatus, StepStatus
 from app.domain.values import Value
 from app.messages import StepDue
@@ -52,13 +52,7 @@ class Ledger:
     outputs: dict[str, Mapping[str, Value]] = field(default_factory=dict)
     # Set by whoever gives up a pause: what becomes of the job instead.
     fallback: FailureStrategy | None = None
-    _entries: list[journal.Entry] = field(default_factory=list)
-    _moved: dict[int, StepMove] = field(default_factory=dict)
-    _job_moves: list[JobMove] = field(default_factory=list)
-    _finish: Mapping[str, Any] | None = None
-    # What was taken and has ended since the last time that anything was written, and what was taken and has not.
-    _passed: list[Mapping[str, Any]] = field(default_factory=list)
-    _begun: Mapping[str, Any] | None = None
+    _new: Collected = field(default_factory=Collected)
     _closes: bool = False
     # The number of the job's last event, where this is all that stands for its lock.
     _expected: int | None = None
@@ -123,7 +117,7 @@ class Ledger:
 
     async def read_steps(self) -> None:
         """Read all steps; needed before `advance`. What was collected is written first, so that it is seen."""
-        if self._finish or self._moved or self._job_moves or self._passed:
+        if self._new.changes_rows:
             await self._flush()
         rows = await self.transaction.fetch(
             transitions.STEPS, {"tenant": self.transaction.tenant_id, "job": self.job_id}
@@ -175,7 +169,7 @@ class Ledger:
         self.step_event(step.id, step.key, step.status, move.status, step.attempt, move.reason, because=move.because)
         step.status, step.ended_at = move.status, None
         step.abandoned = move.reason is StatusReason.DEPENDENCY_FAILED
-        self._moved[step.id] = move
+        self._new.moved[step.id] = move
         self.due = [ring for ring in self.due if ring.step_run_id != step.id]
         if move.status in moves.DUE:
             self.due.append(StepDue(self.transaction.tenant_id, self.job_id, step.id))
@@ -192,15 +186,7 @@ class Ledger:
 
     def undecided(self) -> list[str]:
         """The failed steps whose failure pauses the job until somebody decides about them."""
-        strategy = FailureStrategy(self.row["failure_strategy"])
-        return [
-            step.key
-            for step in self.steps.values()
-            if step.status is StepStatus.FAILED
-            and not step.ignore
-            and step.phase is Phase.APPLY
-            and (step.strategy or strategy) is FailureStrategy.PAUSE
-        ]
+        return undecided_of(self.steps.values(), FailureStrategy(self.row["failure_strategy"]))
 
     def status_of(self, step_id: int) -> StepStatus | None:
         """The status of a step as collected so far; None where the steps were not read."""
@@ -213,11 +199,7 @@ class Ledger:
 
     def finish(self, key: str, outcome: Mapping[str, Any], attempt: int | None = None) -> None:
         """Collect the outcome of a step (`transitions._FINISH` names the values); nobody holds the step any more."""
-        if self._begun is not None and self._begun["step"] == outcome["f_id"]:
-            self._passed.append({**self._begun, **outcome, "ended": clock.monotonic()})
-            self._begun = None
-        else:
-            self._finish = outcome
+        self._new.end(outcome)
         self.ended(key, StepStatus(outcome["f_status"]), attempt)
 
     def ended(self, key: str, status: StepStatus, attempt: int | None = None) -> None:
@@ -229,7 +211,7 @@ class Ledger:
 
     def overtake(self, step_id: int) -> None:
         """The caller writes the step's row itself: a move that was collected for it is only told of."""
-        self._moved.pop(step_id, None)
+        self._new.moved.pop(step_id, None)
         self.due = [ring for ring in self.due if ring.step_run_id != step_id]
 
     def move_job(self, move: JobMove) -> None:
@@ -237,7 +219,7 @@ class Ledger:
         completeness = completeness_of(move.status, self.steps.values())
         self.event(moves.told_of_job(self.job_id, self.plan_id, self.status, move, completeness))
         self.status = move.status
-        self._job_moves.append(move)
+        self._new.job_moves.append(move)
 
     def apply(self, event: str, reason: StatusReason = StatusReason.NONE) -> None:
         """Let the job take `event`. Raises IllegalState when its status does not."""
@@ -267,14 +249,11 @@ class Ledger:
 
     def event(self, entry: journal.Entry) -> None:
         """Collect an event, or a batch of lines, for the job's journal."""
-        self._entries.append(entry)
+        self._new.entries.append(entry)
 
     def begin(self, key: str, claim: Mapping[str, Any], began: float) -> int:
-        """Take a step that ends before anything is written: `finish` has to follow. Returns the fence.
-
-        It must touch nothing outside, and `began` is when it did. The steps were read before.
-        """
-        self._begun = {**claim, "began": began}
+        """Take a step that touches nothing and ends before it is written: `finish` has to follow. Returns the fence."""
+        self._new.begin(claim, began)
         fence = self.steps[key].fence + 1
         self._taken(key, claim, fence)
         return fence
@@ -294,7 +273,7 @@ class Ledger:
 
         `last`: nothing more will be written in this transaction.
         """
-        if claim["step"] in self._written_apart():
+        if self._new.writes(claim["step"]):
             await self._flush()
         fence = await self._flush(claim, last=last)
         self._taken(key, claim, fence)
@@ -333,58 +312,49 @@ class Ledger:
 
     async def _flush(self, take: Mapping[str, Any] | None = None, *, last: bool = False) -> int:
         """Everything collected so far, in one statement; then the plan follows. The fence of what was taken, or 0."""
-        if any(step_id in self._moved for step_id in self._written_apart()):
-            # Two changes of one row cannot go out in one statement. Its events come with the second.
-            held = self._entries, self._moved, self._job_moves
-            self._entries, self._moved, self._job_moves = [], {}, []
+        if (halves := self._new.split()) is not None:
+            self._new, rest = halves
             await self._flush()
-            self._entries, self._moved, self._job_moves = held
-        entries, self._entries = self._entries, []
-        moved, self._moved = self._moved, {}
-        job_moves, self._job_moves = self._job_moves, []
-        finish, self._finish = self._finish, None
-        passed, self._passed = self._passed, []
-        if not (entries or moved or job_moves or take or finish or passed):
+            self._new = rest
+        new, self._new = self._new, Collected()
+        if new.is_empty and take is None:
             return 0
-        follow = self._plan_move(job_moves)
-        values = journal.parameters(self.transaction, self.job_id, entries) | {"expected": self._expected}
-        values |= moves.of_steps(moved, rings=self.transaction.rings_workers) | moves.of_job(
-            job_moves, completeness_of(self.status, self.steps.values())
-        )
-        values |= follow | dict(take or {}) | dict(finish or {}) | moves.of_passed(passed, clock.monotonic())
+        follow = self._plan_move(new.job_moves)
+        values = self._values(new) | follow | dict(take or {})
         parts = {
-            "job": bool(job_moves), "plan": bool(follow), "take": take is not None, "finish": finish is not None,
+            "job": bool(new.job_moves), "plan": bool(follow), "take": take is not None,
+            "finish": new.finish is not None,
         }  # fmt: skip
-        together = last and self._goes_together(job_moves, follow)
+        together = last and self._goes_together(new.job_moves, follow)
         if together:
             turn = turns.Turn(values, **parts, logs=self._tail_with(values))
             row = await self.transaction.together(turns.TURNS, turn, ends=True)
         else:
-            lines = any(isinstance(entry, journal.Lines) for entry in entries)
-            expects = self._expected is not None
             statement = transitions.write_job(
-                lines=lines, steps=bool(moved), passes=bool(passed), expects=expects, **parts
-            )
-            fetch = self.transaction.fetch_last if last and not job_moves else self.transaction.fetch_one
+                lines=any(isinstance(entry, journal.Lines) for entry in new.entries),
+                steps=bool(new.moved), passes=bool(new.passed), expects=self._expected is not None, **parts,
+            )  # fmt: skip
+            fetch = self.transaction.fetch_last if last and not new.job_moves else self.transaction.fetch_one
             row = await fetch(statement, values)
         if row is None:
             raise Overtaken
         if self._heard is not None and not together:
             self._heard = None if row.get("full") else self._heard.hear(row["last"] - values["total"], values)
         self._expected, self._last = None, row["last"]
-        if entries:
+        if new.entries:
             self.transaction.rings.streams.add((self.transaction.tenant_id, Stream.JOB, self.job_id))
         if together:
             self._plan_followed(follow)
             self.transaction.rings.freed |= row["awaited"]
-        elif job_moves:
-            await self._follow(job_moves, follow, told=bool(follow) and row["followed"])
+        elif new.job_moves:
+            await self._follow(new.job_moves, follow, told=bool(follow) and row["followed"])
         return row["fence"] if take is not None else 0
 
-    def _written_apart(self) -> list[int]:
-        """The steps whose rows are about to be written for another reason than that they move."""
-        ids = [step["step"] for step in self._passed]
-        return ids if self._finish is None else [*ids, self._finish["f_id"]]
+    def _values(self, new: Collected) -> dict[str, Any]:
+        values = journal.parameters(self.transaction, self.job_id, new.entries) | {"expected": self._expected}
+        values |= moves.of_steps(new.moved, rings=self.transaction.rings_workers)
+        values |= moves.of_job(new.job_moves, completeness_of(self.status, self.steps.values()))
+        return values | dict(new.finish or {}) | moves.of_passed(new.passed, clock.monotonic())
 
     def _goes_together(self, job_moves: Sequence[JobMove], follow: Mapping[str, Any]) -> bool:
         """Whether what is to be written can go out beside the turns of other jobs (`app.db.turns`)."""

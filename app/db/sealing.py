@@ -66,6 +66,8 @@ class Sealer:
 
     def open(self, tree: Value, tenant_id: int, place: Place = ENGINE) -> Value:
         """The stored tree with Secrets in it again. Raises SealBroken."""
+        if not _is_any_sealed(tree):
+            return tree
         return self._walked(tree, (), lambda sealed, path: self._open(sealed, tenant_id, place, path))
 
     def renewed(self, tree: Value, tenant_id: int, place: Place = ENGINE) -> tuple[Value, int]:
@@ -82,9 +84,11 @@ class Sealer:
         return self._walked(tree, (), renew), count
 
     def _sealed(self, tree: Value, tenant_id: int, place: Place, path: _Path) -> Value:
+        if type(tree) in PLAIN:
+            return tree
         if isinstance(tree, Secret):
             return self._seal(tree, tenant_id, place, path)
-        if isinstance(tree, Mapping):
+        if isinstance(tree, (dict, Mapping)):
             return {key: self._sealed(item, tenant_id, place, (*path, key)) for key, item in tree.items()}
         if isinstance(tree, list | tuple):
             return [self._sealed(item, tenant_id, place, (*path, number)) for number, item in enumerate(tree)]
@@ -95,7 +99,7 @@ class Sealer:
         # To ask an abstract class whether it means a leaf takes longer than all the rest.
         if type(tree) in PLAIN:
             return tree
-        if isinstance(tree, Mapping):
+        if isinstance(tree, (dict, Mapping)):
             sealed = tree.get(_SEALED)
             if len(tree) == 1 and isinstance(sealed, str):
                 return change(sealed, path)
@@ -143,6 +147,20 @@ class Sealer:
             if len(self._ciphers) > _KEPT:
                 self._ciphers.popitem(last=False)
         return found
+
+
+def _is_any_sealed(tree: Value) -> bool:
+    """Whether there is anything to open in what was stored: mostly there is not, and this is found out much faster."""
+    rest = [tree]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, (dict, Mapping)):
+            if _SEALED in item:
+                return True
+            rest.extend(inner for inner in item.values() if type(inner) not in PLAIN)
+        elif isinstance(item, (list, tuple)):
+            rest.extend(inner for inner in item if type(inner) not in PLAIN)
+    return False
 
 
 def name_of(key: bytes) -> str:

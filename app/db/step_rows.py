@@ -70,6 +70,18 @@ def completeness_of(status: JobStatus, steps: Iterable[StepRow]) -> RollbackComp
     return RollbackCompleteness.PARTIAL if skipped else RollbackCompleteness.FULL
 
 
+def undecided_of(steps: Iterable[StepRow], strategy: FailureStrategy) -> list[str]:
+    """The failed steps whose failure pauses a job of that strategy until somebody decides about them."""
+    return [
+        step.key
+        for step in steps
+        if step.status is StepStatus.FAILED
+        and not step.ignore
+        and step.phase is Phase.APPLY
+        and (step.strategy or strategy) is FailureStrategy.PAUSE
+    ]
+
+
 def step_row(row: Row) -> StepRow:
     """From what the ledger reads of a step run."""
     return StepRow(

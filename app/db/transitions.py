@@ -40,7 +40,7 @@ _MOVE_STEPS = (
 _MOVE_JOB = (
     ", status = :status, status_reason = :reason, status_message = :message,"
     " dispatched_at = CASE WHEN :granted THEN clock_timestamp() ELSE dispatched_at END,"
-    " started_at = CASE WHEN :started THEN coalesce(started_at, clock_timestamp() - make_interval(secs => :age))"
+    " started_at = CASE WHEN :started THEN coalesce(started_at, statement_timestamp() - make_interval(secs => :age))"
     "   ELSE started_at END,"
     " completed_at = CASE WHEN :closed THEN clock_timestamp() END,"
     " duration_seconds = CASE WHEN :closed THEN"
@@ -140,8 +140,8 @@ _FINISH = (
     " WHERE :f_effect::text IS NOT NULL AND e.tenant_id = :tenant AND e.step_run_id = :f_effect_of"
     f" AND e.direction = 'FORWARD'{_HEADED})"
 )
-# Steps that were begun and had ended before anything was written of them: nothing outside was touched meanwhile, so that
-# whoever finds them not begun may begin them again. `began` and `ended` are how many seconds ago that was.
+# Steps that were begun and had ended before anything was written of them: nothing outside was touched meanwhile, so
+# whoever finds them not begun may begin them. `began` and `ended` are how many seconds ago that was.
 PASSED: Sequence[tuple[str, str]] = (
     ("step", "bigint"), ("worker", "bigint"), ("attempt", "int"), ("inputs", "text"), ("status", "text"),
     ("reason", "text"), ("outputs", "text"), ("began", "float8"), ("ended", "float8"),
@@ -179,7 +179,8 @@ def followed_columns(new: str) -> str:
         f"event_seq = p.event_seq + {new}total, feed = greatest(p.feed, pg_current_xact_id()::text::bigint),"
         f" status = {new}status, status_reason = {new}reason, status_message = NULL, error_message = NULL,"
         f" started_at = CASE WHEN {new}started"
-        f"   THEN coalesce(p.started_at, clock_timestamp() - make_interval(secs => {new}age)) ELSE p.started_at END,"
+        f"   THEN coalesce(p.started_at, statement_timestamp() - make_interval(secs => {new}age))"
+        "   ELSE p.started_at END,"
         f" completed_at = CASE WHEN {new}closed THEN clock_timestamp() END,"
         f" duration_seconds = CASE WHEN {new}closed THEN"
         "   extract(epoch FROM clock_timestamp() - coalesce(p.started_at, clock_timestamp()))::int END,"

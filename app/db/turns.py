@@ -81,7 +81,7 @@ _WRITE = Statement(
     "   status_reason = CASE WHEN i.moves THEN i.reason ELSE j.status_reason END,"
     "   status_message = CASE WHEN i.moves THEN NULL ELSE j.status_message END,"
     "   started_at = CASE WHEN i.started"
-    "     THEN coalesce(j.started_at, clock_timestamp() - make_interval(secs => i.age)) ELSE j.started_at END,"
+    "     THEN coalesce(j.started_at, statement_timestamp() - make_interval(secs => i.age)) ELSE j.started_at END,"
     "   completed_at = CASE WHEN i.closed THEN clock_timestamp() ELSE j.completed_at END,"
     "   duration_seconds = CASE WHEN i.closed THEN"
     "     extract(epoch FROM clock_timestamp() - coalesce(j.started_at, clock_timestamp()))::int"

@@ -31,9 +31,10 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.SKIPPED})
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would make it three times as slow to make, and one is made for each step and decision.
+@dataclass(slots=True)
 class StepView:
-    """What a decision needs to know of one step.
+    """What a decision needs to know of one step. It is only read.
 
     `touched`: it may have acted on the world. `gate`: WAITING, it waits for an answer and for nothing else.
     `checkpoint`: the workflow step that is a checkpoint and that this step is of. `verifies`: it changes nothing, and

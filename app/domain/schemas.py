@@ -7,6 +7,7 @@ validator, which is native code and recurses, sees anything.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ import orjson
 
 from app.domain.errors import Diagnostic, LimitExceeded, Path, Severity
 from app.domain.naming import hint, nearest
-from app.domain.values import UNKNOWN, Secret, Value
+from app.domain.values import PLAIN, UNKNOWN, Secret, Value
 
 MAX_DEPTH = 64
 # Subschemas after every reference is written out.
@@ -25,6 +26,8 @@ Schema = Mapping[str, Any]
 
 _TOO_LARGE = f"a JSON Schema may have {MAX_EXPANSION} subschemas, each reference written out"
 _META = "https://json-schema.org/draft/2020-12/schema"
+# What a schema that wraps nothing in Secret does not have anywhere, as `_canonical` writes it.
+_SEALING = re.compile(rb'"(writeOnly|x-sensitive)":true')
 _BRANCHES = ("anyOf", "oneOf")
 _CONDITIONS = ("if", "then", "else")
 # Whether these hold can depend on a value that is not known yet, wherever in the instance it is.
@@ -71,7 +74,10 @@ def apply_schema(schema: Schema, value: Value, path: Path = ()) -> tuple[Value, 
         instance = _plain(filled, (), unknown)
         if () in unknown:
             return filled, []
-        errors = list(_validator_of(schema).iter_errors(instance))
+        canonical = _canonical(schema)
+        errors = list(_validator(canonical).iter_errors(instance))
+        if not errors and not _SEALING.search(canonical):
+            return filled, []
     except LimitExceeded as error:
         return value, [_fault(error.code, error.message, path)]
     except (ValueError, TypeError) as error:
@@ -111,11 +117,11 @@ def is_deeper(value: Value, limit: int) -> bool:
         item, depth = pending.pop()
         if isinstance(item, Secret):
             pending.append((item.value, depth))
-        elif isinstance(item, (Mapping, list, tuple)):
+        elif isinstance(item, (dict, list, tuple, Mapping)):
             if depth >= limit:
                 return True
-            children = item.values() if isinstance(item, Mapping) else item
-            pending.extend((child, depth + 1) for child in children)
+            children = item if isinstance(item, (list, tuple)) else item.values()
+            pending.extend((child, depth + 1) for child in children if type(child) not in PLAIN)
     return False
 
 
@@ -147,7 +153,7 @@ class _Document:
         if depth > 2 * MAX_DEPTH:
             # The value came in less deep: it is defaults that go on for ever.
             raise LimitExceeded(_TOO_LARGE)
-        if isinstance(value, Mapping):
+        if isinstance(value, (dict, Mapping)):
             filled = dict(value)
             parts = self.parts(schemas, branches=False)
             for part in parts:
@@ -285,7 +291,9 @@ def _plain(value: Value, path: Path, unknown: list[Path]) -> Value:
     if value is UNKNOWN:
         unknown.append(path)
         return None
-    if isinstance(value, Mapping):
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, (dict, Mapping)):
         return {key: _plain(item, (*path, key), unknown) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, (*path, str(position)), unknown) for position, item in enumerate(value)]
@@ -315,7 +323,11 @@ def _refuse(uri: str) -> NoReturn:
 
 
 def _validator_of(schema: Schema) -> jsonschema_rs.Draft202012Validator:
-    return _validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS, default=dict))
+    return _validator(_canonical(schema))
+
+
+def _canonical(schema: Schema) -> bytes:
+    return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS, default=dict)
 
 
 @lru_cache(maxsize=512)

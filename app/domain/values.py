@@ -68,7 +68,7 @@ def redact(value: Value) -> Value:
 
 def transform(value: Value, change: Callable[[Value], Value]) -> Value:
     """The tree with `change` applied to every leaf (everything that is neither mapping nor list)."""
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         return {key: transform(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [transform(item, change) for item in value]

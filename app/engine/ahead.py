@@ -1,7 +1,7 @@
 """Runs a job ahead of what is written of it: steps that touch nothing outside are written together when they are over.
 
-Nothing has to be known of such a step before it has ended: whoever finds it not begun runs it again, which does no harm.
-So they cost one statement together where each would cost two. Who watches shall not notice, hence the bounds.
+Nothing has to be known of such a step before it has ended: whoever finds it not begun runs it again, which does no
+harm. So they cost one statement together where each would cost two. Who watches shall not notice, hence the bounds.
 """
 
 from __future__ import annotations

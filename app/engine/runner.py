@@ -70,7 +70,7 @@ class Runner:
         self._recorder = recorder
         self._connections = connections
         self._artifacts = artifacts
-        self._folders: set[Path] = set()
+        self._folders: dict[int, Path] = {}
         self._running: dict[int, StepContext] = {}
         self.draining = False
 
@@ -197,10 +197,11 @@ class Runner:
 
     async def _folder(self, tenant_id: int) -> Path:
         """The tenant's folder for files."""
-        folder = self._artifacts / str(tenant_id)
-        if folder not in self._folders:
+        folder = self._folders.get(tenant_id)
+        if folder is None:
+            folder = self._artifacts / str(tenant_id)
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            self._folders.add(folder)
+            self._folders[tenant_id] = folder
         return folder
 
     async def _record(self, hand: Hand, outcome: Outcome, log: StepLog, *, stay: bool) -> Hand | None:

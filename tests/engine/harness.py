@@ -235,6 +235,12 @@ class Workshop:
         async with self.database.read(self.tenant_id) as session:
             return list((await session.execute(text(statement), values)).all())
 
+    async def rows_written(self, statement: str, **values: Any) -> None:
+        """Change rows behind the engine's back."""
+        async with self.database.write(self.tenant_id, actor="user:1", correlation_id="test") as transaction:
+            transaction.authorize("test")
+            await transaction.session.execute(text(statement), values)
+
     async def steps(self, job_id: int) -> dict[str, str]:
         rows = await self.rows("SELECT step_key, status FROM step_run WHERE job_id = :job", job=job_id)
         return {row.step_key: row.status for row in rows}

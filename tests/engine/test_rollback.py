@@ -35,7 +35,8 @@ async def test_everything_that_was_made_is_taken_back_dependents_first(workshop:
         "SELECT data->>'stepKey' AS key FROM event_log WHERE kind = 'StepStatusChanged'"
         " AND data->>'status' = 'COMPENSATED' ORDER BY seq"
     )
-    assert [row.key for row in undone] == ["fail", "c", "b", "a"]
+    # The step that failed is a task that touches nothing, so there is nothing of it to take back.
+    assert [row.key for row in undone] == ["c", "b", "a"]
     assert (await workshop.plan_of(job.id)).status is PlanStatus.ROLLED_BACK
     assert job.error is not None
     assert (job.error["stepKey"], job.error["message"]) == ("fail", "on purpose")

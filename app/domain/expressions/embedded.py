@@ -168,7 +168,7 @@ def _render(value: Value, scope: Mapping[str, Value], path: Path) -> Value:
             return _render_text(value, scope)
         except ExpressionError as error:
             raise _at(error, path) from None
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         return {key: _render(item, scope, (*path, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_render(item, scope, (*path, str(position))) for position, item in enumerate(value)]
