@@ -116,7 +116,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
             await services.database.close()
 
     graphql = GraphQLEndpoint(
-        build_schema(introspection=settings.introspection == "allowed"),
+        build_schema(introspection=settings.introspection == "allowed", compiled=settings.compiled_queries),
         services,
         allowed_origins=settings.allowed_origins,
         compiled=settings.compiled_queries,

@@ -118,7 +118,9 @@ class Context:
         return Dependencies(self.services.catalogue, self.services.sealer)
 
     def charge(self, points: int) -> None:
-        """Let the principal pay for the operation. Raises RateLimited."""
+        """Let the principal pay for the operation, once however it is executed. Raises RateLimited."""
+        if self.bill.points:
+            return
         self.services.allowance.charge(self.principal, points)
         self.bill.points = points
 

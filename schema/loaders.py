@@ -73,6 +73,11 @@ _BY_TYPE = {
 }
 
 
+def of_type(kind: str) -> str | None:
+    """What the loader of a type is called whose objects have global ids; None for another type."""
+    return _BY_TYPE.get(kind)
+
+
 class Loaders:
     """The loaders of one operation of one tenant. `load(id)` gives the row, or None for what is not there."""
 
@@ -83,8 +88,14 @@ class Loaders:
 
     def of_type(self, kind: str) -> DataLoader[int, Any] | None:
         """The loader of the objects of a type that have global ids; None for another type."""
-        name = _BY_TYPE.get(kind)
+        name = of_type(kind)
         return None if name is None else getattr(self, name)
+
+    def made(self, key: Hashable, make: Callable[[], DataLoader[int, Any]]) -> DataLoader[int, Any]:
+        """The loader under `key`, or else the one that `make` gives; forgotten with the others."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def forget(self) -> None:
         """What was fetched may have changed."""

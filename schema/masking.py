@@ -36,8 +36,12 @@ _OF_THE_REQUEST = (CannotGetOperationTypeError, InvalidOperationTypeError)
 
 
 class MaskingSchema(strawberry.Schema):
-    """A schema whose every error, on any transport, has passed `mask`. `documents`: those it was asked lately."""
+    """A schema whose every error, on any transport, has passed `mask`. `documents`: those it was asked lately.
 
+    `compiled`: whether objects are read by statements of their selections (schema.compiling.entities).
+    """
+
+    compiled = False
     documents = DocumentCache(1)
     introspection = True
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import strawberry
 from strawberry.dataloader import DataLoader
 
 from app.domain.identity import global_id
-from schema.compiling import rendering
-from schema.symbols import NotExpressible, NumberSlot, Slot, Symbol
+from schema import rendering
+from schema.symbols import NumberSlot, Slot, Symbol
 
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 120
@@ -46,11 +47,12 @@ def decode_id(text: str, expected: str | None = None) -> tuple[str, int]:
 
 def _traced(text: Slot, expected: str | None) -> tuple[str, int]:
     """As `decode_id`, for a text that another request will have another of."""
-    if expected is None:
-        message = "an id of any type"
-        raise NotExpressible(message)
     name = text.name
-    return expected, NumberSlot.of(0, lambda variables: number_in(variables[name], expected))
+    kind = kind_in(text) if expected is None else expected
+    if kind is None:
+        message = "this is not an id"
+        raise MalformedId(message)
+    return kind, NumberSlot.of(0, lambda variables: number_in(variables[name], kind))
 
 
 def _parts(text: str) -> tuple[str, int]:
@@ -62,6 +64,14 @@ def _parts(text: str) -> tuple[str, int]:
     if not digits.isdigit():
         raise ValueError(text)
     return kind, int(digits)
+
+
+def kind_in(text: str) -> str | None:
+    """The type in a global id; None for what is none."""
+    try:
+        return decode_id(str(text))[0]
+    except MalformedId:
+        return None
 
 
 def number_in(text: str, expected: str) -> int:
@@ -80,10 +90,26 @@ def view(kind: str) -> Callable[[Any], Any]:
     return _VIEWS[kind].of
 
 
-async def load(loader: DataLoader[int, Any], number: int | None, kind: str) -> Any:
+async def load(loader: DataLoader[int, Any], number: Any, kind: str) -> Any:
     """The GraphQL object `kind` of the row `number`, or None."""
     row = None if number is None else await loader.load(number)
     return None if row is None else view(kind)(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """An object of the type `kind` that nobody has read yet: the row `number` of the loader called `loader`."""
+
+    loader: str
+    kind: str
+    number: int
+
+
+async def refer(info: Any, loader: str, number: int | None, kind: str) -> Any:
+    """What a nullable field of that one type answers: the row `number`, which no resolver looks at itself, or None."""
+    if number is not None and info.schema.compiled:
+        return Pointer(loader, kind, number)
+    return await load(getattr(info.context.loaders, loader), number, kind)
 
 
 @strawberry.interface(description="Anything that can be fetched again by its id.")

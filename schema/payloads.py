@@ -14,7 +14,7 @@ from app.services import auditing, idempotency
 from schema import inputs
 from schema.context import Info
 from schema.errors import UserError, user_errors
-from schema.nodes import load
+from schema.nodes import refer
 from schema.requirements import require
 from schema.types.accesses import PlatformAccess
 from schema.types.jobs import OrchestrationJob
@@ -229,7 +229,7 @@ async def _write_down(info: Info, operation: str, error: Forbidden) -> None:
 
 async def _object(info: Info, name: str, number: int | None) -> Any:
     kind, loader = _OBJECTS[name]
-    return await load(getattr(info.context.loaders, loader), number, kind)
+    return await refer(info, loader, number, kind)
 
 
 def mapping(value: Any, *path: str) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ from functools import partial
 
 from strawberry.schema.config import StrawberryConfig
 
+from schema.compiling.coverage import cover
+from schema.compiling.entities import executor_of
 from schema.deadlines import BoundedExecution
 from schema.errors import ERROR_TYPES
 from schema.limits import OperationGuard
@@ -20,9 +22,10 @@ from schema.subscriptions import Subscription
 from schema.types.events import EVENT_TYPES
 
 
-def build_schema(*, introspection: bool = True) -> MaskingSchema:
-    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements).
+def build_schema(*, introspection: bool = True, compiled: bool = False) -> MaskingSchema:
+    """A fresh schema with its own cache of documents. Raises Undeclared (schema.requirements) and Uncovered.
 
+    If `compiled`, objects are read by statements of their selections; otherwise everything is executed field by field.
     Without `introspection` nobody is told what there is, nor what an unknown name may have meant.
     """
     documents = DocumentCache()
@@ -38,4 +41,7 @@ def build_schema(*, introspection: bool = True) -> MaskingSchema:
     schema.documents = documents
     schema.introspection = introspection
     declare(schema._schema)  # noqa: SLF001  Strawberry keeps the executable schema there
+    cover(schema)
+    if compiled:
+        schema.compiled, schema.execution_context_class = True, executor_of(schema)
     return schema

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, NoReturn, Self
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, case, cast, func, inspect, literal_column
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    Text,
+    inspect,
+    literal_column,
+)
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeEngine
 
@@ -21,9 +28,16 @@ from app.db.pages import Order, Window
 from app.domain.enums import Permission
 from app.reads.rows import Relation
 
+# JSON text, in SQL.
+Part = ColumnElement[str]
+
 
 class NotExpressible(Exception):
     """A selection, or a part of one, is not for SQL alone."""
+
+
+class NoColumn(NotExpressible, AttributeError):
+    """A row has nothing of that name."""
 
 
 class Opaque:
@@ -126,7 +140,7 @@ class SymbolicRow(Opaque):
     def __getattr__(self, name: str) -> Any:
         mapper = inspect(self.level.entity).mapper
         if name not in mapper.column_attrs:
-            raise NotExpressible(name)
+            raise NoColumn(name)
         column = mapper.column_attrs[name].columns[0]
         place = None if column.primary_key else (self.level, name)
         return Symbol(self.level.column(name), column.type, nullable=bool(column.nullable), place=place)
@@ -154,10 +168,17 @@ class SymbolicPage:
 
 @dataclass(eq=False)
 class SymbolicValues:
-    """An object whose fields are known by name: the JSON text of each, over the one row of `source`."""
+    """An object whose fields are known by name: the JSON text of each, over the one row of `source` if there is one."""
 
-    source: FromClause
+    source: FromClause | None
     fields: Mapping[str, ColumnElement[str]]
+
+
+@dataclass(eq=False)
+class SymbolicChoice:
+    """One of several objects: the first whose condition is true, or none. Each with the name of its type."""
+
+    cases: Sequence[tuple[ColumnElement[bool], str, Any]]
 
 
 class Slot(str):  # noqa: SLOT000  it carries a name
@@ -218,9 +239,14 @@ class _Capturing:
 
 
 class SymbolicPrincipal(Opaque):
-    """Whoever asks, as far as two who ask the same have it in common; who and where they are is of each request."""
+    """Whoever asks, as far as two who ask the same have it in common; who and where they are is of each request.
 
-    def __init__(self, principal: Principal, tenant_id: int, user_id: int) -> None:
+    `as_viewer`: what the two have in common is also their tenant, and what they are there.
+    """
+
+    def __init__(self, principal: Principal, tenant_id: int, user_id: int, *, as_viewer: bool = False) -> None:
+        if as_viewer:
+            self.tenant_slug, self.role, self.kind = principal.tenant_slug, principal.role, principal.kind
         self.tenant_id = tenant_id
         self.user_id = user_id
         self.permissions = principal.permissions
@@ -264,8 +290,11 @@ class Tracing:
 
     def level(self, statement: Select[Any], *, many: bool) -> Level:
         self._levels += 1
-        entity = statement.column_descriptions[0]["entity"]
-        if entity is None:
+        # What else is selected tells a fetch for many whose each row is.
+        entities = [found["entity"] for found in statement.column_descriptions if found["expr"] is found["entity"]]
+        entity = entities[0] if entities else None
+        # The rows of a subquery are of that, which is another one once its statement was made to depend on a key.
+        if entity is None or not isinstance(getattr(inspect(entity).selectable, "element", None), Table | None):
             message = "rows of no table"
             raise NotExpressible(message)
         return Level(f"t{self._levels}", entity, statement, many)
@@ -300,38 +329,6 @@ def finished(coroutine: Any) -> Any:
     coroutine.close()
     message = "it waits"
     raise NotExpressible(message)
-
-
-def derived(value: Any, of: Callable[[Any], StrEnum]) -> Any:
-    """`of(value)`, for a function of an enum to an enum; for a symbol, the same function in SQL."""
-    if not isinstance(value, Symbol):
-        return of(value)
-    kind: Any = value.kind
-    cases = {literal(member): literal(of(member)) for member in kind.enum_class}
-    return Symbol(case(cases, value=value.expression), value.kind, nullable=value.nullable)
-
-
-def texts(values: Any) -> Any:
-    """A list of texts."""
-    if not isinstance(values, Symbol):
-        return list(values)
-    return Written(cast(func.to_json(values.expression), Text))
-
-
-def chosen(value: Any, other: Any, same: Sequence[StrEnum], different: Sequence[StrEnum]) -> Any:
-    """One list where a column has that value, the other one where it has not."""
-    if not isinstance(value, Symbol):
-        return same if value == other else different
-    written = (literal("[" + ",".join(f'"{item.value}"' for item in items) + "]") for items in (same, different))
-    yes, no = written
-    return Written(case((value.expression == other, yes), else_=no))
-
-
-def either(first: Any, second: Any) -> Any:
-    """`first`, or `second` where that is null."""
-    if not isinstance(first, Symbol):
-        return second if first is None else first
-    return Symbol(func.coalesce(first.expression, second.expression), first.kind, nullable=second.nullable)
 
 
 def literal(text: str) -> ColumnElement[str]:

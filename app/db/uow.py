@@ -323,18 +323,23 @@ class Database:
         answer: Answer = await gathering.ask(tenant_id, ask)
         return answer
 
-    async def answer(self, tenant_id: int, sql: str, parameters: Sequence[Any]) -> str:
+    async def answer(self, tenant_id: int, sql: str, parameters: Sequence[Any]) -> str | None:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks.
 
         The copy answers where it may, and the primary where that comes to nothing.
         """
-        text: str
+        text: str | None
         if self._replica is not None and self._replica.may_answer(tenant_id):
             with suppress(*UNANSWERED):
                 text = await self._replica.value(sql, parameters)
                 return text
         text = await self._answers.value(sql, parameters)
         return text
+
+    async def answers(self, sql: str, parameters: Sequence[Any]) -> list[str | None]:
+        """The texts that a statement for several objects comes to, in order; of the primary, as what was changed is."""
+        texts: list[str | None] = await self._answers.value(sql, parameters)
+        return texts
 
     async def _connect_alone(self, **more: Any) -> Any:
         """A connection as those of the machinery's pool, that only reads."""

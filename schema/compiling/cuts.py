@@ -12,10 +12,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from app.db import pages
 from app.db.pages import COUNT_LIMIT, Order
 from app.domain.errors import DomainError
-from schema.compiling.rendering import NULL, joined, page_cursor, truth
-from schema.symbols import Level, NotExpressible, PlaceSlot, Shared, Slot, SymbolicPage, SymbolicRow, literal
-
-Part = ColumnElement[str]
+from schema.rendering import NULL, joined, page_cursor, truth
+from schema.symbols import Level, NotExpressible, Part, PlaceSlot, Shared, Slot, SymbolicPage, SymbolicRow, literal
 
 _RANK: ColumnElement[int] = literal_column("rank")
 _NEXT: ColumnElement[int] = literal_column("next")

@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from asyncpg import QueryCanceledError
 from graphql import (
     DocumentNode,
+    FieldNode,
     FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLError,
-    NamedTypeNode,
-    NonNullTypeNode,
+    InlineFragmentNode,
     OperationDefinitionNode,
+    SelectionSetNode,
     get_operation_ast,
     validate,
 )
 from graphql import OperationType as CoreOperation
 from graphql.execution.values import get_variable_values
-from sqlalchemy import BindParameter, Enum, Select
-from sqlalchemy.dialects.postgresql import asyncpg
-from sqlalchemy.sql import visitors
+from strawberry.execution import optimized_is_awaitable
 
+from app.auth.principal import Principal
 from app.db.answering import STATEMENT_SECONDS
 from app.db.pages import shape_of
 from app.domain.enums import Permission
 from app.domain.errors import Invalid
 from schema.compiling.compiler import Compiler
-from schema.compiling.rendering import constant_of
+from schema.compiling.completing import complete
+from schema.compiling.plans import TENANT, USER, Plan, name_of, query_plan, traced
 from schema.context import Context
 from schema.deadlines import late
 from schema.kept import Kept
 from schema.limits import points_of, refusals
-from schema.loaders import TracingLoaders
 from schema.masking import MaskingSchema
+from schema.nodes import kind_in
 from schema.parsed import has_too_many_tokens
-from schema.symbols import NotExpressible, NumberSlot, PlaceSlot, Slot, SymbolicPrincipal, Tracing
+from schema.symbols import NotExpressible, Slot
 
 _PLANS = 1000
-_TENANT, _USER = "$tenant", "$user"
-_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]
-
-Reader = Callable[[Mapping[str, Any]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One statement, and where each of its parameters comes from; or the answer, where that is always the same."""
-
-    sql: str
-    parameters: Sequence[Reader]
-    points: int
-    constant: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """A statement that is yet to be asked, with its parameters."""
-
-    sql: str
-    parameters: Sequence[Any]
-    # The answer where the server gives the statement up; None where the operation has to be executed.
-    late: Callable[[], bytes | None]
-
-    async def answer(self, context: Context) -> bytes | None:
-        """What the database says, or what it comes to that it did not. Raises the driver's other errors."""
-        try:
-            return (await context.database.answer(context.tenant_id, self.sql, self.parameters)).encode()
-        except QueryCanceledError:
-            # All of it is one statement, and the server has given it up.
-            return self.late()
+_OF_VIEWER = {"viewer", "tenant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +55,57 @@ class _Known:
     fragments: Mapping[str, FragmentDefinitionNode]
     ids: frozenset[str]
     cursors: frozenset[str]
+    # Whether what an id is of tells what is asked for, and whether it depends on who asks.
+    by_kind: bool
+    by_viewer: bool
+
+    def shape(self, variables: Mapping[str, Any], principal: Principal) -> tuple[frozenset[str], bytes | None]:
+        """Which variables may have other values in another request, and what else of them is the same for all requests
+        that a plan is good for; None where that cannot be said.
+        """
+        slots, rest = list[str](), dict[str, Any]()
+        for key, value in variables.items():
+            if isinstance(value, str) and (key in self.ids or key in self.cursors):
+                slots.append(key)
+                if key in self.cursors:
+                    rest[key] = shape_of(value)
+                elif self.by_kind:
+                    rest[key] = kind_in(value)
+            else:
+                rest[key] = value
+        if self.by_viewer:
+            # No variable is called so.
+            rest["$viewer"] = [principal.tenant_id, principal.kind, principal.role]
+        try:
+            return frozenset(slots), orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else b""
+        except TypeError:
+            return frozenset(slots), None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A statement that is yet to be asked for an operation, with its parameters."""
+
+    queries: CompiledQueries
+    plan: Plan
+    parameters: Sequence[Any]
+    text: str
+    variables: Mapping[str, Any] | None
+    name: str | None
+
+    async def answer(self, context: Context) -> bytes | None:
+        """The whole answer; None where the operation has to be executed. Raises what the driver does."""
+        try:
+            answer = await context.database.answer(context.tenant_id, self.plan.sql, self.parameters)
+        except QueryCanceledError:
+            # All of it is one statement, and the server has given it up.
+            return self.queries.late(self.text, self.name)
+        if answer is None:
+            # Something is not there that has to be.
+            return None
+        if self.plan.completions:
+            return await self.queries.completed(self.plan, answer, self.text, self.variables, self.name, context)
+        return answer.encode()
 
 
 class _TooLarge(Exception):
@@ -120,20 +143,45 @@ class CompiledQueries:
         context.charge(plan.points)
         if plan.constant is not None:
             return plan.constant
-        given = {**(variables or {}), _TENANT: context.tenant_id, _USER: context.principal.user_id}
+        given = {**(variables or {}), TENANT: context.tenant_id, USER: context.principal.user_id}
         try:
             parameters = [read(given) for read in plan.parameters]
         except Invalid:
             # A place that this list does not have: the ordinary way says so.
             return None
-        return Asking(plan.sql, parameters, lambda: self._late(text, name))
+        return Asking(self, plan, parameters, text, variables, name)
 
-    def _late(self, text: str, name: str | None) -> bytes | None:
+    def late(self, text: str, name: str | None) -> bytes | None:
+        """The answer where the database has given up."""
         known = self._known.kept((text, name))
         if known is None:
             return None
         errors = late(known.operation, known.fragments, STATEMENT_SECONDS)
         return orjson.dumps({"errors": [error.formatted for error in errors], "data": None})
+
+    async def completed(
+        self,
+        plan: Plan,
+        answer: str,
+        text: str,
+        variables: Mapping[str, Any] | None,
+        name: str | None,
+        context: Context,
+    ) -> bytes | None:
+        """The answer with what Python puts in; None where that fails: the ordinary way says in which place and why."""
+        executor = self._schema.execution_context_class.build(
+            self._core,
+            self._documents.get(text).document,
+            None,
+            context,
+            dict(variables or {}),
+            name,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+        )
+        data = orjson.loads(answer)
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+            done = not isinstance(executor, list) and await complete(executor, plan.completions, data)
+        return orjson.dumps(data) if done else None
 
     def plan(self, text: str, variables: Mapping[str, Any], name: str | None, context: Context) -> Plan | None:
         """The plan of an operation for such variables and such a principal; None where there cannot be one."""
@@ -145,25 +193,14 @@ class CompiledQueries:
                 return None
         if known is None:
             return None
-        # What of them is the same for all requests that the plan is good for.
-        slots, rest = list[str](), dict[str, Any]()
-        for key, value in variables.items():
-            if isinstance(value, str) and (key in known.ids or key in known.cursors):
-                slots.append(key)
-                if key in known.cursors:
-                    rest[key] = shape_of(value)
-            else:
-                rest[key] = value
-        try:
-            shape = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else b""
-        except TypeError:
+        slots, shape = known.shape(variables, context.principal)
+        if shape is None:
             return None
-        given = frozenset(slots)
-        wanted = (text, name, given, shape, context.principal.permissions)
+        wanted = (text, name, slots, shape, context.principal.permissions)
         found = self._plans.kept(wanted)
         if found is not None:
             return found
-        return self._plans.get(wanted, lambda: self._compiled(known, text, variables, given, context))
+        return self._plans.get(wanted, lambda: self._compiled(known, text, variables, slots, context))
 
     def _look_at(self, text: str, name: str | None, variables: Mapping[str, Any]) -> _Known | None:
         if has_too_many_tokens(text):
@@ -183,11 +220,12 @@ class CompiledQueries:
         nodes = document.definitions
         fragments = {node.name.value: node for node in nodes if isinstance(node, FragmentDefinitionNode)}
         declared = operation.variable_definitions or ()
-        kinds = {variable.variable.name.value: _named(variable.type) for variable in declared}
+        kinds = {variable.variable.name.value: name_of(variable.type) for variable in declared}
         ids, cursors = (
             frozenset(name for name, kind in kinds.items() if kind == wanted) for wanted in ("ID", "Cursor")
         )
-        return _Known(document, operation, fragments, ids, cursors)
+        roots = set(_names(operation.selection_set, fragments))
+        return _Known(document, operation, fragments, ids, cursors, "node" in roots, bool(roots & _OF_VIEWER))
 
     def _compiled(
         self, known: _Known, text: str, variables: Mapping[str, Any], slots: frozenset[str], context: Context
@@ -198,60 +236,21 @@ class CompiledQueries:
         values = get_variable_values(self._core, known.operation.variable_definitions or (), given)
         if isinstance(values, list) or refusals(self._core, known.document, text, variables):
             return None
-        tenant = NumberSlot.of(context.tenant_id, lambda given: given[_TENANT])
-        user = NumberSlot.of(context.principal.user_id, lambda given: given[_USER])
-        tracing = Tracing(tenant)
-        principal: Any = SymbolicPrincipal(context.principal, tenant, user)
-        traced = Context(context.services, principal, context.request_id, TracingLoaders(tracing), tracing)
+        compiler = Compiler(self._schema, known.fragments, values, traced(context, as_viewer=known.by_viewer))
         try:
-            statement = Compiler(self._schema, known.fragments, values, traced, tracing).operation(known.operation)
+            statement = compiler.operation(known.operation)
         except NotExpressible:
             return None
         points = points_of(self._core, known.document, known.operation, variables)
-        return _plan(statement, tenant, points)
+        return query_plan(statement, points, compiler.completions)
 
 
-def _named(kind: Any) -> str | None:
-    """The name of a variable's type; None for a list."""
-    named = kind.type if isinstance(kind, NonNullTypeNode) else kind
-    return named.name.value if isinstance(named, NamedTypeNode) else None
-
-
-def _plan(statement: Select[Any], tenant: NumberSlot, points: int) -> Plan:
-    for element in visitors.iterate(statement):
-        # What the document itself says about states and kinds is planned for: some of them have hardly any rows. Only
-        # where all values are ours; they tell plans apart already.
-        if isinstance(element, BindParameter) and isinstance(element.type, Enum):
-            element.literal_execute = True
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    names = compiled.positiontup or []
-    readers = [_reader(compiled.params[name], _bound(compiled, name)) for name in names]
-    # The tenant is known to row-level security before anything is read, in the same round trip.
-    sql = (
-        f"SELECT q.answer FROM (SELECT set_config('app.tenant_id', ${len(names) + 1}, true) AS entered) AS s"  # noqa: S608
-        f" CROSS JOIN LATERAL (SELECT ({compiled.string}) AS answer WHERE s.entered IS NOT NULL) AS q"
-    )
-    return Plan(sql, [*readers, lambda given: str(tenant.read(given))], points, _constant(statement))
-
-
-def _constant(statement: Select[Any]) -> bytes | None:
-    """What a statement without a table says."""
-    text = constant_of(statement.selected_columns[0])
-    return None if text is None or statement.get_final_froms() else text.encode()
-
-
-def _bound(compiled: Any, name: str) -> Any:
-    """The parameter of that name, or the list that it is one of."""
-    found = compiled.binds.get(name)
-    return compiled.binds[name.rpartition("_")[0]] if found is None else found
-
-
-def _reader(value: Any, bound: Any) -> Reader:
-    if isinstance(value, NumberSlot):
-        return value.read
-    processor = bound.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
-    if isinstance(value, PlaceSlot):
-        read = value.read
-        return read if processor is None else lambda given: processor(read(given))
-    stored = value if processor is None else processor(value)
-    return lambda _: stored
+def _names(node: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[str]:
+    """The fields at the root, by fragments or not."""
+    for selection in node.selections:
+        if isinstance(selection, FieldNode):
+            yield selection.name.value
+        elif isinstance(selection, FragmentSpreadNode):
+            yield from _names(fragments[selection.name.value].selection_set, fragments)
+        elif isinstance(selection, InlineFragmentNode):
+            yield from _names(selection.selection_set, fragments)

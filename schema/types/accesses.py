@@ -10,7 +10,7 @@ from app import clock
 from app.db import models
 from app.domain.enums import Role
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node
 from schema.types.entities import actor_of
 from schema.types.references import ActorRef
@@ -51,6 +51,6 @@ class PlatformAccess(Node):
         actor: ActorRef | None = await actor_of(info, self.row.ended_by)
         return actor
 
-    @described("Whether they can do anything now.")
+    @computed("expires_at ended_at", "Whether they can do anything now.")
     def active(self) -> bool:
         return self.row.expires_at > clock.utc_now() and self.row.ended_at is None

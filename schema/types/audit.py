@@ -12,7 +12,7 @@ from strawberry.scalars import JSON
 from app.db import models
 from app.domain.audit import AuditOutcome
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node, encode_id, load
 from schema.scalars import json_of
 from schema.types.entities import actor_of
@@ -43,7 +43,7 @@ class AuditEntry:
     def outcome(self) -> AuditOutcome:
         return self.row.outcome
 
-    @described("What it was about; null where that is no more, or was nothing by itself.")
+    @computed("target_type target_id", "What it was about; null where that is no more, or was nothing by itself.")
     async def target(self, info: Info) -> Node | None:
         kind = self.row.target_type or ""
         loader = info.context.loaders.of_type(kind)
@@ -65,7 +65,7 @@ class AuditEntry:
     def request_id(self) -> str:
         return self.row.request_id
 
-    @described("Null for the few seconds until it is sealed.")
+    @computed("", "Null for the few seconds until it is sealed.")
     async def chain_hash(self, info: Info) -> str | None:
         seal = await info.context.loaders.audit_seal.load(self.row.id)
         return None if seal is None else seal.hash.hex()

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Any
 
 import strawberry
+from sqlalchemy import BigInteger, cast, func, literal_column
 
 from app.domain.enums import Permission
+from schema import rendering
 from schema.context import Info
+from schema.derivations import chosen
 from schema.nodes import Node, load
-from schema.symbols import chosen
+from schema.symbols import Symbol, SymbolicChoice, SymbolicValues, literal
 from schema.types.references import ActorRef
 
 # How audit columns begin for whom: the type that clients see, and its loader.
@@ -20,14 +23,18 @@ _ACTORS = {
     "platform-access": ("PlatformAccess", "platform_access"),
 }
 
+_NUMBER = BigInteger()
+
 
 @strawberry.type(description="A part of the product itself, or of the machinery around it.")
 class SystemActor:
     name: str
 
 
-async def actor_of(info: Info, name: str | None) -> Any:
+async def actor_of(info: Info, name: Any) -> Any:
     """The Actor named in an audit column or an event; None for nobody, or for somebody of another tenant."""
+    if isinstance(name, Symbol):
+        return await _symbolic_actor(info, name)
     if name is None:
         return None
     prefix, _, number = name.partition(":")
@@ -35,6 +42,18 @@ async def actor_of(info: Info, name: str | None) -> Any:
         kind, loader = _ACTORS[prefix]
         return await load(getattr(info.context.loaders, loader), int(number), kind)
     return SystemActor(name=name.removeprefix("system:"))
+
+
+async def _symbolic_actor(info: Info, name: Symbol) -> SymbolicChoice:
+    """The same in SQL."""
+    text = name.expression
+    number = Symbol(cast(func.split_part(text, literal(":"), literal_column("2")), BigInteger), _NUMBER, nullable=False)
+    cases: list[tuple[Any, str, Any]] = []
+    for prefix, (kind, loader) in _ACTORS.items():
+        view = await load(getattr(info.context.loaders, loader), number, kind)
+        cases.append((text.op("~")(literal(f"^{prefix}:[0-9]+$")), kind, view))
+    plain = rendering.escaped(func.regexp_replace(text, literal("^system:"), literal("")))
+    return SymbolicChoice([*cases, (text.is_not(None), "SystemActor", SymbolicValues(None, {"name": plain}))])
 
 
 @strawberry.interface(

@@ -18,7 +18,7 @@ from app.domain.events import EventKind
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 from schema.context import Info
 from schema.fields import described
-from schema.nodes import load
+from schema.nodes import refer
 from schema.scalars import BigInt, Cursor
 from schema.types.approvals import Review
 from schema.types.entities import actor_of
@@ -70,7 +70,7 @@ class Event:
 class PlanStatusChanged(Event):
     @strawberry.field
     async def plan(self, info: Info) -> PlanRef | None:
-        return await load(info.context.loaders.plan, self.row.data["planId"], "DeploymentPlan")
+        return await refer(info, "plan", self.row.data["planId"], "DeploymentPlan")
 
     @strawberry.field
     def previous_plan_status(self) -> PlanStatus | None:
@@ -94,7 +94,7 @@ class PlanStatusChanged(Event):
 class JobStatusChanged(Event):
     @strawberry.field
     async def job(self, info: Info) -> JobRef | None:
-        return await load(info.context.loaders.job, self.row.data["jobId"], "OrchestrationJob")
+        return await refer(info, "job", self.row.data["jobId"], "OrchestrationJob")
 
     @strawberry.field
     def previous_job_status(self) -> JobStatus | None:
@@ -123,11 +123,11 @@ class JobStatusChanged(Event):
 class StepStatusChanged(Event):
     @strawberry.field
     async def job(self, info: Info) -> JobRef | None:
-        return await load(info.context.loaders.job, self.row.data["jobId"], "OrchestrationJob")
+        return await refer(info, "job", self.row.data["jobId"], "OrchestrationJob")
 
     @strawberry.field
     async def step(self, info: Info) -> StepRunRef | None:
-        return await load(info.context.loaders.step_run, self.row.data["stepRunId"], "StepRun")
+        return await refer(info, "step_run", self.row.data["stepRunId"], "StepRun")
 
     @strawberry.field
     def step_key(self) -> str:
@@ -159,7 +159,7 @@ class StepStatusChanged(Event):
 class StepProgressed(Event):
     @strawberry.field
     async def step(self, info: Info) -> StepRunRef | None:
-        return await load(info.context.loaders.step_run, self.row.data["stepRunId"], "StepRun")
+        return await refer(info, "step_run", self.row.data["stepRunId"], "StepRun")
 
     @strawberry.field
     def step_key(self) -> str:
@@ -178,7 +178,7 @@ class StepProgressed(Event):
 class ResourceChanged(Event):
     @described("Null once the resource is gone and nothing is kept of it.")
     async def resource(self, info: Info) -> ResourceRef | None:
-        return await load(info.context.loaders.resource, self.row.data["resourceId"], "CloudResource")
+        return await refer(info, "resource", self.row.data["resourceId"], "CloudResource")
 
     @strawberry.field
     def resource_key(self) -> str:
@@ -202,7 +202,7 @@ class ResourceChanged(Event):
 class ReviewSubmitted(Event):
     @strawberry.field
     async def plan(self, info: Info) -> PlanRef | None:
-        return await load(info.context.loaders.plan, self.row.data["planId"], "DeploymentPlan")
+        return await refer(info, "plan", self.row.data["planId"], "DeploymentPlan")
 
     @strawberry.field
     def review(self) -> Review:
@@ -221,11 +221,11 @@ class ReviewSubmitted(Event):
 class GateDelegated(Event):
     @strawberry.field
     async def job(self, info: Info) -> JobRef | None:
-        return await load(info.context.loaders.job, self.row.data["jobId"], "OrchestrationJob")
+        return await refer(info, "job", self.row.data["jobId"], "OrchestrationJob")
 
     @strawberry.field
     async def step(self, info: Info) -> StepRunRef | None:
-        return await load(info.context.loaders.step_run, self.row.data["stepRunId"], "StepRun")
+        return await refer(info, "step_run", self.row.data["stepRunId"], "StepRun")
 
     @strawberry.field
     def step_key(self) -> str:

@@ -10,7 +10,7 @@ from strawberry.scalars import JSON
 from app.db import models
 from app.domain.enums import FailureStrategy, GateKind
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.scalars import json_of
 from schema.types.entities import actor_of
 from schema.types.references import ActorRef
@@ -32,12 +32,12 @@ class Gate:
     def input_schema(self) -> JSON | None:
         return json_of(self.row.input_schema)
 
-    @described("Those who alone may answer; empty, whoever has APPROVE may.")
+    @computed("approvers", "Those who alone may answer; empty, whoever has APPROVE may.")
     async def approvers(self, info: Info) -> list[ActorRef]:
         found = [await actor_of(info, name) for name in self.row.approvers]
         return [actor for actor in found if actor is not None]
 
-    @described("Whom else those who may answer have let do so, the first first.")
+    @computed("delegations", "Whom else those who may answer have let do so, the first first.")
     async def delegates(self, info: Info) -> list[ActorRef]:
         found = [await actor_of(info, one["to"]) for one in self.row.delegations or ()]
         return [actor for actor in found if actor is not None]

@@ -15,7 +15,7 @@ from app.domain import cursors
 from app.domain.cursors import Place
 from app.domain.events import Stream
 from app.reads import events
-from schema.compiling import rendering
+from schema import rendering
 from schema.connections import PageInfo
 from schema.context import Info
 from schema.scalars import Cursor

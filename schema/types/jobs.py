@@ -22,10 +22,11 @@ from app.reads import jobs as job_reads
 from app.reads import steps as step_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.derivations import derived, either
+from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, json_of
-from schema.symbols import SymbolicValues, Tracing, derived, either, key_expression
+from schema.symbols import SymbolicValues, Tracing, key_expression
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
@@ -146,7 +147,7 @@ class OrchestrationJob(Entity):
     def status_message(self) -> str | None:
         return self.row.status_message
 
-    @strawberry.field
+    @computed("error")
     def error(self) -> JobError | None:
         return JobError.of_json(self.row.error, self.row.id)
 
@@ -197,7 +198,7 @@ class OrchestrationJob(Entity):
     def metadata(self) -> JSON | None:
         return json_of(self.row.metadata_)
 
-    @strawberry.field
+    @computed("artifacts")
     def artifacts(self) -> list[Artifact]:
         return [Artifact.of_json(stored) for stored in self.row.artifacts or ()]
 
@@ -211,9 +212,10 @@ class OrchestrationJob(Entity):
     async def steps(self, info: Info) -> list[StepRun]:
         return [StepRun.of(row) for row in await info.context.loaders.job_steps.load(self.row.id)]
 
-    @described(
+    @computed(
+        "",
         "When it will be over if nothing fails, from how long the like took before. Null while it does not go forward,"
-        " and with a step ahead that waits for people or is the first of its kind."
+        " and with a step ahead that waits for people or is the first of its kind.",
     )
     async def estimated_completion(self, info: Info) -> datetime | None:
         return await info.context.loaders.completion.load(self.row.id)
@@ -225,23 +227,24 @@ class OrchestrationJob(Entity):
     def rollback_completeness(self) -> RollbackCompleteness | None:
         return self.row.rollback_completeness
 
-    @described("The steps that could not be undone.")
+    @computed("", "The steps that could not be undone.")
     async def rollback_issues(self, info: Info) -> list[RollbackIssue]:
         rows = await info.context.loaders.job_steps.load(self.row.id)
         failed = [row for row in rows if row.status is StepStatus.COMPENSATION_FAILED]
         return [RollbackIssue.of(row, info.context.dependencies) for row in failed]
 
-    @described("What can be done now, and if not, why.")
+    @computed("status simulated", "What can be done now, and if not, why.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         return await actions_of(info, self.row)
 
-    @strawberry.field
+    @computed("status status_reason status_message updated_at")
     async def blocked_by(self, info: Info) -> list[Blocker]:
         return await blockers_of(info, self.row)
 
-    @described(
+    @computed(
+        "",
         "Oldest first; cursors may also be those from `jobLogs`. With `last` the page is the end of what comes before"
-        " `before`, or of the log, and `first` is not looked at."
+        " `before`, or of the log, and `first` is not looked at.",
     )
     async def logs(
         self,
@@ -255,7 +258,7 @@ class OrchestrationJob(Entity):
         window = page(first if last is None else None, after, last, before)
         return await lines_of(info, self.row.id, filter, window)
 
-    @described("Oldest first. `after` may also be a cursor from `jobUpdated`.")
+    @computed("", "Oldest first. `after` may also be a cursor from `jobUpdated`.")
     async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.JOB, self.row.id, first, after)
 

@@ -19,10 +19,10 @@ from app.reads import plans as plan_reads
 from app.reads import upstream as upstream_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.derivations import derived
+from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of
-from schema.symbols import derived
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.approvals import Approvals
 from schema.types.diagnostics import Diagnostic
@@ -45,6 +45,9 @@ from schema.types.references import (
 )
 from schema.types.schedules import Schedule
 from schema.types.triggers import PlanTrigger
+
+# What tells who has to agree to a plan.
+_COUNCIL = " configuration policy_results user_id submitted_by_id review_round preview_hash"
 
 
 @strawberry.type(description="One intended change of a stack, and afterwards the record of what it did.")
@@ -146,7 +149,7 @@ class DeploymentPlan(Entity):
     def rollback_scope(self) -> RollbackScope:
         return self.row.rollback_scope
 
-    @described("When a SCHEDULED plan runs.")
+    @computed("schedule status", "When a SCHEDULED plan runs.")
     def schedule(self) -> Schedule | None:
         return None if self.row.schedule is None else Schedule.of(self.row)
 
@@ -158,31 +161,37 @@ class DeploymentPlan(Entity):
     def valid_until(self) -> datetime | None:
         return self.row.valid_until
 
-    @described("Empty until the plan is submitted.")
+    @computed("dependencies preview", "Empty until the plan is submitted.")
     def graph(self) -> ResourceGraph:
         return ResourceGraph.of_json(self.row.dependencies, self.row.preview)
 
-    @described("What it would change, or what it set out to change. Null until it is submitted.")
+    @computed("preview", "What it would change, or what it set out to change. Null until it is submitted.")
     def preview(self) -> Preview | None:
         return None if self.row.preview is None else Preview.of_json(self.row.preview, self.row.id)
 
-    @strawberry.field
+    @computed("diagnostics")
     def diagnostics(self) -> list[Diagnostic]:
         return [Diagnostic.of_json(found) for found in self.row.diagnostics or ()]
 
-    @described("What policies said of it when it was last worked out.")
+    @computed("policy_results", "What policies said of it when it was last worked out.")
     def policy_results(self) -> list[PolicyResult]:
         return [PolicyResult.of_json(found) for found in self.row.policy_results or ()]
 
-    @described("What can be done now, and if not, why: clients never re-implement the state machine.")
+    @computed(
+        "status status_reason plan_type parent_plan_id schedule active_job_id" + _COUNCIL,
+        "What can be done now, and if not, why: clients never re-implement the state machine.",
+    )
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         return await actions_of(info, self.row)
 
-    @described("How many people have to agree before it runs, and who has.")
+    @computed(
+        "approval_deadline" + _COUNCIL,
+        "How many people have to agree before it runs, and who has.",
+    )
     async def approvals(self, info: Info) -> Approvals:
         return Approvals.of(self.row, await info.context.loaders.plan_reviews.load(self.row.id))
 
-    @strawberry.field
+    @computed("status status_reason status_message active_job_id updated_at")
     async def blocked_by(self, info: Info) -> list[Blocker]:
         return await blockers_of(info, self.row)
 
@@ -205,7 +214,7 @@ class DeploymentPlan(Entity):
     async def parent_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.parent_plan_id, "DeploymentPlan")
 
-    @described("What made it, where it is a run of an AUTOMATED plan.")
+    @computed("", "What made it, where it is a run of an AUTOMATED plan.")
     async def trigger(self, info: Info) -> PlanTrigger | None:
         row = await info.context.loaders.trigger.load(self.row.id)
         return None if row is None else PlanTrigger(row=row)
@@ -228,7 +237,7 @@ class DeploymentPlan(Entity):
     async def rollback_of(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.rollback_of_id, "DeploymentPlan")
 
-    @described("Oldest first. `after` may also be a cursor from `planUpdated`.")
+    @computed("", "Oldest first. `after` may also be a cursor from `planUpdated`.")
     async def events(self, info: Info, first: int = 100, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.PLAN, self.row.id, first, after)
 

@@ -11,7 +11,7 @@ from app.db import models
 from app.domain.enums import PolicyLevel, PolicySubject
 from app.domain.policies import Finding
 from app.reads import policies as reads
-from schema.fields import described
+from schema.fields import computed, described
 from schema.types.entities import Entity
 
 
@@ -37,7 +37,7 @@ class Policy(Entity):
     def description(self) -> str | None:
         return self.row.description
 
-    @strawberry.field
+    @computed("level")
     def level(self) -> PolicyLevel:
         return self.row.level
 

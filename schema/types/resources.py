@@ -17,7 +17,7 @@ from app.reads import resources as resource_reads
 from app.services import attention, availability
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import Cursor, json_of, required_json_of
 from schema.types.drift import DriftIgnoreRule, ObservationError, PropertyDrift
@@ -111,23 +111,28 @@ class CloudResource(Entity):
     def drift_checked_at(self) -> datetime | None:
         return self.row.drift_checked_at
 
-    @described("What differs, where drift is MODIFIED and nothing says that it does not count.")
+    @computed("drift", "What differs, where drift is MODIFIED and nothing says that it does not count.")
     def drift(self) -> list[PropertyDrift]:
         return [PropertyDrift.of_json(found) for found in self.row.drift or ()]
 
-    @strawberry.field
+    @computed("drift_ignores")
     def drift_ignore_rules(self) -> list[DriftIgnoreRule]:
         return [DriftIgnoreRule.of_json(rule) for rule in self.row.drift_ignores or ()]
 
-    @described("Why the last look at it came to nothing.")
+    @computed("observe_error", "Why the last look at it came to nothing.")
     def observation_error(self) -> ObservationError | None:
         return None if self.row.observe_error is None else ObservationError.of_json(self.row.observe_error)
 
-    @described("Whether nobody knows what became of it, so that a person may have to decide: see `resolveResource`.")
+    @computed(
+        "status external_id in_doubt_step_id",
+        "Whether nobody knows what became of it, so that a person may have to decide: see `resolveResource`.",
+    )
     def needs_attention(self) -> bool:
         return attention.is_in_doubt(self.row)
 
-    @described("What can be decided about it where it is in doubt, and if not, why.")
+    @computed(
+        "status external_id in_doubt_step_id", "What can be decided about it where it is in doubt, and if not, why."
+    )
     def available_decisions(self, info: Info) -> list[AvailableDecision]:
         return [
             AvailableDecision(
@@ -168,7 +173,7 @@ class CloudResource(Entity):
     async def owner_plan(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.owner_plan_id, "DeploymentPlan")
 
-    @described("The job that may write it now.")
+    @computed("", "The job that may write it now.")
     async def locked_by(self, info: Info) -> JobRef | None:
         holder = await info.context.loaders.lock_holder.load(self.row.id)
         return await load(info.context.loaders.job, holder, "OrchestrationJob")

@@ -6,7 +6,7 @@ import strawberry
 
 from app.db import models
 from app.domain.enums import Permission
-from schema.fields import described
+from schema.fields import computed
 from schema.types.entities import Entity
 
 
@@ -22,6 +22,6 @@ class CustomRole(Entity):
     def description(self) -> str | None:
         return self.row.description
 
-    @described("What whoever has it may do.")
+    @computed("permissions", "What whoever has it may do.")
     def permissions(self) -> list[Permission]:
         return [permission for permission in Permission if permission.value in self.row.permissions]

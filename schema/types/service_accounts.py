@@ -12,7 +12,7 @@ from app.domain.permissions import of_service_account
 from app.reads import tenants as tenant_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import Cursor
 from schema.types.entities import Entity
@@ -42,7 +42,7 @@ class ServiceAccount(Entity):
     def may_approve(self) -> bool:
         return self.row.may_approve
 
-    @described("What it may do; its tokens may be narrower.")
+    @computed("role custom_role_id may_approve", "What it may do; its tokens may be narrower.")
     async def scopes(self, info: Info) -> list[Permission]:
         found = None
         if self.row.custom_role_id is not None:
@@ -51,10 +51,10 @@ class ServiceAccount(Entity):
         may = of_service_account(self.row.role, found, may_approve=self.row.may_approve)
         return [permission for permission in Permission if permission in may]
 
-    @described("Newest first, also those revoked; for itself and for administrators.")
+    @computed("", "Newest first, also those revoked; for itself and for administrators.")
     async def tokens(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ApiTokenRef] | None:
         principal = info.context.principal
-        if principal.user_id != self.row.id and not principal.may(Permission.ADMIN):
+        if not principal.may(Permission.ADMIN) and principal.user_id != self.row.id:
             return None
         relation = tenant_reads.tokens_of_user(info.context.tenant_id)
         return await connect_children(info, view("ApiToken"), relation, self.row.id, page(first, after))

@@ -18,11 +18,11 @@ from app.services import availability
 from app.services.dependencies import Dependencies
 from app.services.jobs import allowed_resolutions
 from schema.context import Info
+from schema.derivations import only_where, seconds_between, texts
 from schema.enums import RollbackResolution
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node, load
 from schema.scalars import json_of
-from schema.symbols import texts
 from schema.types.gates import Gate
 from schema.types.previews import ResourceChange
 from schema.types.references import JobRef, ResourceRef, WorkflowStepRef
@@ -147,14 +147,14 @@ class StepRun(Node):
     async def resource(self, info: Info) -> ResourceRef | None:
         return await load(info.context.loaders.resource, self.row.resource_id, "CloudResource")
 
-    @described("What the plan's preview says about this step.")
+    @computed("job_id step_key", "What the plan's preview says about this step.")
     async def change(self, info: Info) -> ResourceChange | None:
         job = await info.context.loaders.job.load(self.row.job_id)
         plan = None if job is None else await info.context.loaders.plan.load(job.plan_id)
         changes = [] if plan is None or plan.preview is None else plan.preview.get("changes", [])
         return next((ResourceChange.of_json(item) for item in changes if item["key"] == self.row.step_key), None)
 
-    @described("Oldest first, forward and back.")
+    @computed("job_id step_key", "Oldest first, forward and back.")
     async def attempts(self, info: Info) -> list[Attempt]:
         rows = await info.context.loaders.step_attempts.load(self.row.id)
         return [Attempt.of(row, self.row) for row in rows]
@@ -165,7 +165,7 @@ class StepRun(Node):
 
     @strawberry.field
     def next_retry_at(self) -> datetime | None:
-        return self.row.due_at if self.row.status is StepStatus.RETRY_WAIT else None
+        return only_where(self.row.status, StepStatus.RETRY_WAIT, self.row.due_at)
 
     @strawberry.field
     def inputs(self) -> JSON | None:
@@ -175,11 +175,11 @@ class StepRun(Node):
     def outputs(self) -> JSON | None:
         return json_of(self.row.outputs)
 
-    @strawberry.field
+    @computed("error job_id step_key")
     def error(self) -> JobError | None:
         return JobError.of_json(self.row.error, self.row.job_id, self.row.step_key)
 
-    @described("The step whose failure kept this one from running.")
+    @computed("job_id not_run_because", "The step whose failure kept this one from running.")
     async def not_run_because(self, info: Info) -> StepRun | None:
         key = self.row.not_run_because
         return None if key is None else await step_of(info, self.row.job_id, key)
@@ -189,7 +189,7 @@ class StepRun(Node):
         row = await info.context.loaders.step_gate.load(self.row.id)
         return None if row is None else Gate(row=row)
 
-    @described("What can be decided about it where it failed, and if not, why.")
+    @computed("job_id status status_reason operation", "What can be decided about it where it failed, and if not, why.")
     async def available_step_actions(self, info: Info) -> list[AvailableStepAction]:
         job = await info.context.loaders.job.load(self.row.job_id)
         found = [] if job is None else availability.step_actions(self.row, job, info.context.principal)
@@ -210,9 +210,7 @@ class StepRun(Node):
 
     @strawberry.field
     def duration_seconds(self) -> int | None:
-        if self.row.started_at is None or self.row.completed_at is None:
-            return None
-        return round((self.row.completed_at - self.row.started_at).total_seconds())
+        return seconds_between(self.row.started_at, self.row.completed_at)
 
 
 @strawberry.type(description="A step that could not be undone, and what a person may decide about it.")

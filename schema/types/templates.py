@@ -20,7 +20,8 @@ from app.services import impact
 from app.services.previews import diagnostics_of
 from schema.connections import Connection, PageInfo, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.derivations import only_where
+from schema.fields import computed, described
 from schema.nodes import Node, load, number_in, view
 from schema.scalars import Cursor, json_of, required_json_of
 from schema.types.diagnostics import Diagnostic
@@ -47,19 +48,19 @@ class TemplateRevision(Node):
     def content(self) -> JSON:
         return required_json_of(self.row.content)
 
-    @strawberry.field
+    @computed("content")
     def parameters_schema(self) -> JSON:
         return required_json_of(self.row.content.get("parameters") or {})
 
-    @described("By name: the expression and what it means.")
+    @computed("content", "By name: the expression and what it means.")
     def outputs_schema(self) -> JSON:
         return required_json_of(self.row.content.get("outputs") or {})
 
-    @strawberry.field
+    @computed("content")
     def constraints(self) -> JSON | None:
         return json_of(self.row.content.get("constraints"))
 
-    @described("Null if the content no longer makes sense to this version of the product.")
+    @computed("content", "Null if the content no longer makes sense to this version of the product.")
     def graph(self) -> ResourceGraph | None:
         try:
             definition = parse_template(self.row.content)
@@ -68,7 +69,7 @@ class TemplateRevision(Node):
         types = {key: resource.type for key, resource in definition.resources.items()}
         return ResourceGraph.of(definition.graph, "resource", types.__getitem__)
 
-    @described("What this installation, as it is now, finds wrong with the content.")
+    @computed("content", "What this installation, as it is now, finds wrong with the content.")
     def lint(self, info: Info) -> list[Diagnostic]:
         try:
             parse_template(self.row.content, info.context.catalogue)
@@ -188,9 +189,10 @@ class ResourceTemplate(Entity):
         relation = plan_reads.of_template(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
-    @described(
+    @computed(
+        "",
         "The stacks that would change if a revision, or else the draft, were rolled out with their plans' parameters."
-        " Null for the draft of somebody else."
+        " Null for the draft of somebody else.",
     )
     async def impact_of(
         self, info: Info, revision_id: strawberry.ID | None = None, first: int = 50, after: Cursor | None = None
@@ -224,4 +226,4 @@ class ResourceTemplate(Entity):
 
     def _draft(self, info: Info, column: Any) -> JSON | None:
         # Publishing a template publishes its revisions, not what its owner is still writing.
-        return json_of(column) if self.row.tenant_id == info.context.tenant_id else None
+        return json_of(only_where(self.row.tenant_id, info.context.tenant_id, column))

@@ -16,7 +16,7 @@ from app.reads import tenants as tenant_reads
 from app.reads import workflows as workflow_reads
 from schema.connections import Connection, connect
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import view
 from schema.scalars import Cursor
 from schema.types.entities import Entity
@@ -59,7 +59,7 @@ class Tenant(Entity):
     def slug(self) -> str:
         return self.row.slug
 
-    @described("How many jobs may be under way, and wait.")
+    @computed("", "How many jobs may be under way, and wait.")
     async def quotas(self, info: Info) -> list[Quota]:
         found = await info.context.loaders.quotas.load(self.row.id) or []
         return [Quota(key=usage.key, limit=usage.limit, used=usage.used) for usage in found]
@@ -69,7 +69,7 @@ class Tenant(Entity):
         query, order = tenant_reads.users(info.context.tenant_id)
         return await connect(info, view("User"), query, order, page(first, after))
 
-    @described("Newest first, also those revoked; for administrators.")
+    @computed("", "Newest first, also those revoked; for administrators.")
     async def api_tokens(
         self, info: Info, first: int = 20, after: Cursor | None = None
     ) -> Connection[ApiTokenRef] | None:

@@ -11,7 +11,7 @@ import strawberry
 from app.db import models
 from app.domain.enums import Permission, TokenKind
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node, load
 from schema.types.references import CustomRoleRef, UserRef
 
@@ -32,7 +32,7 @@ class ApiToken(Node):
     async def user(self, info: Info) -> UserRef | None:
         return await load(info.context.loaders.actor, self.row.user_id, "User")
 
-    @described("What the token narrows its user's permissions to.")
+    @computed("scopes", "What the token narrows its user's permissions to.")
     def scopes(self) -> list[Permission]:
         return [permission for permission in Permission if permission.value in self.row.scopes]
 

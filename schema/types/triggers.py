@@ -12,7 +12,7 @@ from strawberry.scalars import JSON
 from app.db import models
 from app.domain.automation import TriggerKind
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import load
 from schema.scalars import json_of
 from schema.types.references import PlanRef
@@ -36,7 +36,7 @@ class PlanTrigger:
     def cause(self) -> JSON | None:
         return json_of(self.row.cause)
 
-    @described("The standing plans that led to it, the first first; the one whose run it is comes after them.")
+    @computed("chain", "The standing plans that led to it, the first first; the one whose run it is comes after them.")
     async def chain(self, info: Info) -> list[PlanRef]:
         plan = info.context.loaders.plan
         found = [await load(plan, number, "DeploymentPlan") for number in self.row.chain]

@@ -14,7 +14,7 @@ from app.reads import plans as plan_reads
 from app.reads import tenants as tenant_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node, load, view
 from schema.scalars import Cursor
 from schema.types.accesses import PlatformAccess
@@ -58,7 +58,7 @@ class User(Entity):
     async def custom_role(self, info: Info) -> CustomRoleRef | None:
         return await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
 
-    @strawberry.field
+    @computed("role custom_role_id tenant_id")
     async def roles(self, info: Info) -> list[RoleBinding]:
         custom = await load(info.context.loaders.role, self.row.custom_role_id, "CustomRole")
         name = self.row.role.value if custom is None else custom.row.name
@@ -75,10 +75,10 @@ class User(Entity):
         relation = plan_reads.of_user(info.context.tenant_id, wanted_plans(filter, info))
         return await connect_children(info, view("DeploymentPlan"), relation, self.row.id, page(first, after))
 
-    @described("Newest first, also those revoked; for this person and for administrators.")
+    @computed("", "Newest first, also those revoked; for this person and for administrators.")
     async def tokens(self, info: Info, first: int = 20, after: Cursor | None = None) -> Connection[ApiTokenRef] | None:
         principal = info.context.principal
-        if principal.user_id != self.row.id and not principal.may(Permission.ADMIN):
+        if not principal.may(Permission.ADMIN) and principal.user_id != self.row.id:
             return None
         relation = tenant_reads.tokens_of_user(info.context.tenant_id)
         return await connect_children(info, view("ApiToken"), relation, self.row.id, page(first, after))

@@ -16,7 +16,7 @@ from app.domain.webhooks import DeliverySource, DeliveryStatus, WebhookReason, W
 from app.reads import webhooks as reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import Node, load, view
 from schema.scalars import Cursor
 from schema.types.entities import Entity, actor_of
@@ -45,14 +45,14 @@ class Webhook(Entity):
     def name(self) -> str:
         return self.row.name
 
-    @described("Administrators see all of it, others the server: a path may be as good as a password.")
+    @computed("url", "Administrators see all of it, others the server: a path may be as good as a password.")
     def url(self, info: Info) -> str:
         if info.context.principal.may(Permission.ADMIN):
             return self.row.url
         parts = urlsplit(self.row.url)
         return f"{parts.scheme}://{parts.netloc}/…"
 
-    @described("The kinds of events that are sent; none: all.")
+    @computed("event_types", "The kinds of events that are sent; none: all.")
     def types(self) -> list[str]:
         return self.row.event_types
 
@@ -68,7 +68,10 @@ class Webhook(Entity):
     def status_reason(self) -> WebhookReason:
         return self.row.status_reason
 
-    @described("Its place in the tenant's feed: everything before was delivered or not asked for.")
+    @computed(
+        "feed feed_stream feed_stream_id feed_seq",
+        "Its place in the tenant's feed: everything before was delivered or not asked for.",
+    )
     def cursor(self) -> Cursor:
         row = self.row
         return Cursor(Position(row.feed, row.feed_stream, row.feed_stream_id, row.feed_seq).encode())
@@ -130,7 +133,9 @@ class WebhookDelivery(Node):
     def message_id(self) -> str:
         return self.row.message_id
 
-    @described("The event's place in the tenant's feed: what a replay after it begins behind. Null for a ping.")
+    @computed(
+        "cursor", "The event's place in the tenant's feed: what a replay after it begins behind. Null for a ping."
+    )
     def cursor(self) -> Cursor | None:
         return None if self.row.cursor is None else Cursor(self.row.cursor)
 
@@ -154,7 +159,7 @@ class WebhookDelivery(Node):
     def error(self) -> str | None:
         return self.row.error
 
-    @described("The beginning of the receiver's answer, at most 1000 characters; for administrators.")
+    @computed("answer", "The beginning of the receiver's answer, at most 1000 characters; for administrators.")
     def answer(self, info: Info) -> str | None:
         return self.row.answer if info.context.principal.may(Permission.ADMIN) else None
 

@@ -16,7 +16,7 @@ from app.domain.enums import DefinitionStatus, ErrorClass, FailureStrategy, Step
 from app.reads import plans as plan_reads
 from schema.connections import Connection, connect_children
 from schema.context import Info
-from schema.fields import described
+from schema.fields import computed, described
 from schema.nodes import load, view
 from schema.scalars import BigInt, Cursor, Duration, json_of, required_json_of
 from schema.types.entities import Entity
@@ -109,16 +109,21 @@ class WorkflowStep(Entity):
     def metadata(self) -> JSON | None:
         return json_of(self.row.metadata_)
 
-    @described("How long one attempt may take.")
+    @computed("timeout_seconds", "How long one attempt may take.")
     def timeout(self) -> Duration | None:
         return None if self.row.timeout_seconds is None else Duration(self.row.timeout_seconds)
 
-    @described("How long all attempts may take together, polling included. Null: as the plan says.")
+    @computed(
+        "workflow_id step_key", "How long all attempts may take together, polling included. Null: as the plan says."
+    )
     async def total_timeout(self, info: Info) -> Duration | None:
         defined = await self._defined(info)
         return None if defined is None or defined.total_seconds is None else Duration(defined.total_seconds)
 
-    @described("How long a provider that says how far it is may say nothing. Null: as long as it likes.")
+    @computed(
+        "workflow_id step_key",
+        "How long a provider that says how far it is may say nothing. Null: as long as it likes.",
+    )
     async def heartbeat(self, info: Info) -> Duration | None:
         defined = await self._defined(info)
         return None if defined is None or defined.heartbeat_seconds is None else Duration(defined.heartbeat_seconds)
@@ -131,7 +136,7 @@ class WorkflowStep(Entity):
     async def workflow(self, info: Info) -> WorkflowRef | None:
         return await load(info.context.loaders.workflow, self.row.workflow_id, "Workflow")
 
-    @described("The steps that have to be done before this one.")
+    @computed("workflow_id step_key", "The steps that have to be done before this one.")
     async def depends_on(self, info: Info) -> list[WorkflowStep]:
         definition = await info.context.loaders.workflow_definition.load(self.row.workflow_id)
         if definition is None or self.row.step_key not in definition.graph.nodes:
@@ -140,12 +145,12 @@ class WorkflowStep(Entity):
         steps = await info.context.loaders.workflow_steps.load(self.row.workflow_id)
         return [WorkflowStep.of(row) for row in steps if row.step_key in needed]
 
-    @strawberry.field
+    @computed("workflow_id step_key")
     async def retry(self, info: Info) -> RetryPolicy:
         defined = await self._defined(info)
         return RetryPolicy.of(retrying.RetryPolicy() if defined is None else defined.retry)
 
-    @strawberry.field
+    @computed("workflow_id step_key error_handling")
     async def error_handling(self, info: Info) -> ErrorHandling:
         defined = await self._defined(info)
         stored = self.row.error_handling or {}
@@ -155,7 +160,7 @@ class WorkflowStep(Entity):
             ignore=bool(stored.get("ignore")),
         )
 
-    @described("A rollback to a checkpoint ends here.")
+    @computed("workflow_id step_key", "A rollback to a checkpoint ends here.")
     async def checkpoint(self, info: Info) -> bool:
         defined = await self._defined(info)
         return defined is not None and defined.checkpoint
@@ -223,7 +228,7 @@ class Workflow(Entity):
     async def steps(self, info: Info) -> list[WorkflowStep]:
         return [WorkflowStep.of(row) for row in await info.context.loaders.workflow_steps.load(self.row.id)]
 
-    @described("Null while the definition does not make sense.")
+    @computed("", "Null while the definition does not make sense.")
     async def graph(self, info: Info) -> ResourceGraph | None:
         definition = await info.context.loaders.workflow_definition.load(self.row.id)
         if definition is None:

@@ -168,7 +168,8 @@ async def _lines(session: Any, job_id: int) -> list[str]:
     from app.db import chunks
 
     rows = await session.execute(text("SELECT * FROM job_log WHERE job_id = :job ORDER BY first_seq"), {"job": job_id})
-    return [line for row in rows.mappings() for line in chunks.unpack(chunks.plain_text(row["codec"], row["body"])).messages]
+    plain = [chunks.plain_text(row["codec"], row["body"]) for row in rows.mappings()]
+    return [line for text_ in plain for line in chunks.unpack(text_).messages]
 
 
 async def test_commands_that_are_off_are_refused_while_planning(workshop: Workshop) -> None:

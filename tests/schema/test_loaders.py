@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 
+from schema.root import build_schema
 from tests.schema.conftest import Api
 
+SCHEMA = build_schema()
 NESTED = """
 {
   deploymentPlans(first: 20) { nodes {
@@ -72,13 +75,29 @@ async def add_plans(api: Api, numbers: range) -> None:
             await rows.lines(job, "hello")
 
 
-async def test_more_rows_do_not_mean_more_statements(api: Api) -> None:
+Ask = Callable[[Api, str], Awaitable[dict[str, Any]]]
+
+
+async def field_by_field(api: Api, text: str) -> dict[str, Any]:
+    result = await SCHEMA.execute(text, context_value=api.services.context(api.acme.principal, "test"))
+    assert not result.errors
+    assert result.data is not None
+    return result.data
+
+
+async def compiled(api: Api, text: str) -> dict[str, Any]:
+    """Only what Python works out is seen here: the rest is one statement, which is not sent by way of the engine."""
+    return await api.data(text)
+
+
+@pytest.mark.parametrize("ask", [field_by_field, compiled])
+async def test_more_rows_do_not_mean_more_statements(api: Api, ask: Ask) -> None:
     await add_plans(api, range(1))
     with statements(api) as few:
-        one = await api.data(NESTED)
+        one = await ask(api, NESTED)
     await add_plans(api, range(1, 6))
     with statements(api) as many:
-        six = await api.data(NESTED)
+        six = await ask(api, NESTED)
     assert len(one["deploymentPlans"]["nodes"]) == 1
     assert len(six["deploymentPlans"]["nodes"]) == 6
     assert all(len(plan["jobs"]["nodes"]) == 2 for plan in six["deploymentPlans"]["nodes"])
@@ -89,7 +108,6 @@ async def test_more_rows_do_not_mean_more_statements(api: Api) -> None:
 async def test_what_is_not_asked_is_not_fetched(api: Api) -> None:
     await add_plans(api, range(1))
     with statements(api) as seen:
-        await api.data("{ deploymentPlans { nodes { name status diagnostics { code } } } }")
-    # One by the authenticator at most, whose cache outlives a moment only.
+        await field_by_field(api, "{ deploymentPlans { nodes { name status diagnostics { code } } } }")
     assert len([text for text in seen if "deployment_plan" in text]) == 1
     assert not [text for text in seen if "count(" in text]

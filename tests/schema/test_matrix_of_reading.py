@@ -16,7 +16,7 @@ from graphql import GraphQLField, GraphQLObjectType, get_named_type, is_required
 
 from app.auth.tokens import mint
 from app.db import models
-from app.domain.cursors import encode
+from app.domain.cursors import BEGINNING, encode
 from app.domain.enums import Permission
 from app.domain.events import Event, EventKind, Stream
 from app.domain.permissions import ROLE_PERMISSIONS
@@ -93,7 +93,7 @@ def cell(name: str, field: GraphQLField, whose: Owned, access: Access, cursor: s
         node = node if node in whose.numbers else "DeploymentPlan"
         given, shown, own = {"id": whose.gid(node)}, whose.gid(node), missing
         if kind.name == "LogFrame":
-            shown = encode(Stream.JOB, whose.numbers[node], 0)
+            shown = encode(Stream.JOB, whose.numbers[node], BEGINNING)
     elif required == {"ids"}:
         shown = whose.gid("DeploymentPlan")
         given, own = {"ids": [shown]}, missing

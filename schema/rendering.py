@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from graphql import GraphQLEnumType, GraphQLNamedType, GraphQLScalarType
@@ -152,6 +153,25 @@ def constant_of(piece: ColumnElement[Any]) -> str | None:
     piece = piece.element if isinstance(piece, Label) else piece
     text = piece.name if isinstance(piece, ColumnClause) and piece.is_literal else ""
     return text[1:-1].replace("''", "'") if text.startswith("'") else None
+
+
+def braced(fields: Mapping[str, Sequence[ColumnElement[str]]]) -> list[ColumnElement[str]]:
+    """The text of an object, in parts."""
+    parts: list[ColumnElement[str]] = [literal("{")]
+    for number, (name, text) in enumerate(fields.items()):
+        parts += [literal(("," if number else "") + f'"{name}":'), *text]
+    return [*parts, literal("}")]
+
+
+def listed(parts: Sequence[ColumnElement[str]]) -> list[ColumnElement[str]]:
+    """The text of a list, in parts."""
+    between = [piece for part in parts for piece in (literal(","), part)]
+    return [literal("["), *between[1:], literal("]")]
+
+
+def written(kind: Any, value: StrEnum) -> ColumnElement[str]:
+    """A value that is the same for all who are answered by the same statement."""
+    return literal(f'"{kind.coerce_output_value(value)}"')
 
 
 def global_id(kind: str, number: Symbol) -> Written:
