@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.web import requests
 from app.web.straight import Whole
 from schema import sse
-from schema.http import PLAIN_JSON, RESPONSE_JSON, Answer, BadRequest, GraphQLEndpoint, Plain, negotiated
+from schema.asking import PLAIN_JSON, RESPONSE_JSON, BadRequest, negotiated
+from schema.http import Answer, GraphQLEndpoint, Plain
 
 PATH: Final = "/graphql"
 _JSON: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})

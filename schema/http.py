@@ -31,37 +31,22 @@ from strawberry.types.graphql import OperationType
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.db.away import DATABASE_AWAY
-from app.web.bodies import Ambiguous, json_of
+from app.web.bodies import json_of
 from app.web.credentials import Crossing, token_in
 from schema import sse
 from schema.allowance import RATE_LIMITED, RateLimited
+from schema.asking import PLAIN_JSON, RESPONSE_JSON, Asked, BadRequest, asked_of, checked, negotiated, parsed
 from schema.compiling.queries import Asking, CompiledQueries
 from schema.context import Context, Services
-from schema.documents import ID, DocumentRefused, Documents
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
 from schema.sharers import Sharers
 
 _log = structlog.get_logger("windlass.http")
 
-RESPONSE_JSON = "application/graphql-response+json"
-PLAIN_JSON = "application/json"
 _HEADERS = {"Cache-Control": "no-store", "Vary": "Accept"}
 MAX_OPERATIONS_PER_SOCKET = 20
 INIT_TIMEOUT = timedelta(seconds=5)
-
-
-class BadRequest(Exception):
-    """A request that is not GraphQL over HTTP. `status` is the HTTP status that says so."""
-
-    def __init__(
-        self, message: str, status: int = 400, headers: Mapping[str, str] | None = None, code: str = BAD_REQUEST
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.status = status
-        self.headers = dict(headers or {})
 
 
 _REFUSED = (Unauthenticated, RateLimited, Crossing, BadRequest, *DATABASE_AWAY)
@@ -140,7 +125,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             streaming = sse.wanted(request)
             media_type = PLAIN_JSON if streaming else negotiated(request.headers.get("accept"))
             principal = await self._principal(request)
-            asked = await _asked(request, self._services.documents)
+            asked = await asked_of(request, self._services.documents)
             if streaming:
                 operation = sse.Operation(principal, request_id, asked.document, asked.variables, asked.name)
                 return sse.EventStream(self.schema, self._services, operation, request)
@@ -159,7 +144,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         if principal is None or self._queries is None:
             return self.respond_plainly(plain, partial(_there, body))
         try:
-            asked = _checked(_json(body), self._services.documents)
+            asked = checked(parsed(body), self._services.documents)
             context = self._services.context(principal, plain.request_id, address=plain.address)
             found = self._queries.begun(asked.document, asked.variables, asked.name, context)
         except _REFUSED as error:
@@ -168,20 +153,26 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             return _compiled(found, asked, context, plain.media_type)
         return self._finished(found, asked, context, plain.media_type)
 
-    async def _finished(self, found: Asking | None, asked: Asked, context: Context, media_type: str) -> Answer:
+    async def _finished(
+        self, found: Asking | None, asked: Asked, context: Context, media_type: str, *, changes: bool = True
+    ) -> Answer:
         try:
             body = None if found is None else await found.answer(context)
             if body is not None:
                 return _compiled(body, asked, context, media_type)
-            return await self._executed(asked, context, media_type, changes=True)
+            with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+                result = await self._execute(asked, context, changes=changes)
         except _REFUSED as error:
             return _refused(error, media_type, context.request_id)
+        if asked.wants_cost:
+            result.extensions = {**(result.extensions or {}), **_cost(context)}
+        return _answer(result, media_type)
 
     async def respond_plainly(self, plain: Plain, body: Callable[[], Awaitable[bytes]]) -> Answer:
         """The same for a request of which everything but its body is known (schema/door.py)."""
         try:
             principal = await self._services.authenticator.authenticate(plain.token)
-            asked = _checked(_json(await body()), self._services.documents)
+            asked = checked(parsed(await body()), self._services.documents)
             context = self._services.context(principal, plain.request_id, address=plain.address)
             return await self._answered(asked, context, plain.media_type, changes=True)
         except _REFUSED as error:
@@ -189,19 +180,13 @@ class GraphQLEndpoint(GraphQL[Services, None]):
 
     async def _answered(self, asked: Asked, context: Context, media_type: str, *, changes: bool) -> Answer:
         """What anybody is answered who may ask, whichever way they came."""
+        found: bytes | Asking | None = None
         if self._queries is not None:
             # One statement, where the whole operation is one.
-            body = await self._queries.answer(asked.document, asked.variables, asked.name, context)
-            if body is not None:
-                return _compiled(body, asked, context, media_type)
-        return await self._executed(asked, context, media_type, changes=changes)
-
-    async def _executed(self, asked: Asked, context: Context, media_type: str, *, changes: bool) -> Answer:
-        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
-            result = await self._execute(asked, context, changes=changes)
-        if asked.wants_cost:
-            result.extensions = {**(result.extensions or {}), **_cost(context)}
-        return _answer(result, media_type)
+            found = self._queries.begun(asked.document, asked.variables, asked.name, context)
+        if isinstance(found, bytes):
+            return _compiled(found, asked, context, media_type)
+        return await self._finished(found, asked, context, media_type, changes=changes)
 
     async def _principal(self, request: Request) -> Principal:
         changes = request.method != "GET"
@@ -239,39 +224,6 @@ def request_id_of(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def negotiated(accept: str | None) -> str:
-    """The media type to answer in, by what the client accepts. Raises BadRequest when it accepts none of ours."""
-    accepted: dict[str, float] = {}
-    for part in (accept or "*/*").split(","):
-        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        accepted[media] = next((_quality(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
-    wild = max(accepted.get("*/*", 0.0), accepted.get("application/*", 0.0))
-    plain, modern = accepted.get(PLAIN_JSON, wild), accepted.get(RESPONSE_JSON, 0.0)
-    if plain <= 0 and modern <= 0:
-        message = f"this endpoint answers in {RESPONSE_JSON} or {PLAIN_JSON}"
-        raise BadRequest(message, 406)
-    if RESPONSE_JSON in accepted and PLAIN_JSON in accepted and plain > modern:
-        return PLAIN_JSON
-    return RESPONSE_JSON if modern > 0 else PLAIN_JSON
-
-
-def _quality(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks for; with `"extensions": {"cost": true}` also what that has cost."""
-
-    document: str
-    variables: dict[str, Any] | None
-    name: str | None
-    wants_cost: bool
-
-
 async def _there(body: bytes) -> bytes:
     return body
 
@@ -285,70 +237,6 @@ def _compiled(body: bytes, asked: Asked, context: Context, media_type: str) -> A
 
 def _cost(context: Context) -> dict[str, Any]:
     return {"cost": context.services.allowance.document(context.principal, context.bill.points)}
-
-
-async def _asked(request: Request, documents: Documents) -> Asked:
-    """What the request asks for. Raises BadRequest with the status that fits."""
-    if request.method == "GET":
-        pairs = request.query_params.multi_items()
-        given: Any = dict(pairs)
-        if len(given) != len(pairs):
-            message = "the address has two values under one name"
-            raise BadRequest(message)
-        for name in ("variables", "extensions"):
-            if given.get(name):
-                given[name] = _json(given[name])
-    elif request.method == "POST":
-        media, _, parameters = request.headers.get("content-type", "").partition(";")
-        if media.strip().lower() != PLAIN_JSON:
-            message = f"the body of the request must be {PLAIN_JSON}"
-            raise BadRequest(message, 415)
-        charset = parameters.partition("charset=")[2].strip().strip('"').lower()
-        if charset not in {"", "utf-8", "utf8"}:
-            message = "the body of the request must be UTF-8"
-            raise BadRequest(message, 415)
-        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            # Nothing is unpacked: a few bytes would become as many as one likes.
-            message = "the body of the request must not be compressed"
-            raise BadRequest(message, 415)
-        given = _json(await request.body())
-    else:
-        message = "GraphQL is spoken with GET and POST"
-        raise BadRequest(message, 405, {"Allow": "GET, POST"})
-    return _checked(given, documents)
-
-
-def _json(text: str | bytes) -> Any:
-    try:
-        return json_of(text)
-    except Ambiguous as error:
-        raise BadRequest(error.message) from error
-    except ValueError as error:
-        message = "the request is not JSON"
-        raise BadRequest(message) from error
-
-
-_KINDS: Mapping[str, type] = {"query": str, ID: str, "variables": dict, "operationName": str, "extensions": dict}
-
-
-def _checked(given: Any, documents: Documents) -> Asked:
-    if not isinstance(given, dict):
-        message = "the request is one JSON object; batches are not taken"
-        raise BadRequest(message)
-    for name, kind in _KINDS.items():
-        value = given.get(name)
-        if value is not None and not isinstance(value, kind):
-            message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
-            raise BadRequest(message)
-    try:
-        given = documents.complete(given)
-    except DocumentRefused as error:
-        raise BadRequest(error.message, code=error.code) from error
-    if not given.get("query"):
-        message = "the request has no query"
-        raise BadRequest(message)
-    wants_cost = (given.get("extensions") or {}).get("cost") is True
-    return Asked(given["query"], given.get("variables"), given.get("operationName") or None, wants_cost)
 
 
 def _unknown_operation(error: CannotGetOperationTypeError) -> GraphQLError:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from starlette.datastructures import Headers
 from strawberry.http.exceptions import WebSocketDisconnected
 
+from app.auth.authenticator import Unauthenticated
+from app.web.credentials import Origins, Shown, cookie_in
 from schema.documents import ID
 
 
@@ -23,6 +26,18 @@ def token_in(payload: dict[str, Any]) -> str | None:
         if name.lower() == "token":
             return value.strip()
     return None
+
+
+def shown_in(payload: dict[str, Any], headers: Headers, origins: Origins) -> Shown:
+    """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
+    token = token_in(payload)
+    if token is not None:
+        return Shown(token, in_cookie=False)
+    cookie = cookie_in(headers) if origins.admit(headers, required=True) else None
+    if cookie is None:
+        reason = "no token in connection_init"
+        raise Unauthenticated(reason)
+    return Shown(cookie, in_cookie=True)
 
 
 def fault_of(message: Any) -> str | None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import structlog
 from graphql import GraphQLError
+from starlette.datastructures import Headers
 from starlette.websockets import WebSocketDisconnect
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
@@ -33,14 +34,13 @@ from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
 from app.domain.cursors import Place
 from app.domain.errors import LimitExceeded
-from app.web.credentials import Shown, cookie_in
 from app.web.sockets import PUSH, Push
 from schema.allowance import RateLimited
 from schema.context import Context, Services
 from schema.documents import DocumentRefused
 from schema.followers import After
 from schema.guard import seconds_left
-from schema.live_messages import fault_of, sending, token_in
+from schema.live_messages import fault_of, sending, shown_in
 from schema.live_operations import LiveOperation, rest_of
 from schema.masking import is_unavailable, mask
 from schema.openings import Entry, Opening
@@ -122,7 +122,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             self._stop_timer()
             authenticator = self.context.authenticator
             try:
-                principal = await self._shown_in(payload).proven(authenticator)
+                principal = await shown_in(payload, self._headers, self.context.origins).proven(authenticator)
             except Unauthenticated:
                 await self._close(4403, "Forbidden")
                 return
@@ -137,17 +137,10 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
         return client.host if client else ""
 
-    def _shown_in(self, payload: dict[str, Any]) -> Shown:
-        """The token of a connection_init, or else of the browser's cookie. Raises Unauthenticated."""
-        token = token_in(payload)
-        if token is not None:
-            return Shown(token, in_cookie=False)
-        headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
-        cookie = cookie_in(headers) if self.context.origins.admit(headers, required=True) else None
-        if cookie is None:
-            reason = "no token in connection_init"
-            raise Unauthenticated(reason)
-        return Shown(cookie, in_cookie=True)
+    @property
+    def _headers(self) -> Headers:
+        headers: Headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
+        return headers
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         name = message["id"]
