@@ -110,8 +110,12 @@ class Installation:
         """Until the API has connections to the database again."""
         async with asyncio.timeout(30):
             while True:
-                answer = await self.live.api.ask("{ orchestrationJobs(first: 1) { nodes { id } } }")
-                if "errors" not in answer:
+                # Both ways have connections of their own: one statement, and field by field.
+                one = await self.live.api.ask("{ orchestrationJobs(first: 1) { nodes { id } } }")
+                each = await self.live.api.ask(
+                    "{ orchestrationJobs(first: 1) { nodes { id logs(first: 1) { edges { cursor } } } } }"
+                )
+                if "errors" not in one and "errors" not in each:
                     return
                 await asyncio.sleep(0.1)
 
