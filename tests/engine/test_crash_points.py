@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.engine.crashes import Case, MortalWorkshop, cases, suffer
+from tests.engine.mortal import Killed
 
 OpenMortal = Callable[[Case], Awaitable[MortalWorkshop]]
 
@@ -16,6 +19,8 @@ OpenMortal = Callable[[Case], Awaitable[MortalWorkshop]]
 @pytest.fixture
 async def open_mortal(database_url: str, tmp_path: Path) -> AsyncIterator[OpenMortal]:
     opened: list[MortalWorkshop] = []
+    # What a dead process had begun beside its step ends with its death, too, and nobody is there to hear of it.
+    asyncio.get_running_loop().set_exception_handler(_unless_killed)
 
     async def open_it(case: Case) -> MortalWorkshop:
         connection = await asyncpg.connect(database_url)
@@ -34,6 +39,11 @@ async def open_mortal(database_url: str, tmp_path: Path) -> AsyncIterator[OpenMo
     yield open_it
     for workshop in opened:
         await workshop.close()
+
+
+def _unless_killed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), Killed):
+        loop.default_exception_handler(context)
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
