@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
@@ -19,6 +20,7 @@ _TIMEOUT_SECONDS = 3.0
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
+@cache
 def migration_head() -> str | None:
     """The revision that this version of the code was written for."""
     return ScriptDirectory.from_config(configuration("")).get_current_head()

@@ -92,9 +92,9 @@ def up_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_up() -> Iterator[Up]:
-    """One for all tests that leave it as they found it."""
+    """One for all tests that leave it as they found it. Not for longer: even at rest its processes take their time."""
     folder = Path(tempfile.mkdtemp(prefix="windlass-e2e-"))
     folder.chmod(0o755)
     running = Up.start(folder / "data")

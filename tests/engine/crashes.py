@@ -170,7 +170,7 @@ class MortalWorkshop(Workshop):
         # Requests that never arrived hold on to what their senders were at.
         self.real.forget()
         # What dead workers were in the middle of ends here, and not within whatever collects garbage next: CPython 3.11
-        # takes it ill when that is its parser.
+        # takes it ill when that is its parser. What has been there since before the test is not looked through.
         gc.collect()
 
     async def history(self, job_id: int) -> History:

@@ -60,6 +60,16 @@ async def undoing(workshop: Workshop) -> tuple[int, Callable[[], Awaitable[None]
     return job_id, let_go
 
 
+async def test_a_job_that_waits_for_its_stack_is_over_at_once(workshop: Workshop) -> None:
+    template = await workshop.template({"resources": {"a": note("a")}})
+    first, second = [await workshop.submit(template) for _ in range(2)]
+    assert (await workshop.job(second)).status is JobStatus.QUEUED
+    assert (await cancel(workshop, second, GRACEFUL)).status is JobStatus.CANCELLED
+    assert (await workshop.settle(first)).status is JobStatus.SUCCEEDED
+    told = await moves(workshop, "JOB", second, "JobStatusChanged")
+    assert [status for status, _ in told] == ["QUEUED", "CANCELLED"]
+
+
 async def test_a_rollback_that_hangs_is_ended_by_force_and_continued(workshop: Workshop) -> None:
     job_id, let_go = await undoing(workshop)
     assert (await workshop.job(job_id)).status is JobStatus.ROLLING_BACK

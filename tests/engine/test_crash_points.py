@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ async def open_mortal(database_url: str, tmp_path: Path) -> AsyncIterator[OpenMo
     opened: list[MortalWorkshop] = []
     # What a dead process had begun beside its step ends with its death, too, and nobody is there to hear of it.
     asyncio.get_running_loop().set_exception_handler(_unless_killed)
+    gc.freeze()
 
     async def open_it(case: Case) -> MortalWorkshop:
         connection = await asyncpg.connect(database_url)
