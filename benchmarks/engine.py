@@ -21,7 +21,7 @@ from benchmarks.replay import record, replay
 from benchmarks.surroundings import Surroundings, surroundings
 from benchmarks.workload import AT_A_TIME, STEPS, carried, handed_in_and_carried
 
-JOBS = 150
+JOBS = 300
 ONE, TWO, HANDED_IN = "ours, 1 worker", "ours, 2 workers", "ours, 1 worker, handing in counted"
 ALONE, COMMITS = "bound: our SQL alone", "bound: bare commits"
 Rates = dict[str, list[float]]

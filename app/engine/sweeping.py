@@ -34,6 +34,7 @@ _logger = structlog.get_logger(__name__)
 
 FIRST_SECONDS = 5.0
 _LONGEST_SECONDS = 900.0
+_AGAIN_SECONDS = 30.0
 _AT_A_TIME = 4
 # Where the outside world deduplicates by the operation id, a late request makes nothing; asking might.
 _TELLING = frozenset({Idempotency.NAME, Idempotency.TAG})
@@ -44,13 +45,18 @@ _ARM = Statement(
     "  SELECT FROM step_attempt a WHERE a.tenant_id = :tenant AND a.step_run_id = :step AND a.direction = 'FORWARD'"
     "  AND (a.ended_at IS NULL OR NOT a.counts OR a.error->>'class' IN ('TIMEOUT', 'INDETERMINATE'))))"
 )
-# Whoever dies with one in mind leaves it to the next look; the last is an hour after the effect was undone.
+# Whoever dies with one in mind, or is not answered, leaves it to somebody else soon; the last look is an hour after the
+# effect was undone.
 _CLAIM = Statement(
-    "UPDATE step_effect SET sweeps = sweeps + 1,"
-    " sweep_at = CASE WHEN completed_at > clock_timestamp() - interval '1 hour'"
-    "   THEN clock_timestamp() + make_interval(secs => least(:first * power(4, sweeps + 1), :longest)) END"
+    "UPDATE step_effect SET sweep_at = CASE WHEN completed_at > clock_timestamp() - interval '1 hour'"
+    "   THEN clock_timestamp() + make_interval(secs => :again) END"
     " WHERE id = ANY(ARRAY(SELECT id FROM step_effect WHERE sweep_at <= statement_timestamp() ORDER BY sweep_at"
     "   LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED)) RETURNING tenant_id, id"
+)
+_LOOKED = Statement(
+    "UPDATE step_effect SET sweeps = sweeps + 1,"
+    " sweep_at = clock_timestamp() + make_interval(secs => least(:first * power(4, sweeps + 1), :longest))"
+    " WHERE tenant_id = :tenant AND id = :id AND sweep_at IS NOT NULL"
 )
 _LOOK = Statement(
     "SELECT e.id, e.operation_id, e.intended, e.sweeps, s.spec, s.step_key, j.stack, t.slug FROM step_effect e"
@@ -91,24 +97,26 @@ class Sweeper:
     async def round(self, limit: int = _AT_A_TIME) -> int:
         """Look behind what is due, at most `limit` effects side by side; returns how many things were removed."""
         async with self.database.system(SystemRole.TICK) as transaction:
-            times = {"first": FIRST_SECONDS, "longest": _LONGEST_SECONDS}
-            due = await transaction.fetch(_CLAIM, {**times, "limit": limit})
+            due = await transaction.fetch(_CLAIM, {"again": _AGAIN_SECONDS, "limit": limit})
         results = await asyncio.gather(*(self._carry(row["tenant_id"], row["id"]) for row in due))
         return sum(results)
 
     async def _carry(self, tenant_id: int, effect_id: int) -> bool:
-        """Whether something was found and removed. What goes wrong is tried again at the next look."""
+        """Whether something was found and removed. What goes wrong is tried again soon."""
         async with self._transaction(tenant_id, effect_id) as transaction:
             row = await transaction.fetch_one(_LOOK, {"tenant": tenant_id, "id": effect_id})
-        if row is None:
-            return False
         try:
             async with asyncio.timeout(2 * DEADLINE_SECONDS):
-                return await self._look_behind(tenant_id, row)
+                removed = row is not None and await self._look_behind(tenant_id, row)
+            times = {"first": FIRST_SECONDS, "longest": _LONGEST_SECONDS}
+            async with self._transaction(tenant_id, effect_id) as transaction:
+                await transaction.fetch(_LOOKED, {**times, "tenant": tenant_id, "id": effect_id})
         except (ProviderError, TimeoutError) as error:
             _logger.info("nobody says what an undone step has made late", effect_id=effect_id, error=str(error))
         except Exception:
             _logger.exception("a look behind an undone step went wrong", effect_id=effect_id)
+        else:
+            return removed
         return False
 
     async def _look_behind(self, tenant_id: int, row: Row) -> bool:
