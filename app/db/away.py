@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _DRIVER = (
@@ -18,6 +20,15 @@ _DRIVER = (
 )
 # What comes up when the database cannot be reached, whether SQLAlchemy or the driver was asked.
 DATABASE_AWAY = (InterfaceError, OperationalError, PoolTimeout, *_DRIVER)
+
+
+def renew(connection: Any, record: Any, fairy: Any) -> None:  # noqa: ARG001  as SQLAlchemy calls it
+    """Before a session has a pooled connection: one that has ended meanwhile, and others of its time, are made anew.
+
+    Otherwise each of them would have to fail somebody first, which may be long after the server has come back.
+    """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 def as_away(context: ExceptionContext) -> Exception | None:

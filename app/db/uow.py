@@ -19,7 +19,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from app.db.answering import STATEMENT_TIMEOUT, Answers
-from app.db.away import as_away
+from app.db.away import as_away, renew
 from app.db.changes import Changes, collect
 from app.db.driver import IDLE_TIMEOUT, Machine, MachineConnection, prepare
 from app.db.gathering import Answer, Ask, Gathering, Together
@@ -225,6 +225,7 @@ class Database:
             },
         )
         event.listen(engine.sync_engine, "handle_error", as_away, retval=True)
+        event.listen(engine.sync_engine, "checkout", renew)
         driver = {
             "dsn": url,
             "min_size": 1,
