@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.db import stacks
 from app.db.ledger import Ledger
 from app.db.sealing import Sealer
 from app.db.statements import dumps
@@ -32,6 +33,8 @@ async def renew(ledger: Ledger, resource_id: int) -> None:
     in its place, or a new one.
     """
     key = {"tenant": ledger.transaction.tenant_id, "id": resource_id, "job": ledger.job_id, "plan": ledger.plan_id}
+    if not ledger.simulated:
+        await stacks.enter_alone(ledger.transaction, ledger.row["stack"])
     await ledger.transaction.fetch(record_of(ledger).renew, key)
 
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.db import effects, jobs, journal
+from app.db import effects, jobs, journal, stacks
 from app.db.following import plan_event
 from app.db.ledger import Ledger
 from app.db.models import (
@@ -218,13 +218,9 @@ def _sign(job: OrchestrationJob, transaction: Transaction) -> None:
     job.created_by = job.updated_by = transaction.actor
 
 
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(77078, hashtext(:stack))")
-
-
 async def _resources(transaction: Transaction, plan: DeploymentPlan, steps: Sequence[PlannedStep]) -> dict[str, int]:
     """The ids of the resources that the steps work on; those that do not exist yet are entered as PLANNED."""
-    # One at a time for a stack: two plans that are to bring about the same resource share its row.
-    await transaction.session.execute(_ONE_AT_A_TIME, {"stack": f"{transaction.tenant_id}/{plan.stack}"})
+    await stacks.enter_alone(transaction, plan.stack)
     # Several steps may work on one resource; the one that brings it about says what it is.
     by_weight = sorted(steps, key=lambda step: step.operation is OperationKind.APPLY)
     wanted = {step.resource_key: step for step in by_weight if step.resource_key is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from app.domain.enums import CancelMode, CancelOutcome
@@ -101,3 +102,29 @@ async def test_what_was_under_way_when_a_job_was_forced_to_stop_is_in_doubt(open
         "SELECT data FROM event_log WHERE kind = 'ResourceChanged' AND data->>'status' = 'UNKNOWN'"
     )
     assert (event.data["key"], event.data["previous"]) == ("a", "CREATING")
+
+
+async def test_a_row_is_not_made_anew_while_somebody_enters_the_same_resource(
+    workshop: Workshop, database_url: str
+) -> None:
+    """A plan is being handed in for a resource whose row an earlier job has closed, and a worker comes to that row."""
+    job_id = await workshop.submit(await workshop.template({"resources": {"a": note("a")}}))
+    await workshop.rows_written("UPDATE cloud_resource SET status = 'DELETED', is_deleted = true")
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(77078, hashtext($1))", f"{workshop.tenant_id}/stack")
+            working = asyncio.create_task(workshop.answer())
+            done, _ = await asyncio.wait({working}, timeout=0.5)
+            assert not done, "the worker does not wait for whoever enters resources"
+            await other.execute(
+                "INSERT INTO cloud_resource (tenant_id, stack, resource_key, name, type, provider, status, depends_on,"
+                " retain, prevent_destroy, created_by) SELECT tenant_id, stack, resource_key, name, type, provider,"
+                " 'PLANNED', '{}', retain, prevent_destroy, created_by FROM cloud_resource"
+            )
+        await working
+    finally:
+        await other.close()
+    assert (await workshop.settle(job_id)).status is JobStatus.SUCCEEDED
+    rows = await workshop.rows("SELECT status FROM cloud_resource ORDER BY id")
+    assert [row.status for row in rows] == ["DELETED", "ACTIVE"]
