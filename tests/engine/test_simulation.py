@@ -16,7 +16,7 @@ from tests.engine.simulation import Simulation
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 CHECKED = settings(
-    max_examples=7, stateful_step_count=30, deadline=None, derandomize=True, database=None,
+    max_examples=5, stateful_step_count=30, deadline=None, derandomize=True, database=None,
     suppress_health_check=_QUIET, phases=(Phase.generate,),
 )  # fmt: skip
 PROFILES = {
