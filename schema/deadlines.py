@@ -6,22 +6,19 @@ Single statements have shorter ones of their own (app/db/uow.py); this is for al
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 from graphql import (
     ExecutionResult,
-    FieldNode,
     FragmentDefinitionNode,
-    FragmentSpreadNode,
     GraphQLError,
-    InlineFragmentNode,
     OperationDefinitionNode,
-    SelectionSetNode,
 )
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from schema.context import Context
+from schema.parsed import fields_at_root
 
 DEADLINE_EXCEEDED: Final = "DEADLINE_EXCEEDED"
 
@@ -51,16 +48,6 @@ def late(
 ) -> list[GraphQLError]:
     """What is said of each field of the root when time is up. What a mutation did before that stays done."""
     message = f"the operation took longer than {seconds:g} s"
-    names = dict.fromkeys(_names(operation.selection_set, fragments))
+    roots = fields_at_root(operation.selection_set, fragments)
+    names = dict.fromkeys((node.alias or node.name).value for node in roots)
     return [GraphQLError(message, path=[name], extensions={"code": DEADLINE_EXCEEDED}) for name in names]
-
-
-def _names(selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[str]:
-    """The names in the answer; the document is valid, so that no fragment is inside itself."""
-    for node in selected.selections:
-        if isinstance(node, FieldNode):
-            yield (node.alias or node.name).value
-        elif isinstance(node, InlineFragmentNode):
-            yield from _names(node.selection_set, fragments)
-        elif isinstance(node, FragmentSpreadNode):
-            yield from _names(fragments[node.name.value].selection_set, fragments)

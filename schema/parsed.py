@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from graphql import DocumentNode, GraphQLError, parse
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    SelectionSetNode,
+    parse,
+)
 
 from schema.kept import Kept
 
@@ -42,3 +52,14 @@ class DocumentCache:
 def has_too_many_tokens(text: str) -> bool:
     """Whether a text is not worth parsing: a count that is over sooner than a parser would be."""
     return len(text) > MAX_TOKENS and next(islice(_TOKEN.finditer(text), MAX_TOKENS, None), None) is not None
+
+
+def fields_at_root(selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[FieldNode]:
+    """The fields of an operation's root, by fragments or not, of a valid document: no fragment is inside itself."""
+    for node in selected.selections:
+        if isinstance(node, FieldNode):
+            yield node
+        elif isinstance(node, InlineFragmentNode):
+            yield from fields_at_root(node.selection_set, fragments)
+        elif isinstance(node, FragmentSpreadNode):
+            yield from fields_at_root(fragments[node.name.value].selection_set, fragments)

@@ -218,7 +218,7 @@ async def _made(kind: ResourceType, effect: Effect, context: StepContext) -> Res
 async def remove(kind: ResourceType, state: ResourceState, context: Context) -> Outcome:
     """Remove what was made, waiting for it in place. Undone where it is gone; raises ProviderError."""
     await awaiting.in_place(kind, await kind.delete(context, state), context)
-    return _still_there(state) if await kind.read(context, state) is not None else Undone()
+    return await _removed(kind, state, context)
 
 
 async def _remove(kind: ResourceType, state: ResourceState, context: StepContext) -> Outcome:
@@ -226,6 +226,11 @@ async def _remove(kind: ResourceType, state: ResourceState, context: StepContext
     pending = await kind.delete(context, state)
     if pending is not None:
         return _later(UndoAim.REMOVE, pending)
+    return await _removed(kind, state, context)
+
+
+async def _removed(kind: ResourceType, state: ResourceState, context: Context) -> Outcome:
+    """Whether the provider has done what it says: what was made is gone."""
     return _still_there(state) if await kind.read(context, state) is not None else Undone()
 
 

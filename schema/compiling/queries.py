@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,9 @@ import structlog
 from asyncpg import QueryCanceledError
 from graphql import (
     DocumentNode,
-    FieldNode,
     FragmentDefinitionNode,
-    FragmentSpreadNode,
     GraphQLError,
-    InlineFragmentNode,
     OperationDefinitionNode,
-    SelectionSetNode,
     get_operation_ast,
     validate,
 )
@@ -39,7 +35,7 @@ from schema.kept import Kept
 from schema.limits import points_of, refusals
 from schema.masking import MaskingSchema
 from schema.nodes import kind_in
-from schema.parsed import has_too_many_tokens
+from schema.parsed import fields_at_root, has_too_many_tokens
 from schema.symbols import NotExpressible, Slot
 
 _PLANS = 1000
@@ -224,7 +220,7 @@ class CompiledQueries:
         ids, cursors = (
             frozenset(name for name, kind in kinds.items() if kind == wanted) for wanted in ("ID", "Cursor")
         )
-        roots = set(_names(operation.selection_set, fragments))
+        roots = {node.name.value for node in fields_at_root(operation.selection_set, fragments)}
         return _Known(document, operation, fragments, ids, cursors, "node" in roots, bool(roots & _OF_VIEWER))
 
     def _compiled(
@@ -243,14 +239,3 @@ class CompiledQueries:
             return None
         points = points_of(self._core, known.document, known.operation, variables)
         return query_plan(statement, points, compiler.completions)
-
-
-def _names(node: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterator[str]:
-    """The fields at the root, by fragments or not."""
-    for selection in node.selections:
-        if isinstance(selection, FieldNode):
-            yield selection.name.value
-        elif isinstance(selection, FragmentSpreadNode):
-            yield from _names(fragments[selection.name.value].selection_set, fragments)
-        elif isinstance(selection, InlineFragmentNode):
-            yield from _names(selection.selection_set, fragments)

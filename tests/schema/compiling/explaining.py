@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -12,3 +12,10 @@ async def generic_plan(connection: Any, sql: str, values: Sequence[Any]) -> str:
     await connection.execute(f"DEALLOCATE ALL; PREPARE asked AS {sql}")
     explained: str = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE asked({', '.join(written)})")
     return explained
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node of a plan, and all that are below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes_of(below)

@@ -12,7 +12,7 @@ import pytest
 from schema.compiling.queries import CompiledQueries
 from schema.nodes import encode_id
 from schema.root import build_schema
-from tests.schema.compiling.explaining import generic_plan
+from tests.schema.compiling.explaining import generic_plan, nodes_of
 from tests.schema.conftest import Api
 
 _WORKFLOW, _PLAN = encode_id("Workflow", 1), encode_id("DeploymentPlan", 1)
@@ -79,12 +79,6 @@ async def large(api: Api, database_url: str) -> Api:
     return api
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from _nodes(below)
-
-
 async def _plans(api: Api, database_url: str, name: str) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Of each combination: its order, all that is asked, and the nodes of its plan."""
     queries, access = CompiledQueries(build_schema()), api.acme
@@ -106,7 +100,7 @@ async def _plans(api: Api, database_url: str, name: str) -> Iterator[tuple[str, 
                     assert plan is not None, given
                     values = {"$tenant": access.tenant_id, "$user": access.principal.user_id}
                     explained = await generic_plan(connection, plan.sql, [read(values) for read in plan.parameters])
-                    found.append((order, given, list(_nodes(orjson.loads(explained)[0]["Plan"]))))
+                    found.append((order, given, list(nodes_of(orjson.loads(explained)[0]["Plan"]))))
     finally:
         await connection.close()
     return iter(found)

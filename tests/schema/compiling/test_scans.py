@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -12,7 +11,7 @@ import pytest
 from schema.compiling.queries import CompiledQueries
 from schema.nodes import encode_id
 from schema.root import build_schema
-from tests.schema.compiling.explaining import generic_plan
+from tests.schema.compiling.explaining import generic_plan, nodes_of
 from tests.schema.conftest import Api
 
 HOT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,12 +67,6 @@ async def many(api: Api, database_url: str) -> Api:
     return api
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from _nodes(below)
-
-
 @pytest.mark.parametrize("name", HOT)
 async def test_no_hot_query_reads_a_whole_table(many: Api, database_url: str, name: str) -> None:
     queries, (text, variables) = CompiledQueries(build_schema()), HOT[name]
@@ -91,5 +84,5 @@ async def test_no_hot_query_reads_a_whole_table(many: Api, database_url: str, na
     finally:
         await connection.close()
     (top,) = orjson.loads(explained)
-    scanned = {node["Relation Name"] for node in _nodes(top["Plan"]) if node["Node Type"] == "Seq Scan"}
+    scanned = {node["Relation Name"] for node in nodes_of(top["Plan"]) if node["Node Type"] == "Seq Scan"}
     assert not scanned & _LARGE, explained
