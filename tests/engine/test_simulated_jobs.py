@@ -295,6 +295,21 @@ async def test_tasks_gates_and_checks_take_no_time_and_nobodys_answer(workshop: 
     assert [row.reason for row in moved] == ["VERIFICATION_FAILED"]
 
 
+@pytest.mark.parametrize("key", ["one", "two"])
+async def test_a_step_that_would_run_ahead_fails_as_planned_too(workshop: Workshop, key: str) -> None:
+    passing = [
+        {"key": name, "type": "CUSTOM", "order": order, "configuration": {"task": "core.pass"}}
+        for order, name in enumerate(("one", "two"))
+    ]
+    command = CreatePlan(
+        name="pure", type=PlanType.MANUAL, workflow_id=await workshop.workflow(*passing), stack="stack"
+    )
+    plan = await act(workshop, plans.create, command)
+    failed = await simulated(workshop, plan.id, key)
+    assert failed.error is not None
+    assert (failed.status, failed.error["stepKey"]) == (JobStatus.ROLLED_BACK, key)
+
+
 async def test_an_assertion_about_what_is_known_fails_as_it_would(workshop: Workshop) -> None:
     workflow = await workshop.workflow(task("wrong", "core.assert", that=False))
     plan_id = await planned(workshop, {"resources": {}}, workflow_id=workflow)
