@@ -121,8 +121,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             # Before the wait for the database, so that the time limit is the client's alone.
             self._stop_timer()
             authenticator = self.context.authenticator
+            headers: Headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
             try:
-                principal = await shown_in(payload, self._headers, self.context.origins).proven(authenticator)
+                principal = await shown_in(payload, headers, self.context.origins).proven(authenticator)
             except Unauthenticated:
                 await self._close(4403, "Forbidden")
                 return
@@ -136,11 +137,6 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
     def _address(self) -> str:
         client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
         return client.host if client else ""
-
-    @property
-    def _headers(self) -> Headers:
-        headers: Headers = self.websocket.ws.headers  # type: ignore[attr-defined]  # Starlette's
-        return headers
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         name = message["id"]

@@ -26,10 +26,10 @@ from app.auth.principal import Principal
 from app.db.models import Base
 from app.domain.enums import Permission, Role
 from schema.compiling.compiler import Compiler
+from schema.compiling.plans import traced
 from schema.context import Context
 from schema.fields import reads_of
-from schema.loaders import TracingLoaders
-from schema.symbols import NotExpressible, NumberSlot, SymbolicPrincipal, SymbolicRow, Tracing
+from schema.symbols import NotExpressible, SymbolicRow
 
 _TYPENAME = FieldNode(name=NameNode(value="__typename"), arguments=(), directives=(), selection_set=None)
 
@@ -83,13 +83,11 @@ def fields_of(
     schema: BaseSchema, kind: GraphQLObjectType, view: type[Any], entity: type[Base]
 ) -> Iterator[tuple[str, bool]]:
     """The fields of a type, and whether each is SQL by itself, for somebody who may do everything."""
-    tenant = NumberSlot.of(1, lambda given: given["$tenant"])
-    tracing = Tracing(tenant)
     until = datetime.max.replace(tzinfo=UTC)
     everybody = Principal(1, "", 1, Role.ADMIN, frozenset(Permission), 1, until)
-    principal: Any = SymbolicPrincipal(everybody, tenant, tenant)
-    services: Any = None
-    context = Context(services, principal, "", TracingLoaders(tracing), tracing)
+    nothing: Any = None
+    context = traced(Context(nothing, everybody, "", nothing))
+    tracing: Any = context.tracing
     for name, defined in kind.fields.items():
         compiler = Compiler(schema, {}, VariableValues({}, {}), context)
         below = None if is_leaf_type(get_named_type(defined.type)) else SelectionSetNode(selections=(_TYPENAME,))
