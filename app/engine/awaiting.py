@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from app.providers.base import Context, Pending, ResourceState, ResourceType
+from typing import Any
+
+from app.providers.base import Context, ErrorKind, Pending, ProviderError, ResourceState, ResourceType
 
 
 async def in_place(
@@ -13,3 +15,14 @@ async def in_place(
         await context.sleep(answer.poll_after_seconds)
         answer = await kind.poll(context, answer.handle)
     return answer
+
+
+async def made(kind: ResourceType, intended: dict[str, Any], context: Context) -> ResourceState | None:
+    """What the operation of `context` has made of what was `intended`, once that is done. Raises ProviderError."""
+    try:
+        return await in_place(kind, await kind.recover(context, intended), context)
+    except ProviderError as error:
+        if error.kind is not ErrorKind.ALREADY_EXISTS:
+            raise
+        # Somebody else's thing is in that place.
+        return None

@@ -137,13 +137,7 @@ class Executor:
             # Where nobody can tell, what the provider has said of it counts.
             return None
         context.log("finding out what an earlier job's creation of it has made", stream="engine")
-        try:
-            found = await kind.recover(context, reveal(dict(inherited.intended or {})))
-            made = await awaiting.in_place(kind, found, context)
-        except ProviderError as error:
-            if error.kind is not ErrorKind.ALREADY_EXISTS:
-                raise
-            return None
+        made = await awaiting.made(kind, reveal(dict(inherited.intended or {})), context)
         return None if made is None or (work.prior is not None and made.id == work.prior.id) else made
 
     async def _take_over(self, work: Work, context: StepContext, left: ResourceState) -> Outcome:

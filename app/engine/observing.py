@@ -24,7 +24,7 @@ from app.engine import awaiting
 from app.engine.connections import Connections
 from app.engine.observations import Archivist, Due, Finding, Subject, claim, look
 from app.engine.states import unpack
-from app.providers.base import ErrorKind, OperationCancelled, ProviderError, ResourceState, ResourceType
+from app.providers.base import OperationCancelled, ProviderError, ResourceState, ResourceType
 
 _logger = structlog.get_logger(__name__)
 
@@ -186,13 +186,7 @@ class Observer:
     async def _made(self, kind: ResourceType, subject: Subject, context: ObservationContext) -> ResourceState | None:
         """What the creation in doubt has made, as far as anybody can tell."""
         intended = self._archivist.sealer.open(subject.row["effect_intended"] or {}, subject.due.tenant_id)
-        try:
-            return await awaiting.in_place(kind, await kind.recover(context, reveal(intended)), context)
-        except ProviderError as error:
-            if error.kind is not ErrorKind.ALREADY_EXISTS:
-                raise
-            # Somebody else's thing is in that place.
-            return None
+        return await awaiting.made(kind, reveal(intended), context)
 
     def _recorded(self, subject: Subject) -> ResourceState:
         row = subject.row

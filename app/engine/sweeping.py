@@ -27,7 +27,7 @@ from app.engine.connections import Connections
 from app.engine.inheriting import MAKING
 from app.engine.observing import DEADLINE_SECONDS, ObservationContext, Place
 from app.engine.work import Mode, Undone, Work
-from app.providers.base import ErrorKind, Idempotency, ProviderError, ResourceState
+from app.providers.base import Idempotency, ProviderError, ResourceState
 from app.providers.registry import Registry
 
 _logger = structlog.get_logger(__name__)
@@ -129,14 +129,8 @@ class Sweeper:
             owner = f"windlass:{row['slug']}:{row['stack']}:{spec.get('resourceKey') or row['step_key']}"
             place = Place(tenant_id, provider, owner, row["operation_id"].hex, row["sweeps"])
             context = ObservationContext(place, session, folder, self.connections)
-            try:
-                intended = reveal(self.sealer.open(row["intended"] or {}, tenant_id))
-                made = await awaiting.in_place(kind, await kind.recover(context, intended), context)
-            except ProviderError as error:
-                if error.kind is not ErrorKind.ALREADY_EXISTS:
-                    raise
-                # Somebody else's thing is in that place.
-                return False
+            intended = reveal(self.sealer.open(row["intended"] or {}, tenant_id))
+            made = await awaiting.made(kind, intended, context)
             if made is None or await self._is_managed(tenant_id, row["id"], kind.name, connection, made):
                 return False
             outcome = await undoing.remove(kind, made, context)
