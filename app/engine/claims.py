@@ -44,8 +44,11 @@ _BACK = {StepStatus.RETRY_WAIT: "timer", StepStatus.WAITING: "signal_or_poll"}
 
 # What is so of a step that nobody has tried and that has no resource.
 _UNTRIED: Row = dict.fromkeys(
-    ("outputs", "handle", "resource_id", "record_id", "effect_action", "resource_status", "external_id", "applied")
-) | {"total_seconds": 86_400.0}
+    (
+        "outputs", "handle", "resource_id", "record_id", "effect_action", "resource_status", "external_id", "applied",
+        "total_seconds",
+    )
+)  # fmt: skip
 _SKIP = Statement(
     "UPDATE step_run SET status = 'SKIPPED', status_reason = 'CONDITION_FALSE', due_at = NULL,"
     " completed_at = clock_timestamp() WHERE tenant_id = :tenant AND id = :id"

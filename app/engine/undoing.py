@@ -12,6 +12,7 @@ from app.domain.diffing import same
 from app.domain.enums import ChangeAction, ConflictPolicy, ErrorClass, LogLevel, RollbackResolution
 from app.domain.operations import EffectState, OperationKind
 from app.domain.resolving import GONE
+from app.domain.timeouts import DAY
 from app.domain.values import reveal
 from app.engine import awaiting
 from app.engine.context import StepContext
@@ -63,8 +64,9 @@ async def _come_back(
     answer = await kind.poll(context, kept["handle"])
     if isinstance(answer, Pending):
         waited = kept["waited"] + answer.poll_after_seconds
-        if waited > work.total_seconds:
-            message = f"the provider has not come to an end within {work.total_seconds:g} s"
+        longest = work.total_seconds or DAY
+        if waited > longest:
+            message = f"the provider has not come to an end within {longest:g} s"
             return Failed(ErrorClass.TIMEOUT, "TOTAL_TIMEOUT", message)
         return _later(aim, answer, waited)
     match aim:

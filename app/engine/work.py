@@ -91,8 +91,8 @@ class Work:
     retry: RetryPolicy
     attempts_left: int
     observations: int
-    # How long everything outside may take, all attempts and waits together.
-    total_seconds: float = 86_400.0
+    # How long everything outside may take, all attempts and waits together; None where its row says nothing.
+    total_seconds: float | None = None
     # How long its provider may say nothing; None: for as long as it likes.
     heartbeat_seconds: float | None = None
     prior: ResourceState | None = None
