@@ -119,20 +119,14 @@ class CompiledQueries:
         self._known = Kept[tuple[str, str | None], _Known | None](_PLANS)
         self._plans = Kept[Hashable, Plan | None](_PLANS)
 
-    async def answer(
-        self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
-    ) -> bytes | None:
-        """The whole answer as JSON, or None where the operation has to be executed in the ordinary way.
-
-        Whoever may not read, or asks for too much, or for what is not valid, is told so there. Raises RateLimited.
-        """
-        found = self.begun(text, variables, name, context)
-        return await found.answer(context) if isinstance(found, Asking) else found
-
     def begun(
         self, text: str, variables: Mapping[str, Any] | None, name: str | None, context: Context
     ) -> bytes | Asking | None:
-        """`answer` as far as nobody has to be waited for, paid for."""
+        """The whole answer as JSON, or what has to be asked for it; None where the operation has to be executed in the
+        ordinary way. It is paid for.
+
+        Whoever may not read, or asks for too much, or for what is not valid, is told so there. Raises RateLimited.
+        """
         plan = self.plan(text, variables or {}, name, context)
         if plan is None:
             return None

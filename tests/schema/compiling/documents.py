@@ -25,6 +25,8 @@ from app.db import models
 from app.db.pages import MAX_SIZE
 from app.domain.enums import DefinitionStatus, StatusReason, TemplateType
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
+from schema.compiling.queries import Asking, CompiledQueries
+from schema.context import Context
 from schema.nodes import encode_id
 from tests.schema.conftest import Access
 
@@ -356,3 +358,11 @@ class Writer:
         if "name" in kind.fields and self._chance.random() < 0.3:
             parts.append(f"name: {{contains: {self._variable('String', self._chance.choice(_WORDS))}}}")
         return "{" + ", ".join(parts) + "}"
+
+
+async def answer_of(
+    queries: CompiledQueries, text: str, variables: dict[str, Any], name: str | None, context: Context
+) -> bytes | None:
+    """The whole answer of a compiled query; None where the operation has to be executed in the ordinary way."""
+    found = queries.begun(text, variables, name, context)
+    return await found.answer(context) if isinstance(found, Asking) else found

@@ -20,7 +20,7 @@ from schema.compiling.queries import CompiledQueries
 from schema.fields import reads_of
 from schema.nodes import encode_id
 from schema.root import build_schema
-from tests.schema.compiling.documents import World, Writer, populate
+from tests.schema.compiling.documents import World, Writer, answer_of, populate
 from tests.schema.conftest import Access, Api
 
 SCHEMA = build_schema()
@@ -91,7 +91,7 @@ async def test_any_query_is_answered_as_the_ordinary_execution_does(api: Api, wo
         access = chance.choice([api.acme, api.rival])
         principal = replace(access.principal, permissions=chance.choice(allowed))
         context = api.services.context(principal, "test")
-        answer = await queries.answer(text, writer.variables, None, context)
+        answer = await answer_of(queries, text, writer.variables, None, context)
         ordinary = await SCHEMA.execute(text, writer.variables, api.services.context(principal, "test"))
         if answer is None:
             # Whatever could be answered is; the ordinary way is for those who have to be told what is wrong, and for
@@ -179,7 +179,7 @@ async def test_another_request_with_the_same_document_gets_its_own_answer(api: A
     for access in (api.acme, api.rival):
         for gid in [*world.ids["DeploymentPlan"], "nonsense", encode_id("User", 1), encode_id("DeploymentPlan", 2**62)]:
             context = api.services.context(access.principal, "test")
-            answer = await queries.answer(text, {"id": gid}, None, context)
+            answer = await answer_of(queries, text, {"id": gid}, None, context)
             ordinary = await SCHEMA.execute(text, {"id": gid}, api.services.context(access.principal, "test"))
             assert answer is not None
             assert orjson.loads(answer) == {"data": ordinary.data}
@@ -217,7 +217,9 @@ async def test_one_plan_serves_the_pages_of_a_list(api: Api, world: World) -> No
       direction: ASC}) { nodes { id } pageInfo { hasNextPage endCursor } } }"""
     seen, place = list[str](), None
     while place is not None or not seen:
-        answer = await queries.answer(text, {"after": place}, None, api.services.context(api.acme.principal, "test"))
+        answer = await answer_of(
+            queries, text, {"after": place}, None, api.services.context(api.acme.principal, "test")
+        )
         assert answer is not None
         page = orjson.loads(answer)["data"]["deploymentPlans"]
         seen += [node["id"] for node in page["nodes"]]
@@ -228,7 +230,7 @@ async def test_one_plan_serves_the_pages_of_a_list(api: Api, world: World) -> No
     # What is no place of this list is told so in the ordinary way, whatever plan there is for others.
     for wrong in (cursor(plans_order().name, 7, 7), cursor("another", None, 7), "nonsense"):
         context = api.services.context(api.acme.principal, "test")
-        assert await queries.answer(text, {"after": wrong}, None, context) is None
+        assert await answer_of(queries, text, {"after": wrong}, None, context) is None
 
 
 def cursor(*parts: object) -> str:

@@ -16,6 +16,7 @@ from schema.compiling.queries import CompiledQueries
 from schema.fields import computed
 from schema.nodes import encode_id
 from schema.root import build_schema
+from tests.schema.compiling.documents import answer_of
 from tests.schema.conftest import Api
 
 
@@ -67,8 +68,8 @@ async def test_what_fails_is_told_by_the_ordinary_way(api: Api) -> None:
     await api.acme.rows.job(plan)
     text = "{ orchestrationJobs { nodes { name events(after: %s) { nodes { seq } } } } }"
     queries, context = CompiledQueries(build_schema()), api.services.context(api.acme.principal, "test")
-    assert await queries.answer(text % "null", {}, None, context) is not None
-    assert await queries.answer(text % '"nonsense"', {}, None, context) is None
+    assert await answer_of(queries, text % "null", {}, None, context) is not None
+    assert await answer_of(queries, text % '"nonsense"', {}, None, context) is None
     answer = await api.ask(text % '"nonsense"')
     assert [error["path"] for error in answer["errors"]] == [["orchestrationJobs", "nodes", 0, "events"]]
 
