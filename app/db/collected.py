@@ -23,7 +23,7 @@ class Collected:
     moved: dict[int, StepMove] = field(default_factory=dict)
     job_moves: list[JobMove] = field(default_factory=list)
     finish: Mapping[str, Any] | None = None
-    passed: list[Mapping[str, Any]] = field(default_factory=list)
+    passed: list[dict[str, Any]] = field(default_factory=list)
     _begun: Mapping[str, Any] | None = None
 
     @property

@@ -31,21 +31,16 @@ def of_steps(moved: Mapping[int, StepMove], *, rings: bool) -> dict[str, Any]:
     }
 
 
-def of_passed(passed: Sequence[Mapping[str, Any]], now: float) -> dict[str, Any]:
+def of_passed(passed: Sequence[dict[str, Any]], now: float) -> dict[str, Any]:
     """Of steps that have begun and ended (`Ledger.begin`). `now`: as `app.clock.monotonic` has it."""
-    ages = {"began": [now - step["began"] for step in passed], "ended": [now - step["ended"] for step in passed]}
-    values = {
-        "step": [step["step"] for step in passed],
-        "worker": [step["worker"] for step in passed],
-        "attempt": [step["attempt"] for step in passed],
-        "inputs": [step["inputs"] for step in passed],
-        "status": [step["f_status"] for step in passed],
-        "reason": [step["f_reason"] for step in passed],
-        "outputs": [step["f_outputs"] for step in passed],
-        **ages,
-    }
-    age = max(ages["began"], default=0.0)
-    return {f"passed_{name}s": values[name] for name, _ in PASSED} | {"age": age, "p_age": age}
+    rows = [
+        step
+        | {name: step[f"f_{name}"] for name in ("status", "reason", "outputs")}
+        | {name: now - step[name] for name in ("began", "ended")}
+        for step in passed
+    ]
+    age = max((row["began"] for row in rows), default=0.0)
+    return {f"passed_{name}s": [row[name] for row in rows] for name, _ in PASSED} | {"age": age, "p_age": age}
 
 
 def of_job(moves: Sequence[JobMove], completeness: RollbackCompleteness | None) -> dict[str, Any]:
