@@ -86,6 +86,23 @@ async def test_what_is_not_graphql_over_http_is_refused(
     assert response.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("9" * 400, "the number at variables.n is too large"),
+        ("1e400", "the number at variables.n is too large"),
+        ('"\\ud800"', "the text at variables.n is not valid Unicode: U+D800 is half of a character"),
+    ],
+)
+async def test_json_that_no_reader_could_take_is_told_with_its_place(api: Api, value: str, message: str) -> None:
+    headers = {"authorization": f"Bearer {api.acme.token}", "content-type": "application/json", "x-request-id": "t-1"}
+    content = f'{{"query": "{{ __typename }}", "variables": {{"n": {value}}}}}'
+    response = await api.client.post("/graphql", content=content, headers=headers)
+    assert response.status_code == 400
+    extensions = {"code": "BAD_REQUEST", "path": ["variables", "n"], "requestId": "t-1"}
+    assert response.json()["errors"] == [{"message": message, "extensions": extensions}]
+
+
 async def test_get_is_for_queries(api: Api) -> None:
     headers = {"authorization": f"Bearer {api.acme.token}"}
     good = await api.client.get("/graphql", params={"query": "{ __typename }"}, headers=headers)
