@@ -28,6 +28,25 @@ async def test_nobody_gets_in_without_a_token(api: Api, header: str | None) -> N
     assert "data" not in body
 
 
+@pytest.mark.parametrize("second", ["Bearer nonsense", None, ""])
+@pytest.mark.parametrize("path", ["/graphql", "/audit.ndjson", "/auth/logout"])
+async def test_nobody_says_twice_who_they_are(api: Api, path: str, second: str | None) -> None:
+    token = f"Bearer {api.acme.token}"
+    given = [("authorization", token), ("Authorization", token if second is None else second), ("x-request-id", "t-2")]
+    headers = [(name.encode(), value.encode()) for name, value in given]
+    for response in (
+        await api.client.post(path, json=TYPENAME, headers=headers),
+        await api.client.get(path, params=TYPENAME, headers=headers),
+    ):
+        message = "the request has more than one Authorization header"
+        assert (response.status_code, response.headers["x-request-id"]) == (400, "t-2")
+        assert response.json() == (
+            {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST", "requestId": "t-2"}}]}
+            if path == "/graphql"
+            else {"error": message}
+        )
+
+
 async def test_the_body_is_not_read_before_the_token_is(api: Api) -> None:
     read: list[bytes] = []
 
