@@ -282,7 +282,7 @@ async def test_who_can_approve_is_told_and_who_cannot_is_told_why(api: Api) -> N
     assert (await seen(viewer))["APPROVE"] == (False, "POLICY")
     await approve(api, boss, plan)
     told = await seen(boss)
-    assert (told["APPROVE"], told["REJECT"]) == ((False, "NONE"), (True, "NONE"))
+    assert (told["APPROVE"], told["REJECT"]) == ((False, "ALREADY_DONE"), (True, "NONE"))
 
 
 async def test_the_list_of_what_waits_for_me(api: Api) -> None:
