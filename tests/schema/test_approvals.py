@@ -317,6 +317,17 @@ async def test_the_list_of_what_waits_for_me(api: Api) -> None:
     assert await names(boss, wanted=True) == everything - {"ready"}
 
 
+async def test_a_safeguard_that_is_misspelt_is_refused(api: Api) -> None:
+    given = {"name": "p", "type": "MANUAL", "configuration": {"aprovals": {"required": 2}}}
+    errors = await refused(api, "createPlan", **given, templateRevisionId=await revision(api, NOTE))
+    assert [(error["code"], error["path"]) for error in errors] == [("INVALID", ["configuration", "aprovals"])]
+    plan = await api.acme.rows.plan("old", configuration={"mine": 1})
+    edit = {"id": encode_id("DeploymentPlan", plan.id), "expectedVersion": plan.version}
+    (error,) = await refused(api, "updatePlan", **edit, configuration={"tll": "PT1H"})
+    assert error["path"] == ["configuration", "tll"]
+    await done(api, "updatePlan", **edit, name="what was there before may stay")
+
+
 @pytest.mark.parametrize("name", ["createPlan", "updatePlan"])
 async def test_a_configuration_that_asks_for_nonsense_is_refused(api: Api, name: str) -> None:
     given: dict[str, Any] = {"configuration": {"approvals": {"required": 99, "deadlin": "PT1H"}}}

@@ -26,6 +26,7 @@ from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScop
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
 from app.domain.pausing import patience_of
+from app.domain.plan_configuration import unknown_parts
 from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
@@ -327,7 +328,7 @@ _READERS = (
 
 
 def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:
-    faults: list[DomainError] = []
+    faults = unknown_parts(configuration)
     for read in _READERS:
         try:
             read(configuration)
