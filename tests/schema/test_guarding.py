@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 import strawberry
 from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, build_schema, parse, validate
 
 from app.auth.principal import Principal
 from app.domain.enums import Permission, Role
-from schema import limits, parsed
+from schema import limits, parsed, root
 from schema.allowance import RateLimited
+from schema.fields import largest_page
 from schema.limits import Measure, Measuring, OperationGuard, excesses, points_of, refusals
 from schema.parsed import DocumentCache
 
@@ -80,7 +82,7 @@ def measured(text: str, variables: dict[str, Any] | None = None) -> Measure:
         ("mutation { change { things { name } } again: change { name } }", 3, 1, 5, 2, 5),
         ("subscription { watch { things { name } } }", 3, 0, 3, 1, 5),
         ('{ thing(first: "x") { name } }', 2, 0, 2, 1, 20),
-        ("{ things(first: 99999999999999999999999999) { name } }", 2, 0, 2, 1, 10**9),
+        ("{ things(first: 99999999999999999999999999) { name } }", 2, 0, 2, 1, 100),
     ],
 )
 def test_documents_are_measured(text: str, depth: int, aliases: int, selections: int, fields: int, rows: int) -> None:
@@ -158,9 +160,52 @@ def test_all_that_is_too_large_is_said_of_the_operation_that_it_is_in() -> None:
         ("the operation has more than 20 fields at the root", {"code": "LIMIT_EXCEEDED"}),
     ]
     assert {error.nodes[0].name.value for error in found} == {"B"}  # type: ignore[index,union-attr]
-    text = "query ($n: Int) { things(first: $n) { name } }"
-    (error,) = refusals(SCHEMA, parse(text), text, {"n": 10_001})
+    text = "query ($n: Int) { things(first: $n) { things(first: 100) { name } } }"
+    (error,) = refusals(SCHEMA, parse(text), text, {"n": 101})
     assert error.message == "the operation has more than 10000 rows asked for by nested pages"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "code"),
+    [
+        ("99999999999999999999", "first is at most 100", "LIMIT_EXCEEDED"),
+        ("99999999999", "first is at most 100", "LIMIT_EXCEEDED"),
+        ("10001", "first is at most 100", "LIMIT_EXCEEDED"),
+        ("9" * 5000, "first is at most 100", "LIMIT_EXCEEDED"),
+        ("-99999999999999999999", "first cannot be negative", "INVALID"),
+        ("-2147483649", "first cannot be negative", "INVALID"),
+    ],
+)
+def test_a_page_far_beyond_all_lists_is_refused_as_the_lists_do(asked: str, message: str, code: str) -> None:
+    text = f"{{ things(first: {asked}) {{ name }} }}"
+    variable = "query ($n: Int) { things(first: $n) { name } }"
+    given: list[Any] = [orjson.loads(asked)] if len(asked) < 300 else []
+    found = [refusals(SCHEMA, parse(text), text, {})]
+    found += [refusals(SCHEMA, parse(variable), variable, {"n": number}) for number in given]
+    for (error,) in found:
+        assert (error.message, error.extensions) == (message, {"code": code, "path": ["first"]})
+        assert error.locations
+
+
+def test_what_is_no_page_of_ours_is_left_to_those_who_know_better() -> None:
+    for asked in ("10000", "-2147483648", "1.5", '"x"', "true"):
+        text = f"{{ things(first: {asked}) {{ name }} }}"
+        assert refusals(SCHEMA, parse(text), text, {}) == []
+    text = "query ($n: Int) { things(first: $n) { name } }"
+    for number in (1.5, True, "x", None, float("inf")):
+        assert refusals(SCHEMA, parse(text), text, {"n": number}) == []
+
+
+def test_each_list_says_how_large_its_pages_may_be() -> None:
+    schema = root.build_schema()._schema
+    found = {
+        (kind, field): largest_page(schema.type_map[kind].fields[field])  # type: ignore[attr-defined]
+        for kind, field in (
+            ("Query", "deploymentPlans"), ("OrchestrationJob", "logs"), ("OrchestrationJob", "events"),
+            ("DeploymentPlan", "events"), ("DeploymentPlan", "jobs"),
+        )
+    }  # fmt: skip
+    assert list(found.values()) == [100, 500, 500, 500, 100]
 
 
 def spread(number: int) -> str:
@@ -314,10 +359,7 @@ def test_the_variables_and_the_name_of_the_operation_are_heeded(guarded: strawbe
     ]
     assert asking.charged == [12]
     (refused,) = said(guarded, text, asking, operation_name="B", variable_values={"n": 10_001})
-    assert refused == (
-        "the operation has more than 10000 rows asked for by nested pages",
-        {"code": "LIMIT_EXCEEDED"},
-    )
+    assert refused == ("first is at most 100", {"code": "LIMIT_EXCEEDED", "path": ["first"]})
 
 
 def test_who_may_not_read_may_not_ask(guarded: strawberry.Schema) -> None:
