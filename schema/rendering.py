@@ -226,7 +226,7 @@ def _in_cursor(column: Symbol) -> ColumnElement[str]:
         text = escaped(expression)
     else:
         raise NotExpressible(type(stored).__name__)
-    return case((expression.is_(None), NULL), else_=text) if column.nullable else text
+    return text
 
 
 def _opaque(plain: ColumnElement[str]) -> ColumnElement[str]:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
-from sqlalchemy import event, inspect
+from sqlalchemy import Column, event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ColumnProperty, Session
 from sqlalchemy.orm.base import NO_VALUE
 
 from app.db import models
@@ -66,7 +66,7 @@ class Changes:
         key = f"{name}:{'-'.join(map(str, state.identity or _primary_key(row)))}"
         for attribute in state.mapper.column_attrs:
             column = str(attribute.key).rstrip("_")
-            if column in _NEVER or column in left_out or attribute.key not in state.dict:
+            if column in _NEVER or column in left_out or attribute.key not in state.dict or _follows(attribute):
                 continue
             history = state.attrs[attribute.key].history
             if not new and not history.has_changes():
@@ -78,6 +78,12 @@ class Changes:
             if not new:
                 was = history.deleted[0] if history.deleted else None
                 self.before.setdefault(key, {}).setdefault(column, None if was is NO_VALUE else _shown(was))
+
+
+def _follows(attribute: ColumnProperty[Any]) -> bool:
+    """Whether the database makes it of other columns."""
+    column = attribute.columns[0]
+    return isinstance(column, Column) and column.computed is not None
 
 
 def collect(session: AsyncSession) -> Changes:

@@ -1,7 +1,7 @@
 """Keyset pages: a place in an ordered list is named by the values of the row there, never by a count of rows.
 
-Rows that appear or vanish while somebody turns pages are neither shown twice nor passed over. Missing values (NULL)
-come last in both directions. The id breaks every tie.
+Rows that appear or vanish while somebody turns pages are neither shown twice nor passed over. The id breaks every tie.
+Columns that rows are ordered by are never NULL: those that may be have another in their place (models.base.or_later).
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ from sqlalchemy import (
     ColumnElement,
     Function,
     Select,
-    and_,
-    false,
     func,
     literal,
-    or_,
     select,
     true,
     tuple_,
@@ -68,28 +65,15 @@ class Order:
         return tuple(getattr(row, column.key) for column in self.keys)
 
     def clauses(self, *, backwards: bool = False) -> list[ColumnElement[Any]]:
-        """The ORDER BY; `backwards` turns it round, so that missing values come first."""
-        clauses: list[ColumnElement[Any]] = []
-        for column in self.keys:
-            clause: Any = column.desc() if self.descending is not backwards else column.asc()
-            if _nullable(column):
-                clause = clause.nulls_first() if backwards else clause.nulls_last()
-            clauses.append(clause)
-        return clauses
+        """The ORDER BY; `backwards` turns it round."""
+        falling = self.descending is not backwards
+        return [column.desc() if falling else column.asc() for column in self.keys]
 
     def beyond(self, values: Sequence[Any], *, backwards: bool = False) -> ColumnElement[bool]:
         """The rows strictly after the place named by `values`, or strictly before it."""
-        rising = self.descending is backwards
-        if not any(_nullable(column) for column in self.keys):
-            place = tuple_(*(literal(v, c.type) for v, c in zip(values, self.keys, strict=True)))
-            row = tuple_(*self.keys)
-            return row > place if rising else row < place
-        condition: ColumnElement[bool] = false()
-        for column, value in reversed(list(zip(self.keys, values, strict=True))):
-            condition = or_(
-                _past(column, value, rising=rising, backwards=backwards), and_(_same(column, value), condition)
-            )
-        return condition
+        place = tuple_(*(literal(v, c.type) for v, c in zip(values, self.keys, strict=True)))
+        row = tuple_(*self.keys)
+        return row > place if self.descending is backwards else row < place
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +141,12 @@ def decode_cursor(order: Order, cursor: str, argument: str = "after") -> tuple[A
 
 
 def shape_of(cursor: Any) -> Any:
-    """What cursors of the same order, with the same values missing, have in common; itself for what is no cursor."""
+    """What cursors of the same order have in common; itself for what is no cursor."""
     try:
         name, *values = _parts(cursor)
     except (ValueError, TypeError, AttributeError, binascii.Error):
         return cursor
-    return [name, *(value is None for value in values)]
+    return [name, len(values)]
 
 
 def windowed(query: Select[Any], order: Order, window: Window, size: int) -> Select[Any]:
@@ -270,26 +254,8 @@ def _values_in(cursor: str, order: Order) -> tuple[Any, ...]:
     return tuple(_restored(column, value) for column, value in zip(order.keys, values, strict=True))
 
 
-def _nullable(column: InstrumentedAttribute[Any]) -> bool:
-    return bool(column.property.columns[0].nullable)
-
-
-def _past(column: InstrumentedAttribute[Any], value: Any, *, rising: bool, backwards: bool) -> ColumnElement[bool]:
-    """Whether `column` alone puts a row past `value`, given that missing values come last."""
-    if value is None:
-        return column.is_not(None) if backwards else false()
-    further = column > value if rising else column < value
-    return or_(further, column.is_(None)) if _nullable(column) and not backwards else further
-
-
-def _same(column: InstrumentedAttribute[Any], value: Any) -> ColumnElement[bool]:
-    return column.is_(None) if value is None else column == value
-
-
 def _restored(column: InstrumentedAttribute[Any], value: Any) -> Any:
     """The value as the column has it. Raises TypeError or ValueError when a column cannot have it."""
-    if value is None and _nullable(column):
-        return None
     kind = column.type.python_type
     restored = datetime.fromisoformat(value) if kind is datetime else value
     if not isinstance(restored, kind) or isinstance(restored, bool):

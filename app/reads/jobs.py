@@ -19,14 +19,14 @@ from app.reads.filters import JobFilter
 
 _COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "CREATED_AT": OrchestrationJob.created_at,
-    "STARTED_AT": OrchestrationJob.started_at,
-    "COMPLETED_AT": OrchestrationJob.completed_at,
-    "DURATION": OrchestrationJob.duration_seconds,
+    "STARTED_AT": OrchestrationJob.started_order,
+    "COMPLETED_AT": OrchestrationJob.completed_order,
+    "DURATION": OrchestrationJob.duration_order,
 }
 
 
 def order(by: str = "CREATED_AT", *, descending: bool = True) -> Order:
-    """By CREATED_AT, STARTED_AT, COMPLETED_AT or DURATION."""
+    """By CREATED_AT, STARTED_AT, COMPLETED_AT or DURATION; what has not happened yet comes after all that has."""
     return Order(f"job:{by}:{descending}", (_COLUMNS[by],), OrchestrationJob.id, descending)
 
 

@@ -19,8 +19,8 @@ from app.reads.filters import PlanFilter
 _COLUMNS: dict[str, InstrumentedAttribute[Any]] = {
     "CREATED_AT": DeploymentPlan.created_at,
     "UPDATED_AT": DeploymentPlan.updated_at,
-    "SCHEDULED_AT": DeploymentPlan.scheduled_at,
-    "STARTED_AT": DeploymentPlan.started_at,
+    "SCHEDULED_AT": DeploymentPlan.scheduled_order,
+    "STARTED_AT": DeploymentPlan.started_order,
     "NAME": DeploymentPlan.plan_name,
 }
 

@@ -38,7 +38,7 @@ def _needed(level: Level, statement: Select[Any], more: Sequence[ColumnElement[A
 
 
 def _place(order: Order, cursor: str, argument: str) -> tuple[Any, ...]:
-    """The values of a place. Which of them are missing says something about the statement, what they are does not."""
+    """The values of a place; those of a slot are read when it is asked."""
     values = pages.decode_cursor(order, cursor, argument)
     if not isinstance(cursor, Slot):
         return values
@@ -47,7 +47,7 @@ def _place(order: Order, cursor: str, argument: str) -> tuple[Any, ...]:
     def reader(position: int) -> Callable[[Mapping[str, Any]], Any]:
         return lambda given: pages.decode_cursor(order, given[name], argument)[position]
 
-    return tuple(None if value is None else PlaceSlot(reader(at)) for at, value in enumerate(values))
+    return tuple(PlaceSlot(reader(at)) for at in range(len(values)))
 
 
 @dataclass

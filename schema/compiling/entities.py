@@ -15,7 +15,9 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLList,
     GraphQLObjectType,
+    GraphQLOutputType,
     GraphQLSchema,
     Undefined,
     VariableNode,
@@ -27,6 +29,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.schema import BaseSchema
 
 from app.db.pages import shape_of
+from schema.compiling import plain
 from schema.compiling.compiler import Compiler
 from schema.compiling.completing import complete
 from schema.compiling.plans import KEYS, TENANT, USER, Plan, entity_plan, name_of, traced
@@ -54,9 +57,23 @@ class _Found:
 
 
 class Executor(BoundedExecution):
-    """Executes field by field, but for objects that a statement reads."""
+    """Executes field by field, but for objects that a statement reads, and lists of what only shows what it holds."""
 
     entities: ClassVar[Entities]
+
+    def complete_list_value(
+        self,
+        return_type: GraphQLList[GraphQLOutputType],
+        field_details_list: Any,
+        info: Any,
+        path: Any,
+        result: Any,
+        position_context: Any,
+    ) -> Any:
+        listed = plain.written(self, return_type.of_type, field_details_list, result)
+        if listed is not None:
+            return listed
+        return super().complete_list_value(return_type, field_details_list, info, path, result, position_context)
 
     def complete_object_value(
         self,

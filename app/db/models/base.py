@@ -11,7 +11,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Enum, ForeignKeyConstraint, Identity, MetaData, String, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Computed,
+    DateTime,
+    Enum,
+    ForeignKeyConstraint,
+    Identity,
+    Integer,
+    MetaData,
+    String,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
@@ -59,6 +72,19 @@ def owned_by_tenant() -> MappedColumn[int]:
 def within_tenant(column: str, table: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:
     """A reference that cannot leave the tenant: (tenant_id, column) -> table (tenant_id, id)."""
     return ForeignKeyConstraint(["tenant_id", column], [f"{table}.tenant_id", f"{table}.id"], ondelete=ondelete)
+
+
+def or_later(column: str) -> MappedColumn[datetime]:
+    """What rows are ordered by in place of a moment that may be missing: then it counts as later than all others.
+
+    One index leads through such a column both ways, and a place in it is one range; through NULLs neither is so.
+    """
+    return mapped_column(Computed(f"COALESCE({column}, '9999-01-01 00:00:00+00'::timestamptz)", persisted=True))
+
+
+def or_longer(column: str) -> MappedColumn[int]:
+    """The same for a number of seconds: what is missing counts as longer than all others."""
+    return mapped_column(Integer, Computed(f"COALESCE({column}, {2**31 - 1})", persisted=True))
 
 
 class Audited:

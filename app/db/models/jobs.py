@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, within_tenant
+from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, or_later, or_longer, within_tenant
 from app.domain.enums import (
     CancelMode,
     CancelOutcome,
@@ -20,6 +20,8 @@ from app.domain.enums import (
     StatusReason,
 )
 from app.domain.statuses import JobStatus
+
+_ORDERS = ("started_order", "completed_order", "duration_order")
 
 
 class OrchestrationJob(Audited, SoftDeleted, Base):
@@ -38,6 +40,7 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
         Index("idx_orchestration_job_page", "tenant_id", "created_at", "id"),
         Index("idx_orchestration_job_tenant_status", "tenant_id", "status", "created_at", "id"),
         Index("idx_orchestration_job_tenant_plan", "tenant_id", "plan_id", "created_at", "id"),
+        *(Index(f"idx_orchestration_job_{name}", "tenant_id", name, "id") for name in _ORDERS),
         Index("idx_orchestration_job_pause", "pause_until", postgresql_where=text("pause_until IS NOT NULL")),
         Index(
             "idx_orchestration_job_queue_until",
@@ -99,6 +102,9 @@ class OrchestrationJob(Audited, SoftDeleted, Base):
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     duration_seconds: Mapped[int | None] = mapped_column(Integer)
+    started_order: Mapped[datetime] = or_later("started_at")
+    completed_order: Mapped[datetime] = or_later("completed_at")
+    duration_order: Mapped[int] = or_longer("duration_seconds")
     error_message: Mapped[str | None] = mapped_column(Text)
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     version: Mapped[int] = mapped_column(Integer, default=1, server_default=text("1"))

@@ -21,7 +21,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.models.base import Audited, Base, SoftDeleted, identity, one_of, owned_by_tenant, within_tenant
+from app.db.models.base import (
+    Audited,
+    Base,
+    SoftDeleted,
+    identity,
+    one_of,
+    or_later,
+    owned_by_tenant,
+    within_tenant,
+)
 from app.domain.enums import FailureStrategy, FiringOutcome, PlanType, RollbackScope, StatusReason
 from app.domain.statuses import PlanStatus
 
@@ -58,6 +67,8 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
         Index("idx_deployment_plan_page", "tenant_id", "created_at", "id"),
         Index("idx_deployment_plan_name", "tenant_id", "plan_name", "id"),
         Index("idx_deployment_plan_tenant_status", "tenant_id", "status", "created_at", "id"),
+        Index("idx_deployment_plan_scheduled_order", "tenant_id", "scheduled_order", "id"),
+        Index("idx_deployment_plan_started_order", "tenant_id", "started_order", "id"),
         Index("idx_deployment_plan_updated", "tenant_id", "updated_at", "id"),
         Index("idx_deployment_plan_stack", "tenant_id", "stack", "created_at", "id"),
         Index(
@@ -141,12 +152,14 @@ class DeploymentPlan(Audited, SoftDeleted, Base):
     feed: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # When its schedule says; `fire_at` is when the tick looks, which jitter makes later.
     scheduled_at: Mapped[datetime | None]
+    scheduled_order: Mapped[datetime] = or_later("scheduled_at")
     fire_at: Mapped[datetime | None]
     # When what it made has lived long enough; and whether it is the plan that takes such things away.
     ttl_seconds: Mapped[int | None] = mapped_column(BigInteger)
     ttl_at: Mapped[datetime | None]
     teardown: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     started_at: Mapped[datetime | None]
+    started_order: Mapped[datetime] = or_later("started_at")
     completed_at: Mapped[datetime | None]
     duration_seconds: Mapped[int | None] = mapped_column(Integer)
     error_message: Mapped[str | None] = mapped_column(Text)
