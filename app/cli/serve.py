@@ -32,8 +32,10 @@ def serve_api() -> int:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Streams of events would go on until they are cut off.
-            application.state.draining.set()
+            # Nobody comes in any more, and whoever follows something goes to another process, not all at once.
+            for one in (*self.servers, *(sockets or ())):
+                one.close()
+            await application.state.draining.drain(settings.live_drain_seconds, lambda: self.force_exit)
             await super().shutdown(sockets)
 
     # Settings that are missing are told before a port that is taken.
@@ -50,7 +52,7 @@ def serve_api() -> int:
         server_header=False,
         access_log=False,
         log_config=None,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS - int(settings.live_drain_seconds),
         lifespan="on",
     )
     listening = listen(settings.host, settings.port)

@@ -25,6 +25,7 @@ from app.domain.events import Event, EventKind, Stream
 from app.domain.statuses import JobStatus, PlanStatus
 from app.providers.registry import Registry
 from app.web.sockets import Socket
+from app.web.straight import StraightHttp
 from schema.context import Services
 from schema.nodes import encode_id
 from tests.bus.valkey import Valkey
@@ -141,6 +142,7 @@ async def live(api: Api) -> AsyncIterator[Live]:
         port=0,
         lifespan="off",
         log_level="error",
+        http=StraightHttp,
         ws=Socket,
         ws_ping_interval=None,
         ws_max_size=128 * 1024,

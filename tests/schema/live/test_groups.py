@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch, Head
 from schema import followers
+from schema.encoded import Encoded
 from schema.followers import After
 from schema.followers import Follower as Member
 from schema.openings import Entry
@@ -133,7 +135,9 @@ class Client:
         self._room.set()
         self._entry = Entry("the same", "the beginning")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._member = Member(str(name).encode(), self._push if pushes else None, self._send, self._wake)
+        self._member = Member(
+            str(name).encode(), attrgetter("text"), self._push if pushes else None, self._send, self._wake
+        )
         self._start(self._come_up(None))
 
     def fill(self) -> None:
@@ -183,29 +187,29 @@ class Client:
     async def _come_up(self, start: Place | None) -> None:
         course = Joining(self.world.groups, self._entry, self._member, self._lead, start=start)
         async with aclosing(self._frames(course)) as frames:
-            async for rest in frames:
-                await self._member.send(rest)
+            async for encoded in frames:
+                await self._member.send(encoded)
         if not course.joined:
             self.over.set()
 
-    async def _frames(self, course: Course) -> AsyncGenerator[bytes, None]:
+    async def _frames(self, course: Course) -> AsyncGenerator[Encoded, None]:
         course.start = BEGINNING if course.start is None else course.start
         follower = Follower[Number](self.world.context(course), Stream.JOB, 1, Numbers())
         async with aclosing(follower.follow(None)) as deliveries:
             async for delivery in deliveries:
                 await self.world.turns()
                 if delivery.kind in {FrameKind.EVENTS, FrameKind.END}:
-                    yield b" ".join(b"%d" % number for number in delivery.items)
+                    yield Encoded(b" ".join(b"%d" % number for number in delivery.items))
 
-    async def _lead(self, course: Course) -> AsyncGenerator[bytes, None]:
+    async def _lead(self, course: Course) -> AsyncGenerator[Encoded, None]:
         async with aclosing(self._frames(course)) as frames:
-            async for rest in frames:
+            async for encoded in frames:
                 self.world.leads += 1
                 if self.world.failing:
                     self.world.failing = False
                     message = "this frame cannot be resolved"
                     raise RuntimeError(message)
-                yield rest
+                yield encoded
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -193,7 +193,7 @@ async def test_a_server_that_goes_cuts_the_stream_off(live: Live, services: Serv
         aclosing(events(response)) as sent,
     ):
         assert (await anext(sent)).event == "next"
-        services.draining.set()
+        await services.draining.drain(0)
         assert [one async for one in sent] == []
 
 
