@@ -25,18 +25,11 @@ def serve_api() -> int:
     """Serve `schema.asgi:application`."""
     import uvicorn
 
+    from app.web.serving import DrainingServer
     from app.web.sockets import Socket
     from app.web.straight import StraightHttp
 
     settings = Settings.from_environment(os.environ)
-
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Nobody comes in any more, and whoever follows something goes to another process, not all at once.
-            for one in (*self.servers, *(sockets or ())):
-                one.close()
-            await application.state.draining.drain(settings.live_drain_seconds, lambda: self.force_exit)
-            await super().shutdown(sockets)
 
     # Settings that are missing are told before a port that is taken.
     application = import_module("schema.asgi").application()
@@ -56,7 +49,7 @@ def serve_api() -> int:
         lifespan="on",
     )
     listening = listen(settings.host, settings.port)
-    Server(config).run(sockets=[listening])
+    DrainingServer(config, application.state.draining.drain, settings.live_drain_seconds).run(sockets=[listening])
     return 0
 
 

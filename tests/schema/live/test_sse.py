@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -17,19 +16,7 @@ from app.domain.events import Stream
 from schema import guard, sse
 from schema.context import Services
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
-
-
-@dataclass(slots=True)
-class Sent:
-    """One event as it was sent; a comment has neither name nor data."""
-
-    event: str | None = None
-    id: str | None = None
-    data: str | None = None
-
-    def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = next(iter(json.loads(self.data or "")["data"].values()))
-        return frame
+from tests.schema.live.event_streams import Sent
 
 
 @asynccontextmanager
