@@ -26,6 +26,7 @@ from schema.draining import Draining
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
+from schema.looks import Looks
 from schema.occupancy import Occupancy, Strangers
 from schema.sharers import Sharers
 from schema.sharing import Course, Groups
@@ -47,6 +48,7 @@ class Services:
     draining: Draining = field(default_factory=Draining)
     sharers: Sharers = field(default_factory=Sharers)
     groups: Groups = field(default_factory=Groups)
+    looks: Looks = field(default_factory=Looks)
     guard: Guard = field(default_factory=Guard)
     allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)

@@ -33,6 +33,8 @@ class Course:
 
     # Where to begin, in place of what the document says.
     start: Place | None = None
+    # Whether it is what others go along with: where there are several, they may see the same of the database.
+    leads = False
 
     def bound(self, head: Place) -> Place:
         """How far to read now, at most."""
@@ -52,6 +54,8 @@ class Course:
 
 class Leading(Course):
     """The course of a group's own follower."""
+
+    leads = True
 
     def __init__(self, group: Group, start: Place) -> None:
         self.start = start

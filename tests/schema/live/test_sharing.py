@@ -20,6 +20,7 @@ from schema.sharers import Sharers
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
 from tests.schema.live.event_streams import Sent, listen
 from tests.schema.live.test_protocol import dial, introduce, receive, send, subscribe
+from tests.schema.test_loaders import statements
 
 
 async def until(condition: Any) -> None:
@@ -237,6 +238,31 @@ async def test_whoever_only_goes_along_has_no_task(
         for socket in (first, second):
             assert [(await receive(socket))["type"] for _ in range(2)] == ["next", "complete"]
         await until(lambda: len(services.occupancy) == 0)
+
+
+async def test_groups_of_one_job_see_the_same_of_the_database(live: Live, services: Services) -> None:
+    job, frames = await live.job(), list[dict[str, Any]]()
+
+    async def follow(number: int) -> None:
+        document = JOB.replace("lagMs", f"lagMs unlike{number}: lagMs")
+        async with aclosing(live.frames(document, {"id": job_id(job)})) as told:
+            async for frame in told:
+                frames.append(frame)
+
+    async with asyncio.timeout(60):
+        following = [asyncio.create_task(follow(number)) for number in range(20)]
+        await until(lambda: members(services) == len(services.groups) == 20)
+        with statements(live.api) as seen:
+            for number in range(1, 11):
+                await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, float(number)))
+                await until(lambda number=number: len(frames) == 20 * (number + 1))
+        executions = sum(group.executions for group in services.groups._groups.values())
+        await live.finish(job)
+        await asyncio.gather(*following)
+    # Each document is executed for each event; what they show of the journal is read by few of them, not by twenty.
+    assert executions == 200
+    assert [seqs([frame]) for frame in frames[20:220]] == [[number] for number in range(1, 11) for _ in range(20)]
+    assert len([one for one in seen if "FROM event_log" in one]) < 150
 
 
 async def test_followers_who_go_leave_no_group(live: Live, services: Services) -> None:
