@@ -113,8 +113,10 @@ class EventStream(Response):
     media_type = MEDIA_TYPE
 
     def __init__(self, schema: BaseSchema, services: Services, asked: Operation) -> None:
-        # No proxy shall keep events back to send them together.
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"})
+        # No proxy shall keep events back to send them together; and whoever comes back shall not come to a process that
+        # has just sent it away, on the connection that is still there.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept", "Connection": "close"}
+        super().__init__(headers=headers)
         del self.headers["content-length"]
         self._schema = schema
         self._services = services

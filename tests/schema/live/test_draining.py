@@ -161,6 +161,8 @@ async def test_who_is_sent_away_is_served_until_then_and_misses_nothing_elsewher
                 last = sent.event
                 hear(told, sent.frame())
             told.end = last
+            # Nobody comes to the same process again on the same connection.
+            assert await source.reader.read() == b""
         ended.set()
         async with (
             listen(live, LOGS, {"id": job_id(job)}, behind=told.place) as source,
