@@ -1,9 +1,9 @@
 """Lets what many ask at the same moment go out together.
 
 A statement costs more on its way, and in being set up by the server, than in its work on one row. Who asks alone is
-sent at once; what is asked while others of the tenant are on their way waits for them to come back, and goes out with
-all else that has come together by then. So nobody waits for company, and the busier a process is the fewer statements
-it needs.
+sent at once; what is asked while others of the tenant are on their way waits until they are back, or until as many wait
+as are on their way, and goes out with all else that has come together by then. So the busier a process is the fewer
+statements it needs, and neither it nor the server stands still while the other is at work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
+# More would make them smaller; with one, this process and the server wait for each other in turn.
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Together(Generic[Ask, Answer]):
 class Gathering(Generic[Ask, Answer]):
     """Sends what is asked for one tenant together. Must be used from one event loop.
 
-    One statement of a tenant is under way at a time, and `senders` of all tenants; each has `most` asks at most.
+    Two statements of a tenant are under way at most, and `senders` of all tenants; each has `most` asks at most.
     `send` takes a tenant and its asks, and gives an answer for each in their order; what it raises everybody hears
     whose ask was among them.
     """
@@ -50,8 +52,10 @@ class Gathering(Generic[Ask, Answer]):
         self._senders = senders
         self._most = most
         self._asked: defaultdict[int, deque[tuple[Ask, asyncio.Future[Answer]]]] = defaultdict(deque)
-        self._turns: deque[int] = deque()
-        self._under_way: set[int] = set()
+        # A dict for its order: each tenant once.
+        self._turns: dict[int, None] = {}
+        # How many asks each statement of a tenant has that is under way.
+        self._under_way: defaultdict[int, list[int]] = defaultdict(list)
         # Counted where a sender begins and gives up: a task that is not yet known to be done sends nothing any more.
         self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,10 +63,8 @@ class Gathering(Generic[Ask, Answer]):
     async def ask(self, tenant_id: int, ask: Ask) -> Answer:
         """The answer to `ask`. A cancelled ask may have been sent all the same."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        asked = self._asked[tenant_id]
-        if not asked and tenant_id not in self._under_way:
-            self._turns.append(tenant_id)
-        asked.append((ask, future))
+        self._asked[tenant_id].append((ask, future))
+        self._line_up(tenant_id)
         if self._turns and self._sending < self._senders:
             self._sending += 1
             task = asyncio.create_task(self._go())
@@ -76,20 +78,27 @@ class Gathering(Generic[Ask, Answer]):
             # Whoever was woken by the same answers asks in the same turn of the loop.
             await asyncio.sleep(0)
             while self._turns:
-                tenant_id = self._turns.popleft()
+                del self._turns[tenant_id := next(iter(self._turns))]
                 asked = self._asked[tenant_id]
                 taken = [asked.popleft() for _ in range(min(len(asked), self._most))]
-                self._under_way.add(tenant_id)
+                under_way = self._under_way[tenant_id]
+                under_way.append(len(taken))
                 try:
                     await self._answer(tenant_id, taken)
                 finally:
-                    self._under_way.discard(tenant_id)
-                if asked:
-                    self._turns.append(tenant_id)
-                else:
-                    del self._asked[tenant_id]
+                    under_way.remove(len(taken))
+                self._line_up(tenant_id)
         finally:
             self._sending -= 1
+
+    def _line_up(self, tenant_id: int) -> None:
+        """Give the tenant a turn if what it asks may go; forget it if it asks nothing and nothing is under way."""
+        asked, under_way = self._asked[tenant_id], self._under_way[tenant_id]
+        if not asked:
+            if not under_way:
+                del self._asked[tenant_id], self._under_way[tenant_id]
+        elif not under_way or (len(under_way) < _AT_ONCE and len(asked) >= min(under_way[0], self._most)):
+            self._turns[tenant_id] = None
 
     async def _answer(self, tenant_id: int, taken: Sequence[tuple[Ask, asyncio.Future[Answer]]]) -> None:
         try:

@@ -58,18 +58,33 @@ async def test_no_more_than_the_bound_goes_together_and_tenants_take_turns() -> 
     assert road.sent == [(1, [1, 2]), (2, [4]), (1, [3])]
 
 
-async def test_a_tenant_does_not_wait_for_another_and_its_own_go_one_after_the_other() -> None:
+async def test_a_tenant_does_not_wait_for_another() -> None:
     road = Road()
     gathering = Gathering(road.send, senders=2, most=8)
     road.answered.clear()
-    asked = [asyncio.create_task(gathering.ask(1, 1))]
+    asked = [asyncio.create_task(gathering.ask(1, ask)) for ask in (1, 2)]
     await asyncio.sleep(0.01)
-    asked += [asyncio.create_task(gathering.ask(*ask)) for ask in ((1, 2), (2, 3), (3, 4), (1, 5))]
+    asked += [asyncio.create_task(gathering.ask(*ask)) for ask in ((1, 3), (2, 4), (3, 5), (1, 6))]
     await asyncio.sleep(0.01)
-    assert road.sent == [(1, [1]), (2, [3])]
+    assert road.sent == [(1, [1, 2]), (2, [4])]
     road.answered.set()
-    assert await asyncio.gather(*asked) == [10, 20, 30, 40, 50]
-    assert road.sent[2:] == [(3, [4]), (1, [2, 5])]
+    assert await asyncio.gather(*asked) == [10, 20, 30, 40, 50, 60]
+    assert road.sent[2:] == [(3, [5]), (1, [3, 6])]
+
+
+async def test_as_many_as_are_under_way_do_not_wait_for_them_and_no_third_goes() -> None:
+    road = Road()
+    gathering = Gathering(road.send, senders=4, most=8)
+    road.answered.clear()
+    asked = [asyncio.create_task(gathering.ask(1, ask)) for ask in (1, 2)]
+    await asyncio.sleep(0.01)
+    for ask in (3, 4, 5, 6, 7, 8):
+        asked.append(asyncio.create_task(gathering.ask(1, ask)))
+        await asyncio.sleep(0.01)
+    assert road.sent == [(1, [1, 2]), (1, [3, 4])]
+    road.answered.set()
+    assert await asyncio.gather(*asked) == [ask * 10 for ask in range(1, 9)]
+    assert road.sent[2:] == [(1, [5, 6, 7, 8])]
 
 
 async def test_a_failure_is_heard_by_all_that_went_together_and_by_nobody_else() -> None:

@@ -60,6 +60,16 @@ class Up:
         pids: dict[str, int] = self.known["pids"]
         return pids
 
+    def kill(self) -> None:
+        """End it as a machine that loses its power does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def start_again(self) -> None:
+        """On the same folder."""
+        self.process = Up.start(self.folder).process
+        self.reread()
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
@@ -84,29 +94,12 @@ class Up:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def up_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="windlass-e2e-"))
-    folder.chmod(0o755)
-    yield folder / "data"
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="package")
 def shared_up() -> Iterator[Up]:
-    """One for all tests that leave it as they found it. Not for longer: even at rest its processes take their time."""
+    """One for all tests, each of which leaves it working. Not for longer: its processes take time even at rest."""
     folder = Path(tempfile.mkdtemp(prefix="windlass-e2e-"))
     folder.chmod(0o755)
     running = Up.start(folder / "data")
     yield running
     running.stop()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def up(up_folder: Path) -> Iterator[Up]:
-    """One for a test that kills parts of it."""
-    running = Up.start(up_folder)
-    yield running
-    if running.process.poll() is None:
-        running.stop()

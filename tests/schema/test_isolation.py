@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from graphql import (
     GraphQLField,
     GraphQLInputObjectType,
@@ -174,30 +175,35 @@ def selections(kind: GraphQLNamedType, depth: int, path: tuple[str, ...] = ()) -
     return parts
 
 
-def in_documents(kind: GraphQLNamedType, path: tuple[str, ...] = ()) -> list[str]:
+def in_documents(kind: GraphQLNamedType, depth: int, path: tuple[str, ...] = ()) -> list[str]:
     """All of a type, in as many parts as the limit on the length of documents makes necessary."""
     documents = [""]
-    for part in selections(kind, 2, path):
+    for part in selections(kind, depth, path):
         if len(documents[-1]) + len(part) > ROOM:
             documents.append("")
         documents[-1] += f" {part}"
     return documents
 
 
-async def all_of(api: Api, kind: str, gid: str, access: Access | None = None) -> bytes:
+async def all_of(api: Api, kind: str, gid: str, access: Access | None = None, *, depth: int = 2) -> bytes:
     """All that can be seen of an object, in as many documents as the limit on their length makes necessary."""
-    found = in_documents(SCHEMA.type_map[kind])
+    found = in_documents(SCHEMA.type_map[kind], depth)
     texts = [f"query($id: ID!) {{ node(id: $id) {{ ... on {kind} {{ {parts} }} }} }}" for parts in found]
     return b"\n".join([await raw(api, text, {"id": gid}, access) for text in texts])
 
 
-async def test_no_list_shows_anything_of_another_tenant(api: Api) -> None:
+# One step away from every type is every edge there is; what is two steps away takes a minute.
+DEPTHS = [1, pytest.param(2, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+async def test_no_list_shows_anything_of_another_tenant(api: Api, depth: int) -> None:
     theirs, _ = await both(api)
     for name in (*LISTS, *WITHOUT_IDS):
         kind = get_named_type(QUERIES[name].type)
         parts = [selection(kind, 1)]
         if isinstance(kind, GraphQLObjectType) and name in LISTS:
-            nodes = in_documents(get_named_type(kind.fields["nodes"].type), ("nodes",))
+            nodes = in_documents(get_named_type(kind.fields["nodes"].type), depth, ("nodes",))
             parts = ["pageInfo { endCursor } totalCount { value }", *(f"nodes {{ {part} }}" for part in nodes)]
         texts = [f"{{ {name} {{ {part} }} }}" for part in parts]
         if name != "resourceTypes":
@@ -210,13 +216,14 @@ async def test_no_list_shows_anything_of_another_tenant(api: Api) -> None:
         assert names_none_of(theirs, answer), name
 
 
-async def test_nothing_of_ours_leads_to_another_tenant(api: Api) -> None:
+@pytest.mark.parametrize("depth", DEPTHS)
+async def test_nothing_of_ours_leads_to_another_tenant(api: Api, depth: int) -> None:
     theirs, ours = await both(api)
     for kind in theirs.numbers:
-        seen = await all_of(api, kind, theirs.gid(kind), api.rival)
+        seen = await all_of(api, kind, theirs.gid(kind), api.rival, depth=depth)
         assert b'"errors"' not in seen
         assert CANARY.encode() in seen, "whose it is can see it"
-        answer = await all_of(api, kind, ours.gid(kind))
+        answer = await all_of(api, kind, ours.gid(kind), depth=depth)
         assert b'"errors"' not in answer
         assert ours.gid(kind).encode() in answer
         assert CANARY.encode() not in answer, kind

@@ -264,7 +264,7 @@ async def _take(world: World, here: list[Client], gone: list[Client], step: str,
             await asyncio.sleep(value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_STEPS, min_size=5, max_size=40), st.integers(0, 2**32))
 def test_everybody_is_told_everything_once_and_in_order(steps: list[tuple[str, Any]], seed: int) -> None:
     async def play() -> None:
