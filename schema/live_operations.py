@@ -192,8 +192,9 @@ class LiveOperation(ABC):
         """The frames of the operation from a place on, for all who share them."""
         async with contextlib.aclosing(await self._results(self._context(request_id, course))) as results:
             async for result in results:
-                if not isinstance(result, ExecutionResult) or result.errors:
-                    message = "a frame could not be resolved"
+                if not isinstance(result, ExecutionResult) or result.errors or result.extensions:
+                    # What is beside the data may be for one of them only.
+                    message = "a frame has more to it than data"
                     raise RuntimeError(message)
                 yield Encoded.of(result)
 
@@ -212,7 +213,7 @@ class LiveOperation(ABC):
                     await self.refuse([GraphQLError("@defer and @stream are not supported here")])
                     return False
                 encoded = Encoded.of(result)
-                if course is not None and course.is_opening and not result.errors:
+                if course is not None and course.is_opening and not (result.errors or result.extensions):
                     course.opened(encoded, context.bill.points)
                 await self.follower.send(encoded)
         if course is not None and course.joined:
