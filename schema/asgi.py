@@ -44,6 +44,7 @@ from schema.door import PATH as GRAPHQL
 from schema.door import Door
 from schema.http import GraphQLEndpoint
 from schema.occupancy import Occupancy, Strangers
+from schema.one_authorization import OneAuthorization
 from schema.root import build_schema
 
 MAX_BODY = 128 * 1024
@@ -139,6 +140,7 @@ def assemble(services: Services, settings: Settings) -> Starlette:
         middleware=[
             Middleware(RequestIds),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False),
+            Middleware(OneAuthorization, graphql=GRAPHQL),
             Middleware(BodyDeadlines),
             Middleware(tofu.BodyLimits, usual=MAX_BODY),
         ],

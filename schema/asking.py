@@ -8,7 +8,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from app.web.bodies import Ambiguous, json_of
+from app.domain.errors import Path
+from app.web.bodies import Unreadable, json_of
 from schema.documents import ID, DocumentRefused, Documents
 from schema.masking import BAD_REQUEST
 
@@ -18,13 +19,19 @@ _KINDS: Mapping[str, type] = {"query": str, ID: str, "variables": dict, "operati
 
 
 class BadRequest(Exception):
-    """A request that is not GraphQL over HTTP. `status` is the HTTP status that says so."""
+    """A request that is not GraphQL over HTTP. `status` is the HTTP status that says so, `path` leads into the body."""
 
     def __init__(
-        self, message: str, status: int = 400, headers: Mapping[str, str] | None = None, code: str = BAD_REQUEST
+        self,
+        message: str,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+        code: str = BAD_REQUEST,
+        path: Path = (),
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.path = path
         self.code = code
         self.status = status
         self.headers = dict(headers or {})
@@ -98,8 +105,8 @@ def parsed(text: str | bytes) -> Any:
     """The value of a JSON text. Raises BadRequest."""
     try:
         return json_of(text)
-    except Ambiguous as error:
-        raise BadRequest(error.message) from error
+    except Unreadable as error:
+        raise BadRequest(error.message, path=error.path) from error
     except ValueError as error:
         message = "the request is not JSON"
         raise BadRequest(message) from error

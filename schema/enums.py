@@ -8,6 +8,7 @@ import strawberry
 
 from app.domain.audit import AuditOutcome
 from app.domain.enums import (
+    ActionReason,
     CancelMode,
     CancelOutcome,
     ChangeAction,
@@ -48,6 +49,7 @@ from app.domain.listing import ListOp
 from app.domain.statuses import JobStatus, PlanStatus, ResourceStatus, StepStatus
 
 __all__ = [
+    "ActionReason",
     "CancelMode",
     "CancelOutcome",
     "ChangeAction",
@@ -116,6 +118,7 @@ _DOMAIN: dict[type[StrEnum], str] = {
     CancelOutcome: "What happens to what was already done.",
     RetryMode: "Go on where it failed, or from the beginning.",
     ErrorClass: "What kind of failure ended an attempt; decides whether to try again.",
+    ActionReason: "Machine-readable 'why can it not be done now'; NONE if it can.",
     StatusReason: "Machine-readable 'why is it in this status'.",
     ListOp: "What became of a row of a live list: it came into the page, is another than before, or is there no more.",
     LogLevel: "How much a line matters.",

@@ -10,19 +10,32 @@ from graphql import GraphQLField
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.nodes import SelectedField, Selection
 
+from app.db.pages import MAX_SIZE
+
 _READS = "reads"
+_LARGEST = "largest"
 Resolver = TypeVar("Resolver", bound=Callable[..., Any])
 
 
-def described(description: str) -> Callable[[Resolver], Resolver]:
-    """`@strawberry.field(description=…)` for a resolver, as type checkers want to see it."""
-    return cast("Callable[[Resolver], Resolver]", strawberry.field(description=description))
+def described(description: str, *, largest: int = MAX_SIZE) -> Callable[[Resolver], Resolver]:
+    """`@strawberry.field(description=…)` for a resolver, as type checkers want to see it.
 
-
-def computed(reads: str, description: str | None = None) -> Callable[[Resolver], Resolver]:
-    """A field that Python works out, of the columns of its row that `reads` names; see schema.compiling.completing."""
-    made = strawberry.field(description=description, metadata={_READS: tuple(reads.split())})
+    `largest`: how many rows a page of it may have.
+    """
+    made = strawberry.field(description=description, metadata={_LARGEST: largest})
     return cast("Callable[[Resolver], Resolver]", made)
+
+
+def computed(reads: str, description: str | None = None, *, largest: int = MAX_SIZE) -> Callable[[Resolver], Resolver]:
+    """A field that Python works out, of the columns of its row that `reads` names; see schema.compiling.completing."""
+    made = strawberry.field(description=description, metadata={_READS: tuple(reads.split()), _LARGEST: largest})
+    return cast("Callable[[Resolver], Resolver]", made)
+
+
+def largest_page(field: GraphQLField) -> int:
+    """How many rows a page of the field may have."""
+    defined = (field.extensions or {}).get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    return MAX_SIZE if defined is None else int(defined.metadata.get(_LARGEST, MAX_SIZE))
 
 
 def reads_of(field: GraphQLField) -> tuple[str, ...] | None:

@@ -255,7 +255,9 @@ def _refused(error: Exception, media_type: str, request_id: str) -> Answer:
         case Crossing():
             return _refusal(403, PLAIN_JSON, error.message, {"code": FORBIDDEN, **extensions}, {})
         case BadRequest():
-            return _refusal(error.status, media_type, error.message, {"code": error.code, **extensions}, error.headers)
+            path = {"path": list(error.path)} if error.path else {}
+            extensions = {"code": error.code, **path, **extensions}
+            return _refusal(error.status, media_type, error.message, extensions, error.headers)
     _log.warning("the database does not answer", request_id=request_id, exc_info=error)
     return _refusal(503, media_type, "try again in a moment", {"code": UNAVAILABLE, **extensions}, {"Retry-After": "1"})
 

@@ -14,6 +14,8 @@ from math import ceil
 from typing import Any
 
 from graphql import (
+    GRAPHQL_MIN_INT,
+    ArgumentNode,
     DirectiveNode,
     DocumentNode,
     FieldNode,
@@ -32,6 +34,7 @@ from graphql import (
     OperationType,
     SelectionSetNode,
     Undefined,
+    ValueNode,
     VariableNode,
     get_named_type,
     get_operation_ast,
@@ -41,7 +44,9 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 
 from app.domain.enums import Permission
+from app.domain.errors import Invalid
 from schema.allowance import RateLimited
+from schema.fields import largest_page
 from schema.masking import BAD_REQUEST, LIMIT_EXCEEDED
 from schema.parsed import MAX_TOKENS, DocumentCache, has_too_many_tokens
 
@@ -105,6 +110,8 @@ class Measuring:
         # How often a type's field is selected under one name, and the most directives in one place.
         self._repeats = Counter[tuple[str, str]]()
         self._directives = 0
+        # Pages that no list gives, each with what is wrong with it.
+        self.refused_pages: list[GraphQLError] = []
 
     def operation(self, node: OperationDefinitionNode) -> Measure:
         self._note_directives(node.directives)
@@ -181,20 +188,34 @@ class Measuring:
         for argument in node.arguments or ():
             if argument.name.value not in {"first", "last"}:
                 continue
-            value = argument.value
-            if isinstance(value, IntValueNode):
-                return _bounded(value.value)
-            if isinstance(value, VariableNode):
-                asked = self._variables.get(value.name.value)
-                # True is an int to Python; the validation, which comes after this, refuses it.
-                if isinstance(asked, int) and not isinstance(asked, bool):
-                    return _bounded(asked)
+            asked = self._asked(argument.value)
+            if asked is not None:
+                return self._held(asked, argument, largest_page(definition))
         default = definition.args["first"].default_value
         return 20 if default in {None, Undefined} else int(default)
 
+    def _asked(self, value: ValueNode) -> int | None:
+        """A number that was asked for, large ones made smaller; None for what is no whole number."""
+        asked: Any = self._variables.get(value.name.value) if isinstance(value, VariableNode) else None
+        if isinstance(value, IntValueNode):
+            asked = int(value.value[:12])
+        elif isinstance(asked, float) and asked.is_integer():
+            # As large numbers of JSON are read.
+            asked = int(asked)
+        # True is an int to Python; the validation, which comes after this, refuses it.
+        whole = isinstance(asked, int) and not isinstance(asked, bool)
+        return max(-_MANY * 10, min(asked, _MANY)) if whole else None
 
-def _bounded(number: str | int) -> int:
-    return max(0, min(int(str(number)[:12]), _MANY))
+    def _held(self, asked: int, argument: ArgumentNode, largest: int) -> int:
+        """How many rows that may be. What is far beyond all lists, or no Int, is told as the lists tell it."""
+        name = argument.name.value
+        extensions = {"code": LIMIT_EXCEEDED, "path": [name]}
+        if asked > MAX_ROWS:
+            self.refused_pages.append(GraphQLError(f"{name} is at most {largest}", argument, extensions=extensions))
+        elif asked < GRAPHQL_MIN_INT:
+            extensions["code"] = Invalid.code
+            self.refused_pages.append(GraphQLError(f"{name} cannot be negative", argument, extensions=extensions))
+        return max(0, asked if asked <= MAX_ROWS else largest)
 
 
 def excesses(measure: Measure, operation: OperationType) -> list[str]:
@@ -342,6 +363,7 @@ def refusals(
                 GraphQLError(f"the operation has {excess}", nodes=node, extensions={"code": LIMIT_EXCEEDED})
                 for excess in excesses(measuring.operation(node), node.operation)
             ]
+    found += measuring.refused_pages
     found += [
         GraphQLError(f"the document has {excess}", extensions={"code": LIMIT_EXCEEDED})
         for excess in measuring.excesses(document)

@@ -19,6 +19,7 @@ from app.db.away import DATABASE_AWAY
 from app.domain.errors import DomainError
 from schema.context import Context
 from schema.parsed import DocumentCache
+from schema.wording import reword
 
 _log = structlog.get_logger("windlass.graphql")
 
@@ -47,6 +48,8 @@ class MaskingSchema(strawberry.Schema):
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         context = None if execution_context is None else execution_context.context
+        if execution_context is not None:
+            reword(errors, execution_context.variables or {})
         mask(errors, context.request_id if isinstance(context, Context) else "")
         if not self.introspection:
             _without_suggestions(errors)

@@ -44,7 +44,11 @@ def _read_datetime(value: Any) -> datetime:
     if not isinstance(value, str):
         message = "a DateTime is written as text"
         raise TypeError(message)
-    moment = datetime.fromisoformat(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        message = "a DateTime is written like 2026-01-31T08:00:00Z"
+        raise ValueError(message) from error
     if moment.tzinfo is None:
         message = "a DateTime names its offset, like 2026-01-31T08:00:00Z"
         raise ValueError(message)

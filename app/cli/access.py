@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from app.auth.authenticator import Unauthenticated
 from app.db.uow import Database
+from app.domain.characters import spelled
 from app.domain.enums import Role
 from app.domain.errors import DomainError
 from app.services import platform
@@ -69,7 +70,7 @@ def list_(*, tenant: Annotated[str | None, Parameter(help="Of this tenant alone,
         found = await platform.list_accesses(database, settings.required("platform_key"), tenant)
         return [
             f"{row.id}\t{slug}\t{row.administrator}\t{row.role}\t{row.expires_at:%Y-%m-%d %H:%M}"
-            f"{' (ended)' if row.ended_at is not None else ''}\t{row.reason}"
+            f"{' (ended)' if row.ended_at is not None else ''}\t{spelled(row.reason)}"
             for row, slug in found
         ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.cli.client import Client, CommandFailed
 from app.cli.commands import Command
 from app.domain.audit import Verified, verify
+from app.domain.characters import spelled
 
 _PATH = "/audit.ndjson"
 
@@ -67,7 +68,7 @@ def _verified(path: Path, head: tuple[int, str] | None) -> Verified:
 
 def _told(found: Verified) -> int:
     if found.fault is not None:
-        print(f"broken at entry {found.fault.seq}: {found.fault.message}")  # noqa: T201  what was asked for
+        print(spelled(f"broken at entry {found.fault.seq}: {found.fault.message}"))  # noqa: T201  what was asked for
         print(f"{found.entries} entries before it are as they were sealed")  # noqa: T201
         return 1
     print(f"{found.entries} entries are as they were sealed; head {found.seq}:{found.hash}")  # noqa: T201

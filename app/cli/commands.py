@@ -11,12 +11,11 @@ from uuid import uuid4
 
 import orjson
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from app.cli import manifests
 from app.cli.applying import Applier, submittable
 from app.cli.client import Client, CommandFailed, find_server
+from app.cli.terminal import plain, show_table
 from app.cli.watching import LOGS, PlainView, line_text, show_lines, watch
 from app.domain.naming import hint, nearest
 
@@ -61,7 +60,7 @@ def failing(command: Callable[[], int]) -> int:
     except CommandFailed as failure:
         console = Console(stderr=True)
         for line in failure.lines:
-            console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
+            console.print(plain(f"error: {line}", "red"), soft_wrap=True)
         return _FAILED
 
 
@@ -206,13 +205,13 @@ async def _print_log(client: Client, job_id: str, chosen: dict[str, Any], tail: 
     console = Console()
     if tail is not None:
         for line in await _last_lines(client, job_id, chosen, tail):
-            console.print(Text(line), soft_wrap=True)
+            console.print(plain(line), soft_wrap=True)
         return
     after: str | None = None
     while True:
         found = await _log_page(client, _LOG, {"id": job_id, "filter": chosen, "after": after})
         for line in found["nodes"]:
-            console.print(Text(line_text(line)), soft_wrap=True)
+            console.print(plain(line_text(line)), soft_wrap=True)
         if not found["pageInfo"]["hasNextPage"]:
             return
         after = found["pageInfo"]["endCursor"]
@@ -246,23 +245,17 @@ def _listing(stage: str | None, limit: int) -> dict[str, Any]:
 def _show(rows: list[dict[str, Any]], output: str, columns: tuple[str, ...]) -> None:
     console = Console()
     if output == "json":
-        console.print(Text(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()), soft_wrap=True)
+        console.print(plain(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode()), soft_wrap=True)
         return
+    shown = [{column: _cell(column, row[column]) for column in columns} for row in rows]
     # An id that is cut off is of no use: it is what the other commands take.
-    table = Table(box=None)
-    for column in columns:
-        table.add_column(column, no_wrap=column == "id" or column.endswith("At"), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(column, row[column])) for column in columns))
-    console.print(table, soft_wrap=not console.is_terminal, crop=console.is_terminal)
+    show_table(console, shown, columns, kept=("id",))
 
 
-def _cell(column: str, value: Any) -> str:
+def _cell(column: str, value: Any) -> Any:
     """What the table shows of a value; of times, which are in UTC, no more than the second."""
-    if value is None:
-        return ""
-    return str(value)[:19].replace("T", " ") if column.endswith("At") else str(value)
+    return value[:19].replace("T", " ") if value and column.endswith("At") else value
 
 
 def _say(text: str) -> None:
-    Console().print(Text(text), soft_wrap=True)
+    Console().print(plain(text), soft_wrap=True)

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from app.cli.client import Client
+from app.cli.terminal import plain
+from app.domain.characters import spelled
 
 EXIT_CODES = {
     "SUCCEEDED": 0,
@@ -74,7 +75,7 @@ class PlainView:
 
     def line(self, text: str, style: str | None = None) -> None:  # noqa: ARG002
         # Not wrapped: a long line of a log stays one line.
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(plain(text), soft_wrap=True)
 
     def job(self, job: dict[str, Any]) -> None:
         """The lines say it already."""
@@ -86,7 +87,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -105,13 +106,13 @@ class LiveView:
         self._progress.__exit__(kind, error, trace)
 
     def line(self, text: str, style: str | None = None) -> None:
-        self._progress.console.print(Text(text, style=style or ""), soft_wrap=True)
+        self._progress.console.print(plain(text, style), soft_wrap=True)
 
     def job(self, job: dict[str, Any]) -> None:
         counts = job["progress"]
         settled = counts["done"] + counts["failed"] + counts["compensated"]
         self._progress.update(
-            self._bar, description=f"{job['name']} {job['status']}", total=counts["total"], completed=settled
+            self._bar, description=spelled(f"{job['name']} {job['status']}"), total=counts["total"], completed=settled
         )
 
 

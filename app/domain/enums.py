@@ -227,6 +227,19 @@ class StatusReason(StrEnum):
     NEEDS_ATTENTION = "NEEDS_ATTENTION"
 
 
+class ActionReason(StrEnum):
+    """Why something cannot be done now; NONE if it can. A reason of a status has the name that it has there."""
+
+    NONE = "NONE"
+    POLICY = "POLICY"
+    APPROVAL_PENDING = "APPROVAL_PENDING"
+    GATE = "GATE"
+    STEP_FAILED = "STEP_FAILED"
+    ILLEGAL_STATE = "ILLEGAL_STATE"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    ALREADY_DONE = "ALREADY_DONE"
+
+
 class LogLevel(StrEnum):
     TRACE = "TRACE"
     DEBUG = "DEBUG"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from app.domain.characters import half_in
 from app.domain.errors import DomainError, Invalid, LimitExceeded, Path
 
 # An answer has levels of its own around a document, and the writer of JSON gives up at 254.
@@ -21,6 +22,9 @@ def fault_of(value: Any, path: Path) -> DomainError | None:
     texts = (value,) if isinstance(value, str) else value if isinstance(value, dict) else ()
     if any("\0" in text for text in texts):
         return Invalid("text may not contain the character U+0000", path=path)
+    half = next(filter(None, map(half_in, texts)), None)
+    if half is not None:
+        return Invalid(f"text may not contain {half}, which is half of a character", path=path)
     if isinstance(value, dict) and _RESERVED in value:
         return Invalid(f"'{_RESERVED}' is how secrets are kept, and cannot be given", path=path)
     if isinstance(value, int) and not _LEAST <= value <= _MOST:

@@ -17,7 +17,7 @@ from app.domain.statuses import RESOURCE, ResourceStatus
 from app.services import drift
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import store
 
 _ID_LIMIT = 250
@@ -84,7 +84,7 @@ async def _adopt(
 ) -> None:
     """Have a worker read it; what it finds is what counts."""
     if external_id is not None and external_id != resource.external_id:
-        refuse([text_fault(external_id, _ID_LIMIT, "the provider's identity of it", "externalId")])
+        refuse([name_fault(external_id, _ID_LIMIT, "the provider's identity of it", "externalId")])
         if not dependencies.catalogue.can_import(resource.type):
             message = f"{resource.type} cannot be taken over by its identity"
             raise Invalid(message, path=("externalId",))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from app.auth.principal import Principal
 from app.db.models import Approval, CloudResource, DeploymentPlan, OrchestrationJob, StepRun
-from app.domain.enums import Permission, PlanType, ResourceDecision, StatusReason, StepAction
+from app.domain.enums import ActionReason, Permission, PlanType, ResourceDecision, StatusReason, StepAction
 from app.domain.errors import DomainError
 from app.domain.statuses import JOB, PLAN, JobStatus, PlanStatus, StepStatus
 from app.services import attention, steps
@@ -19,7 +19,7 @@ class Availability:
 
     action: str
     allowed: bool
-    reason: StatusReason = StatusReason.NONE
+    reason: ActionReason = ActionReason.NONE
     message: str | None = None
 
 
@@ -45,34 +45,34 @@ def _never(_plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | No
 def _refuses_edit(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
     if plan.parent_plan_id is None:
         return None
-    return StatusReason.NONE, "it is one run of a recurring plan: edit that one"
+    return ActionReason.NOT_APPLICABLE, "it is one run of a recurring plan: edit that one"
 
 
 def _refuses_execution(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
     if plan.schedule is None or plan.schedule.get("recurrence") is None:
         return None
-    return StatusReason.NONE, "each of its runs is a plan of its own, made when it is time"
+    return ActionReason.NOT_APPLICABLE, "each of its runs is a plan of its own, made when it is time"
 
 
 def _refuses_pause(_plan: DeploymentPlan, job: OrchestrationJob | None) -> Refusal | None:
     pausing = job is not None and job.status is JobStatus.PAUSING
-    return (StatusReason.NONE, "not while it is PAUSING") if pausing else None
+    return (ActionReason.ILLEGAL_STATE, "not while it is PAUSING") if pausing else None
 
 
 def _refuses_rollback(plan: DeploymentPlan, job: OrchestrationJob | None) -> Refusal | None:
     waits = plan.status is PlanStatus.PAUSED and job is None
-    return (StatusReason.NONE, "it has done nothing yet: it waited when it was paused") if waits else None
+    return (ActionReason.ILLEGAL_STATE, "it has done nothing yet: it waited when it was paused") if waits else None
 
 
 def _refuses_resumption(plan: DeploymentPlan, _job: OrchestrationJob | None) -> Refusal | None:
-    reason = plan.status_reason
-    return (reason, _UNDECIDED[reason]) if reason in _UNDECIDED else None
+    return _UNDECIDED.get(plan.status_reason)
 
 
+Refusal = tuple[ActionReason, str]
 # Why a paused plan cannot simply be resumed.
-_UNDECIDED = {
-    StatusReason.GATE: "goes on by itself when its gate is answered",
-    StatusReason.STEP_FAILED: "somebody has to decide first about each failed step",
+_UNDECIDED: dict[StatusReason, Refusal] = {
+    StatusReason.GATE: (ActionReason.GATE, "goes on by itself when its gate is answered"),
+    StatusReason.STEP_FAILED: (ActionReason.STEP_FAILED, "somebody has to decide first about each failed step"),
 }
 # What FORCE does to a job of this status; others are cancelled.
 _FORCED: dict[str, str] = {
@@ -80,7 +80,6 @@ _FORCED: dict[str, str] = {
     JobStatus.ROLLING_BACK: "ends the rollback, which can be continued",
 }
 _FORCE_AT = [action for action, _, _ in _PLAN_ACTIONS].index("CANCEL") + 1
-Refusal = tuple[StatusReason, str]
 # What stands against an action although the plan's status permits it.
 _REFUSALS = {
     "EDIT": _refuses_edit,
@@ -106,11 +105,12 @@ def plan_actions(
         if judged.allowed and (refusal := _REFUSALS.get(action, _never)(plan, job)):
             judged = Availability(action, allowed=False, reason=refusal[0], message=refusal[1])
         if action == "EXECUTE" and plan.plan_type is PlanType.AUTOMATED and not judged.allowed:
-            judged = replace(judged, message="each of its runs is a plan of its own, made by what it listens to")
+            message = "each of its runs is a plan of its own, made by what it listens to"
+            judged = replace(judged, reason=ActionReason.NOT_APPLICABLE, message=message)
         if judged.allowed and reverts:
             judged = replace(judged, message="makes a new plan, which is reviewed: createRollbackPlan")
         if action == "EXECUTE" and plan.status is PlanStatus.PENDING_APPROVAL:
-            judged = replace(judged, reason=StatusReason.APPROVAL_PENDING)
+            judged = replace(judged, reason=ActionReason.APPROVAL_PENDING)
         found.append(judged)
     found.insert(_FORCE_AT, _force(plan.status, principal))
     found[2:2] = [_review_action(action, plan, principal, reviews) for action in ("APPROVE", "REJECT")]
@@ -131,7 +131,8 @@ def job_actions(job: OrchestrationJob, principal: Principal) -> list[Availabilit
     stuck = job.status is JobStatus.ROLLBACK_FAILED
     continuation = _judge("CONTINUE_ROLLBACK", stuck, job.status, principal, Permission.ROLLBACK)
     if job.simulated:
-        continuation = Availability("CONTINUE_ROLLBACK", allowed=False, message="it is only simulated")
+        reason, message = ActionReason.NOT_APPLICABLE, "it is only simulated"
+        continuation = Availability("CONTINUE_ROLLBACK", allowed=False, reason=reason, message=message)
     cancellation = _judge("CANCEL", cancellable, job.status, principal, Permission.CANCEL)
     return [cancellation, _force(job.status, principal), continuation]
 
@@ -173,20 +174,22 @@ def _review_action(action: str, plan: DeploymentPlan, principal: Principal, revi
     try:
         policy = quorum_of(plan)
     except DomainError as error:
-        return Availability(action, allowed=False, reason=StatusReason.POLICY, message=error.message)
+        return Availability(action, allowed=False, reason=ActionReason.POLICY, message=error.message)
     members = council(plan, policy, reviews)
     if bars(members, principal):
-        return Availability(action, allowed=False, reason=StatusReason.POLICY, message="authors do not approve")
+        return Availability(action, allowed=False, reason=ActionReason.POLICY, message="authors do not approve")
     if members.has_spoken(principal.user_id):
-        return Availability(action, allowed=False, message="you have approved it already")
+        reason, message = ActionReason.ALREADY_DONE, "you have approved it already"
+        return Availability(action, allowed=False, reason=reason, message=message)
     return judged
 
 
 def _judge(action: str, possible: bool, status: str, principal: Principal, permission: Permission) -> Availability:
     if not possible:
-        return Availability(action, allowed=False, message=f"not while it is {status}")
+        reason, message = ActionReason.ILLEGAL_STATE, f"not while it is {status}"
+        return Availability(action, allowed=False, reason=reason, message=message)
     if not principal.may(permission):
-        return Availability(action, allowed=False, reason=StatusReason.POLICY, message=f"needs {permission}")
+        return Availability(action, allowed=False, reason=ActionReason.POLICY, message=f"needs {permission}")
     return Availability(action, allowed=True)
 
 

@@ -18,7 +18,7 @@ from app.domain.errors import Conflict, DomainError, Invalid, UnknownReference
 from app.domain.statuses import RESOURCE
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.faults import errors_of, refuse, text_fault
+from app.services.faults import errors_of, name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 
 NAME_LIMIT = 120
@@ -131,7 +131,7 @@ async def _find(transaction: Transaction, connection_id: int, expected_version: 
 
 
 def _name_fault(name: str) -> DomainError | None:
-    fault = text_fault(name, NAME_LIMIT, "the name of the connection", "name")
+    fault = name_fault(name, NAME_LIMIT, "the name of the connection", "name")
     if fault is None and not _NAME.fullmatch(name.strip()):
         return Invalid("a name is made of letters, digits, dots, dashes and underscores", path=("name",))
     return fault

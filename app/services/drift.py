@@ -23,7 +23,7 @@ from app.domain.statuses import RESOURCE, ResourceStatus
 from app.services import limits
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse, text_fault
 from app.services.plans.authoring import find as find_plan
 from app.services.reaching import require_named
 from app.services.records import locked, same_version, store
@@ -262,14 +262,14 @@ def _expiry_fault(expires_at: datetime | None) -> DomainError | None:
 def _import_faults(command: ImportResource, dependencies: Dependencies) -> list[DomainError | None]:
     catalogue = dependencies.catalogue
     faults: list[DomainError | None] = [
-        text_fault(command.external_id, _NAME_LIMIT, "the provider's identity of it", "externalId"),
-        text_fault(command.name, _NAME_LIMIT, "the name of the resource", "name"),
+        name_fault(command.external_id, _NAME_LIMIT, "the provider's identity of it", "externalId"),
+        name_fault(command.name, _NAME_LIMIT, "the name of the resource", "name"),
     ]
     if command.name.strip() and not _KEY.fullmatch(command.name.strip()):
         message = "the name becomes the key: a letter, then up to 62 letters, digits, '_' and '-'"
         faults.append(Invalid(message, path=("name",)))
     if command.stack is not None:
-        faults.append(text_fault(command.stack, 200, "the name of the stack", "stack"))
+        faults.append(name_fault(command.stack, 200, "the name of the stack", "stack"))
     if not catalogue.has_type(command.type):
         faults.append(Invalid(f"there is no resource type '{command.type}'", path=("type",)))
     elif catalogue.provider_name(command.type) != command.provider:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from app.domain.characters import control_in
 from app.domain.errors import Diagnostic, DomainError, Invalid, Required, Several, Severity, TypeMismatch
 
 _KINDS: dict[str, type[Invalid]] = {kind.code: kind for kind in (Required, TypeMismatch)}
@@ -25,6 +26,17 @@ def text_fault(value: str, limit: int, what: str, *path: str) -> DomainError | N
     if len(value.strip()) > limit:
         return Invalid(f"{what} has at most {limit} characters", path=path)
     return None
+
+
+def name_fault(value: str, limit: int, what: str, *path: str) -> DomainError | None:
+    """The same of a name, which is printed on one line of whatever shows it: it holds no control character either."""
+    return text_fault(value, limit, what, *path) or control_fault(value, what, *path)
+
+
+def control_fault(value: str, what: str, *path: str) -> DomainError | None:
+    """Whether a text holds a control character; those around it are cut off with the spaces."""
+    found = control_in(value.strip())
+    return None if found is None else Invalid(f"{what} may not contain the control character {found}", path=path)
 
 
 def errors_of(diagnostics: Iterable[Diagnostic], *prefix: str) -> list[DomainError]:

@@ -14,7 +14,7 @@ from app.domain.errors import Conflict, DomainError, Invalid, QuotaExceeded
 from app.domain.policies import MOST_POLICIES, read
 from app.domain.time_zones import NO_ZONE, is_time_zone
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 
 NAME_LIMIT = 120
@@ -123,7 +123,7 @@ async def delete(
 
 
 def _faults(policy: Policy) -> list[DomainError | None]:
-    faults: list[DomainError | None] = [text_fault(policy.name, NAME_LIMIT, "the name of the policy", "name")]
+    faults: list[DomainError | None] = [name_fault(policy.name, NAME_LIMIT, "the name of the policy", "name")]
     if policy.description is not None and len(policy.description) > DESCRIPTION_LIMIT:
         faults.append(Invalid(f"a description has at most {DESCRIPTION_LIMIT} characters", path=("description",)))
     if not is_time_zone(policy.time_zone):

@@ -14,7 +14,7 @@ from app.domain.enums import DriftStatus, Permission
 from app.domain.errors import IllegalState, Locked
 from app.domain.statuses import RESOURCE
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, same_version, store
 
 NAME_LIMIT = 250
@@ -44,7 +44,7 @@ async def update(transaction: Transaction, principal: Principal, command: Update
     authorize(transaction, principal, Permission.WRITE)
     resource = await _find(transaction, command.id, command.expected_version)
     if command.name is not None:
-        refuse([text_fault(command.name, NAME_LIMIT, "the name of the resource", "name")])
+        refuse([name_fault(command.name, NAME_LIMIT, "the name of the resource", "name")])
         resource.name = command.name.strip()
     if command.retain is not None:
         resource.retain = command.retain

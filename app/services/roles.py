@@ -18,7 +18,7 @@ from app.domain.enums import Permission, Role, UserKind
 from app.domain.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, QuotaExceeded, Required
 from app.domain.permissions import ROLE_PERMISSIONS, granted, named, of_service_account
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 
 MOST_ROLES = 50
@@ -177,7 +177,7 @@ def _listed(permissions: Collection[Permission]) -> list[str]:
 
 
 def _faults(role: CustomRole) -> list[DomainError | None]:
-    faults: list[DomainError | None] = [text_fault(role.name, NAME_LIMIT, "the name of the role", "name")]
+    faults: list[DomainError | None] = [name_fault(role.name, NAME_LIMIT, "the name of the role", "name")]
     if role.name.upper() in Role.__members__:
         faults.append(Conflict("this is the name of a built-in role", path=("name",)))
     if len(role.description or "") > DESCRIPTION_LIMIT:

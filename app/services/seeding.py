@@ -17,7 +17,7 @@ from app.db.models import ApiToken, Tenant, User
 from app.db.uow import Database, SystemRole, Transaction
 from app.domain.enums import Permission, Role
 from app.domain.errors import Conflict, DomainError, Invalid, Required
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import store
 from app.services.tenants import NAME_LIMIT
 from app.services.tokens import DEFAULT_LIFETIME
@@ -66,7 +66,7 @@ async def create_tenant(database: Database, name: str, slug: str, admin_email: s
     Raises Conflict when the slug is taken, Invalid and its kin for names.
     """
     refuse(
-        [text_fault(name, NAME_LIMIT, "the name of the tenant", "name"), _slug_fault(slug), email_fault(admin_email)]
+        [name_fault(name, NAME_LIMIT, "the name of the tenant", "name"), _slug_fault(slug), email_fault(admin_email)]
     )
     async with as_platform(database) as transaction:
         tenant = Tenant(name=name.strip(), slug=slug, created_by=_ACTOR, updated_by=_ACTOR)

@@ -17,7 +17,7 @@ from app.domain.enums import Permission, Role, UserKind
 from app.domain.errors import Conflict, QuotaExceeded
 from app.services import roles
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 from app.services.revoking import revoke_where
 
@@ -54,7 +54,7 @@ async def create(transaction: Transaction, principal: Principal, command: Create
     Conflict, QuotaExceeded, Invalid.
     """
     authorize(transaction, principal, Permission.ADMIN)
-    refuse([text_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
+    refuse([name_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
     _may_let_approve(principal, command.may_approve)
     await one_at_a_time(transaction)
     given = await roles.given(transaction, principal, command.role, command.custom_role_id)
@@ -93,7 +93,7 @@ async def update(transaction: Transaction, principal: Principal, command: Update
         _may_let_approve(principal, command.may_approve and not account.may_approve)
         account.may_approve = command.may_approve
     if command.name is not None:
-        refuse([text_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
+        refuse([name_fault(command.name, NAME_LIMIT, "the name of the service account", "name")])
         account.display_name = command.name.strip()
     account.updated_by = transaction.actor
     await _store(transaction, account)

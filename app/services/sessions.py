@@ -22,6 +22,7 @@ from app.auth.rates import Meter, Rate
 from app.db.models import ApiToken, User
 from app.db.statements import Statement
 from app.db.uow import Database, Origin, Transaction
+from app.domain.characters import spelled
 from app.domain.enums import Permission, TokenKind, UserKind
 from app.domain.errors import DomainError, Invalid, NotFound
 from app.services import auditing, roles, tokens
@@ -213,7 +214,7 @@ async def _open(transaction: Transaction, user_id: int, name: str, since: dateti
     )
     await revoke_where(transaction, ApiToken.id.in_(oldest))
     until = min(clock.utc_now() + SESSION_LIFETIME, since + LONGEST_SESSION)
-    name = name.strip()[:_NAME_LIMIT] or "browser"
+    name = spelled(name.strip())[:_NAME_LIMIT] or "browser"
     return await tokens.mint(
         transaction, user_id, name, list(Permission), until, kind=TokenKind.SESSION, session_since=since
     )

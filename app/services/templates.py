@@ -19,7 +19,7 @@ from app.domain.enums import DefinitionStatus, Permission, TemplateType
 from app.domain.errors import Conflict, IllegalState
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, refuse_while_used, same_version, store
 
 NAME_LIMIT = 200
@@ -67,7 +67,7 @@ async def create(
 ) -> ResourceTemplate:
     """Store a draft. Raises Invalid with every fault of the content, Conflict when the name is taken."""
     authorize(transaction, principal, Permission.WRITE)
-    refuse([text_fault(command.name, NAME_LIMIT, "the name of the template", "name")])
+    refuse([name_fault(command.name, NAME_LIMIT, "the name of the template", "name")])
     definition = parse_template(command.content, dependencies.catalogue, path=("content",))
     template = ResourceTemplate(
         tenant_id=transaction.tenant_id,
@@ -93,7 +93,7 @@ async def update(
     authorize(transaction, principal, Permission.WRITE)
     template = await _find(transaction, command.id, command.expected_version)
     if command.name is not None:
-        refuse([text_fault(command.name, NAME_LIMIT, "the name of the template", "name")])
+        refuse([name_fault(command.name, NAME_LIMIT, "the name of the template", "name")])
         template.template_name = command.name.strip()
     if command.content is not None:
         _fill(template, command.content, parse_template(command.content, dependencies.catalogue, path=("content",)))

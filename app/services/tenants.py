@@ -11,7 +11,7 @@ from app.db.models import Tenant
 from app.db.uow import Transaction
 from app.domain.enums import Permission
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, same_version, store
 
 NAME_LIMIT = 200
@@ -28,7 +28,7 @@ class RenameTenant:
 async def rename(transaction: Transaction, principal: Principal, command: RenameTenant) -> Tenant:
     """Give the principal's tenant another name."""
     authorize(transaction, principal, Permission.ADMIN)
-    refuse([text_fault(command.name, NAME_LIMIT, "the name of the tenant", "name")])
+    refuse([name_fault(command.name, NAME_LIMIT, "the name of the tenant", "name")])
     query = select(Tenant).where(Tenant.id == transaction.tenant_id, ~Tenant.is_deleted)
     tenant = await locked(transaction, query, "tenant")
     same_version(tenant.version, command.expected_version, "tenant")

@@ -18,7 +18,7 @@ from app.domain.errors import DomainError, Invalid, NotFound, Required
 from app.domain.permissions import named
 from app.services import accesses, roles
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, store
 
 NAME_LIMIT = 200
@@ -63,7 +63,7 @@ async def issue(transaction: Transaction, principal: Principal, command: IssueTo
     own = user_id == principal.user_id and principal.kind is not UserKind.SERVICE_ACCOUNT
     _authorize(transaction, principal, user_id, own=own)
     expires_at = clock.utc_now() + DEFAULT_LIFETIME if command.expires_at is None else command.expires_at
-    faults = [text_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
+    faults = [name_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
     if command.scopes is not None and not command.scopes:
         faults.append(Required("a token without scopes would be of no use", path=("scopes",)))
     refuse(faults)

@@ -14,7 +14,7 @@ from app.domain.enums import Permission, Role, UserKind
 from app.domain.errors import Conflict, DomainError, Invalid
 from app.services import roles
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 from app.services.revoking import revoke_where
 
@@ -112,14 +112,14 @@ async def delete(transaction: Transaction, principal: Principal, command: Delete
 
 def email_fault(email: str) -> DomainError | None:
     """What is wrong with an e-mail address."""
-    fault = text_fault(email, EMAIL_LIMIT, "the e-mail address", "email")
+    fault = name_fault(email, EMAIL_LIMIT, "the e-mail address", "email")
     if fault is None and not _EMAIL.fullmatch(email.strip()):
         return Invalid("this is not an e-mail address", path=("email",))
     return fault
 
 
 def _name_fault(name: str) -> DomainError | None:
-    return text_fault(name, NAME_LIMIT, "the display name", "displayName")
+    return name_fault(name, NAME_LIMIT, "the display name", "displayName")
 
 
 async def _find(transaction: Transaction, user_id: int, expected_version: int | None) -> User:

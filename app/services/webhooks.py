@@ -37,7 +37,7 @@ from app.domain.webhooks import (
 )
 from app.egress import Egress, EgressRefused
 from app.services.authorizing import authorize
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, same_version, store
 
 NAME_LIMIT = 120
@@ -112,7 +112,7 @@ async def create(transaction: Transaction, principal: Principal, command: Create
     selection = _given(command.selection)
     refuse(
         [
-            text_fault(command.name, NAME_LIMIT, "the name of the webhook", "name"),
+            name_fault(command.name, NAME_LIMIT, "the name of the webhook", "name"),
             _url_fault(command.url, tools),
             *_type_faults(command.types),
             *_selection_faults(selection, tools),
@@ -150,7 +150,7 @@ async def update(
     selection = _given(command.selection)
     refuse(
         [
-            None if command.name is None else text_fault(command.name, NAME_LIMIT, "the name of the webhook", "name"),
+            None if command.name is None else name_fault(command.name, NAME_LIMIT, "the name of the webhook", "name"),
             None if command.url is None else _url_fault(command.url, tools),
             *_type_faults(command.types or ()),
             *_selection_faults(selection, tools),

@@ -18,7 +18,7 @@ from app.domain.enums import DefinitionStatus, Permission, WorkflowType
 from app.domain.errors import Conflict, Invalid, NotFound, Path
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
-from app.services.faults import refuse, text_fault
+from app.services.faults import name_fault, refuse
 from app.services.records import locked, one_at_a_time, refuse_while_used, same_version, store
 
 NAME_LIMIT = 200
@@ -89,7 +89,7 @@ async def create(
 ) -> Workflow:
     """Store a workflow. Raises Invalid with every fault of the definition, Conflict when the name is taken."""
     authorize(transaction, principal, Permission.WRITE)
-    refuse([text_fault(command.name, NAME_LIMIT, "the name of the workflow", "name")])
+    refuse([name_fault(command.name, NAME_LIMIT, "the name of the workflow", "name")])
     check_triggers(command.triggers, clock.utc_now())
     workflow = Workflow(
         tenant_id=transaction.tenant_id,
@@ -119,7 +119,7 @@ async def update(
     authorize(transaction, principal, Permission.WRITE)
     workflow = await _find(transaction, command.id, command.expected_version)
     if command.name is not None:
-        refuse([text_fault(command.name, NAME_LIMIT, "the name of the workflow", "name")])
+        refuse([name_fault(command.name, NAME_LIMIT, "the name of the workflow", "name")])
         workflow.workflow_name = command.name.strip()
     if command.type is not None:
         workflow.workflow_type = command.type

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import Any, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 _QUIET = {"uvicorn.access": logging.WARNING, "httpx": logging.WARNING, "asyncio": logging.WARNING}
 
 _STYLES = ("json", "console")
+# Characters that steer a terminal, new lines and tabs excepted, spelled out as JSON does.
+_SPELLED = {number: f"\\u{number:04x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
 def configure(level: str = "INFO", style: str = "json") -> None:
@@ -55,10 +59,21 @@ def configure(level: str = "INFO", style: str = "json") -> None:
 def _rendering(style: str) -> list[Processor]:
     without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if style == "console":
-        # Plain tracebacks: the pretty ones print local variables, and those may hold secrets.
-        plain = structlog.dev.plain_traceback
         return [
             without_meta,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+            _spelled_out,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback),
         ]
     return [without_meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _spelled_out(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What is logged may be what a stranger has sent: it steers no terminal. JSON spells it out by itself."""
+    return {name: value.translate(_SPELLED) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    """Not the pretty ones: these print local variables, and those may hold secrets."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    out.write(text.getvalue().translate(_SPELLED))

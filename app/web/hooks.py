@@ -19,7 +19,6 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,6 +30,7 @@ from app.db.uow import Database
 from app.domain.hooks import call_of
 from app.domain.keeping import first_fault
 from app.services.hooks import BadSignature, NotListening, TooMany, UnknownHook, deliver, locate
+from app.web.bodies import Unreadable, loaded
 
 PATH = "/hooks/{token}"
 MAX_BODY = 64 * 1024
@@ -76,8 +76,10 @@ async def _payload(request: Request) -> tuple[bytes, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise HTTPException(415, f"the body has to be {_JSON}")
     try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        payload = loaded(body)
+    except Unreadable as error:
+        raise HTTPException(400, f"the body: {error.message}") from error
+    except ValueError:
         raise HTTPException(400, "the body is not JSON") from None
     fault = first_fault(payload, ("body",))
     if fault is not None:

@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
+_BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -27,7 +28,7 @@ class RequestIds:
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def answer(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.accept"}:
+            if message["type"] in _BEGINNINGS:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 

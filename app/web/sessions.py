@@ -34,7 +34,7 @@ from app.db.away import DATABASE_AWAY
 from app.domain.errors import Invalid
 from app.services.sessions import Credentials, Sessions, TooOften
 from app.services.tokens import IssuedToken
-from app.web.bodies import Ambiguous, json_of
+from app.web.bodies import Ambiguous, Unreadable, json_of
 from app.web.credentials import COOKIE, Crossing, Origins, token_in
 
 _JSON = "application/json"
@@ -137,6 +137,8 @@ async def _body(request: Request) -> dict[str, str]:
         given: Any = json_of(await request.body() or b"{}")
     except Ambiguous as error:
         raise Refused(400, error.message, (error.name,)) from error
+    except Unreadable as error:
+        raise Refused(400, error.message, error.path) from error
     except ValueError as error:
         raise Refused(400, "the body is no JSON") from error
     if not isinstance(given, dict):

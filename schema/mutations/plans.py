@@ -31,7 +31,11 @@ class CreatePlanInput:
     workflow_id: strawberry.ID | None = None
     template_revision_id: strawberry.ID | None = None
     parameters: JSON | None = None
-    configuration: JSON | None = None
+    configuration: JSON | None = strawberry.field(
+        default=None,
+        description="An object of `approvals`, `automation`, `concurrency`, `drift`, `pause`, `preflight`, `rollback`,"
+        " `timeouts`, `ttl`, `verification`, and of nothing else: what is your own goes into `metadata`.",
+    )
     stack: str | None = strawberry.field(
         default=None, description="Plans of the same stack change the same resources; the plan's name by default."
     )
@@ -331,7 +335,10 @@ class PlanMutations:
 
         return await mutate(info, PlanPayload, "acceptCurrentState", input, verb)
 
-    @described("Hides a plan that is not under way. What it deployed stays.")
+    @described(
+        "Hides a plan that is not under way. What it deployed stays. Done if there are no userErrors: `plan` is null,"
+        " as nobody sees it any more."
+    )
     async def delete_plan(self, info: Info, input: PlanActionInput) -> PlanPayload:
         async def verb(transaction: Transaction) -> dict[str, int | None]:
             context = info.context

@@ -7,7 +7,7 @@ from datetime import datetime
 import strawberry
 
 from app.db import models
-from app.domain.enums import JobDirection, StatusReason
+from app.domain.enums import ActionReason, JobDirection, StatusReason
 from app.domain.firing import TriggerOutcome
 from app.domain.statuses import PLAN, JobStatus, PlanStatus
 from app.services import availability
@@ -46,7 +46,7 @@ _WAITS_FOR = {
 class AvailableAction:
     action: PlanAction
     allowed: bool
-    reason: StatusReason
+    reason: ActionReason
     message: str | None
 
 

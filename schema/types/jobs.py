@@ -30,8 +30,8 @@ from schema.symbols import SymbolicValues, Tracing, key_expression
 from schema.types.actions import AvailableAction, Blocker, actions_of, blockers_of
 from schema.types.entities import Entity
 from schema.types.filters import JobFilter, LogFilter, page, wanted_jobs
-from schema.types.histories import EventConnection, events_of, head_cursor
-from schema.types.logs import LogConnection, lines_of
+from schema.types.histories import MAX_EVENTS, EventConnection, events_of, head_cursor
+from schema.types.logs import MAX_LINES, LogConnection, lines_of
 from schema.types.references import JobRef, PlanRef, TenantRef
 from schema.types.steps import JobError, RollbackIssue, StepRun
 
@@ -245,6 +245,7 @@ class OrchestrationJob(Entity):
         "",
         "Oldest first; cursors may also be those from `jobLogs`. With `last` the page is the end of what comes before"
         " `before`, or of the log, and `first` is not looked at.",
+        largest=MAX_LINES,
     )
     async def logs(
         self,
@@ -258,7 +259,7 @@ class OrchestrationJob(Entity):
         window = page(first if last is None else None, after, last, before)
         return await lines_of(info, self.row.id, filter, window)
 
-    @computed("", "Oldest first. `after` may also be a cursor from `jobUpdated`.")
+    @computed("", "Oldest first. `after` may also be a cursor from `jobUpdated`.", largest=MAX_EVENTS)
     async def events(self, info: Info, first: int = 200, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.JOB, self.row.id, first, after)
 

@@ -30,7 +30,7 @@ from schema.types.entities import Entity
 from schema.types.evaluations import ConditionEvaluation
 from schema.types.filters import JobFilter, page, wanted_jobs
 from schema.types.graphs import ResourceGraph
-from schema.types.histories import EventConnection, events_of, head_cursor
+from schema.types.histories import MAX_EVENTS, EventConnection, events_of, head_cursor
 from schema.types.policies import PolicyResult
 from schema.types.previews import Preview
 from schema.types.references import (
@@ -237,7 +237,7 @@ class DeploymentPlan(Entity):
     async def rollback_of(self, info: Info) -> PlanRef | None:
         return await load(info.context.loaders.plan, self.row.rollback_of_id, "DeploymentPlan")
 
-    @computed("", "Oldest first. `after` may also be a cursor from `planUpdated`.")
+    @computed("", "Oldest first. `after` may also be a cursor from `planUpdated`.", largest=MAX_EVENTS)
     async def events(self, info: Info, first: int = 100, after: Cursor | None = None) -> EventConnection:
         return await events_of(info, Stream.PLAN, self.row.id, first, after)
 

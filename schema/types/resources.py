@@ -10,7 +10,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import DriftStatus, ResourceDecision, StatusReason
+from app.domain.enums import ActionReason, DriftStatus, ResourceDecision
 from app.domain.statuses import ResourceStatus
 from app.reads import plans as plan_reads
 from app.reads import resources as resource_reads
@@ -59,7 +59,7 @@ class ResourceRevision:
 class AvailableDecision:
     action: ResourceDecision
     allowed: bool
-    reason: StatusReason
+    reason: ActionReason
     message: str | None
 
 

@@ -12,7 +12,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from app.db import models
-from app.domain.enums import ChangeAction, ErrorClass, JobDirection, StatusReason, StepAction, StepType
+from app.domain.enums import ActionReason, ChangeAction, ErrorClass, JobDirection, StatusReason, StepAction, StepType
 from app.domain.statuses import StepStatus
 from app.services import availability
 from app.services.dependencies import Dependencies
@@ -87,7 +87,7 @@ class Attempt:
 class AvailableStepAction:
     action: StepAction
     allowed: bool
-    reason: StatusReason
+    reason: ActionReason
     message: str | None
 
 

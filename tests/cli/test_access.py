@@ -24,7 +24,7 @@ async def test_an_access_is_opened_listed_and_closed(
     monkeypatch.setenv("WINDLASS_PLATFORM_ACCESS_MINUTES", "60")
     database = Database.connect(database_url, name="windlass-tests", pool_size=1)
     await create_tenant(database, "Acme", "acme", "admin@acme.example")
-    opening = ("open", "--tenant", "acme", "--reason", "ticket 4711", "--role", "operator", "--minutes")
+    opening = ("open", "--tenant", "acme", "--reason", "ticket \x1b[2J4711", "--role", "operator", "--minutes")
     assert await windlass(*opening, "30") == 2
     assert "WINDLASS_PLATFORM_KEY is not set" in capsys.readouterr().err
     assert await windlass("admit", "ann@platform.example") == 0
@@ -37,7 +37,7 @@ async def test_an_access_is_opened_listed_and_closed(
     assert (principal.tenant_slug, principal.role) == ("acme", Role.OPERATOR)
     assert await windlass("list", "--tenant", "acme") == 0
     number, *shown, why = capsys.readouterr().out.strip().split("\t")
-    assert (shown[:3], why) == (["acme", "ann@platform.example", "OPERATOR"], "ticket 4711")
+    assert (shown[:3], why) == (["acme", "ann@platform.example", "OPERATOR"], r"ticket \u001b[2J4711")
     assert await windlass("close", number) == 0
     with pytest.raises(Unauthenticated):
         await Authenticator(database).authenticate(token)

@@ -289,6 +289,12 @@ def test_timeouts_that_make_no_sense_are_refused_where_they_stand() -> None:
     assert faults_of(caught) == [("INVALID", ("steps", "0", "heartbeatSeconds"))]
 
 
+def test_the_name_of_a_step_is_on_one_line_and_its_description_need_not_be() -> None:
+    with pytest.raises(Invalid) as caught:
+        workflow(task("a", name="red \x1b[31m", description="two\nlines"), task("b", name="a name"))
+    assert faults_of(caught) == [("INVALID", ("steps", "0", "name"))]
+
+
 def test_workflow_names_every_fault_with_its_place() -> None:
     with pytest.raises(Invalid) as caught:
         workflow(

@@ -146,7 +146,7 @@ def test_what_would_be_too_large_is_refused_where_it_would_be_made(text: str) ->
 def test_a_fault_in_a_document_says_in_what_and_where() -> None:
     with pytest.raises(ExpressionError) as caught:
         embedded.split("ab ${1 +} cd")
-    assert caught.value.message == "in ${1 +}: unexpected the end of the expression at 3"
+    assert caught.value.message == "in ${1 +}: unexpected end of the expression at 3"
     assert caught.value.position == 8
     with pytest.raises(ExpressionError) as caught:
         embedded.split("a ${'}'")
@@ -203,7 +203,7 @@ def test_one_expression_and_nothing_else() -> None:
     with pytest.raises(ExpressionError) as broken:
         embedded.single("${1 +}", ("when",))
     assert broken.value.path == ("when",)
-    assert broken.value.message == "in ${1 +}: unexpected the end of the expression at 3"
+    assert broken.value.message == "in ${1 +}: unexpected end of the expression at 3"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_all_faults_of_a_document_are_found_and_all_expressions() -> None:
         Diagnostic(
             Severity.ERROR,
             "INVALID",
-            "in ${1 +}: unexpected the end of the expression at 3",
+            "in ${1 +}: unexpected end of the expression at 3",
             ("content", "a"),
         ),
         Diagnostic(Severity.ERROR, "INVALID", "in ${)}: unexpected ')' at 0", ("content", "b", "1")),

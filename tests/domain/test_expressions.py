@@ -108,7 +108,7 @@ def test_values(text: str, expected: Any) -> None:
         ("sise('a')", "did you mean 'size'?"),
         ("size()", "takes 1 arguments"),
         ("'abc", "no closing quote"),
-        ("1 +", "unexpected the end"),
+        ("1 +", "unexpected end"),
         ("a ? b", "':' was expected"),
         ("#", "unexpected character"),
         ("'\\q'", "unknown escape"),

@@ -65,6 +65,13 @@ async def test_a_session_keeps_its_notes_apart(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["notes/east/same.json", "notes/same.json"]
 
 
+async def test_no_line_says_where_on_the_server_a_note_is(context: StandaloneContext) -> None:
+    kind = NoteType()
+    made = await kind.create(context, {"name": "a", "text": "hello"})
+    await kind.delete(context, made)
+    assert context.lines == [(LogLevel.INFO, "wrote the note a")]
+
+
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
 

@@ -282,7 +282,7 @@ async def test_who_can_approve_is_told_and_who_cannot_is_told_why(api: Api) -> N
     assert (await seen(viewer))["APPROVE"] == (False, "POLICY")
     await approve(api, boss, plan)
     told = await seen(boss)
-    assert (told["APPROVE"], told["REJECT"]) == ((False, "NONE"), (True, "NONE"))
+    assert (told["APPROVE"], told["REJECT"]) == ((False, "ALREADY_DONE"), (True, "NONE"))
 
 
 async def test_the_list_of_what_waits_for_me(api: Api) -> None:
@@ -315,6 +315,17 @@ async def test_the_list_of_what_waits_for_me(api: Api) -> None:
         stored = await transaction.session.get_one(models.DeploymentPlan, own.id)
         stored.review_round = 2
     assert await names(boss, wanted=True) == everything - {"ready"}
+
+
+async def test_a_safeguard_that_is_misspelt_is_refused(api: Api) -> None:
+    given = {"name": "p", "type": "MANUAL", "configuration": {"aprovals": {"required": 2}}}
+    errors = await refused(api, "createPlan", **given, templateRevisionId=await revision(api, NOTE))
+    assert [(error["code"], error["path"]) for error in errors] == [("INVALID", ["configuration", "aprovals"])]
+    plan = await api.acme.rows.plan("old", configuration={"mine": 1})
+    edit = {"id": encode_id("DeploymentPlan", plan.id), "expectedVersion": plan.version}
+    (error,) = await refused(api, "updatePlan", **edit, configuration={"tll": "PT1H"})
+    assert error["path"] == ["configuration", "tll"]
+    await done(api, "updatePlan", **edit, name="what was there before may stay")
 
 
 @pytest.mark.parametrize("name", ["createPlan", "updatePlan"])

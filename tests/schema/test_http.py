@@ -28,6 +28,25 @@ async def test_nobody_gets_in_without_a_token(api: Api, header: str | None) -> N
     assert "data" not in body
 
 
+@pytest.mark.parametrize("second", ["Bearer nonsense", None, ""])
+@pytest.mark.parametrize("path", ["/graphql", "/audit.ndjson", "/auth/logout"])
+async def test_nobody_says_twice_who_they_are(api: Api, path: str, second: str | None) -> None:
+    token = f"Bearer {api.acme.token}"
+    given = [("authorization", token), ("Authorization", token if second is None else second), ("x-request-id", "t-2")]
+    headers = [(name.encode(), value.encode()) for name, value in given]
+    for response in (
+        await api.client.post(path, json=TYPENAME, headers=headers),
+        await api.client.get(path, params=TYPENAME, headers=headers),
+    ):
+        message = "the request has more than one Authorization header"
+        assert (response.status_code, response.headers["x-request-id"]) == (400, "t-2")
+        assert response.json() == (
+            {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST", "requestId": "t-2"}}]}
+            if path == "/graphql"
+            else {"error": message}
+        )
+
+
 async def test_the_body_is_not_read_before_the_token_is(api: Api) -> None:
     read: list[bytes] = []
 
@@ -84,6 +103,23 @@ async def test_what_is_not_graphql_over_http_is_refused(
     headers = {"authorization": f"Bearer {api.acme.token}", **headers}
     response = await api.client.post("/graphql", content=content, headers=headers)
     assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("9" * 400, "the number at variables.n is too large"),
+        ("1e400", "the number at variables.n is too large"),
+        ('"\\ud800"', "the text at variables.n is not valid Unicode: U+D800 is half of a character"),
+    ],
+)
+async def test_json_that_no_reader_could_take_is_told_with_its_place(api: Api, value: str, message: str) -> None:
+    headers = {"authorization": f"Bearer {api.acme.token}", "content-type": "application/json", "x-request-id": "t-1"}
+    content = f'{{"query": "{{ __typename }}", "variables": {{"n": {value}}}}}'
+    response = await api.client.post("/graphql", content=content, headers=headers)
+    assert response.status_code == 400
+    extensions = {"code": "BAD_REQUEST", "path": ["variables", "n"], "requestId": "t-1"}
+    assert response.json()["errors"] == [{"message": message, "extensions": extensions}]
 
 
 async def test_get_is_for_queries(api: Api) -> None:

@@ -181,6 +181,28 @@ async def test_odd_names_are_never_a_fault_of_ours(api: Api, name: str) -> None:
     assert refused
 
 
+@pytest.mark.parametrize(
+    ("mutation", "field", "more"),
+    [
+        ("createPlan", "name", {"type": "MANUAL"}),
+        ("createPlan", "stack", {"type": "MANUAL", "name": "p"}),
+        ("createWorkflow", "name", {"type": "CUSTOM", "definition": {"steps": []}}),
+        ("createResourceTemplate", "name", {"type": "CUSTOM", "content": {}}),
+        ("updateTenant", "name", {"expectedVersion": 1}),
+        ("createServiceAccount", "name", {"role": "VIEWER"}),
+        ("createUser", "displayName", {"email": "ann@acme.example", "role": "VIEWER"}),
+        ("createUser", "email", {"displayName": "Ann", "role": "VIEWER"}),
+        ("createApiToken", "name", {}),
+        ("createRole", "name", {"permissions": ["READ"]}),
+    ],
+)
+async def test_a_name_that_would_steer_a_terminal_is_refused(
+    api: Api, mutation: str, field: str, more: dict[str, Any]
+) -> None:
+    errors = await refused(api, mutation, **{**more, field: "a\x1b[2J@b.c"})
+    assert ("INVALID", [field]) in [(error["code"], error["path"]) for error in errors]
+
+
 async def test_who_is_refused_learns_what_can_be_done_instead(api: Api) -> None:
     plan = await api.acme.rows.plan(status=PlanStatus.RUNNING)
     gid = encode_id("DeploymentPlan", plan.id)

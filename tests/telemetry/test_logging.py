@@ -49,6 +49,21 @@ def test_a_traceback_shows_no_values(style: str, capsys: pytest.CaptureFixture[s
     assert "hunter2" not in shown
 
 
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_nothing_that_was_logged_steers_a_terminal(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure("INFO", style)
+    log = structlog.get_logger("ours")
+    log.warning("refused \x1b[2J", name="\x1b]0;owned\x07")
+    logging.getLogger("theirs").warning("came from %s", "\x1b[31m")
+    try:
+        raise RuntimeError("\x1b[1mbad")  # noqa: EM101, TRY301  what a stranger may have said
+    except RuntimeError:
+        log.exception("failed")
+    shown = capsys.readouterr().err
+    assert shown.count("\\u001b") == 4
+    assert "\x1b" not in shown
+
+
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="loud"):
         configure("loud")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
-from app.web.bodies import Ambiguous, json_of
+from app.web.bodies import Ambiguous, Unreadable, json_of
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,53 @@ def test_whatever_else_is_read_as_it_stands(text: str) -> None:
     assert json_of(text) == json_of(text.encode()) == json.loads(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "path"),
+    [
+        ('{"a": [1, %s]}' % ("9" * 400), "the number at a.1 is too large", ("a", "1")),
+        ('{"a": {"b": 1}, "c": -1e400}', "the number at c is too large", ("c",)),
+        ("1e400", "the number is too large", ()),
+        (
+            '{"variables": {"name": "x\\ud800"}}',
+            "the text at variables.name is not valid Unicode: U+D800 is half of a character",
+            ("variables", "name"),
+        ),
+        ('[{"\\udfff": 1}]', "the text at 0 is not valid Unicode: U+DFFF is half of a character", ("0",)),
+    ],
+)
+def test_what_no_reader_could_take_is_told_with_its_place(text: str, message: str, path: tuple[str, ...]) -> None:
+    for given in (text, text.encode()):
+        with pytest.raises(Unreadable) as caught:
+            json_of(given)
+        assert (caught.value.message, caught.value.path) == (message, path)
+
+
+def test_bytes_that_are_no_text_are_told_apart_from_what_is_no_json() -> None:
+    with pytest.raises(Unreadable) as caught:
+        json_of(b'{"a": "\xff"}')
+    assert caught.value.message == "the text is not UTF-8 at byte 7"
+
+
+def test_a_fault_among_many_deep_leaves_is_found_without_their_paths() -> None:
+    text = "[" * 800 + "0," * 60_000 + "1e400" + "]" * 800
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable) as caught:
+            json_of(text)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(caught.value.path) == 800
+    assert most < 32 * 2**20
+
+
 def test_numbers_are_read_however_long_they_are_written() -> None:
     assert json_of(f"[0.{'9' * 10_000}, {'9' * 300}]") == [1.0, 1e300]
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[1,]", "\ufeff{}", "[" * 2_000 + "]" * 2_000, "{'a': 1}"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", '{"a": NaN, "b": 1e400', "[1,]", "\ufeff{}", "[" * 2_000 + "]" * 2_000, "{'a': 1}"]
+)
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(json.JSONDecodeError):
         json_of(text)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 from rich.console import Console
-from rich.text import Text
 
 from app.cli import manifests
 from app.cli.applying import submittable
@@ -26,6 +25,7 @@ from app.cli.rehearsal.injecting import INJECTED
 from app.cli.rehearsal.stage import Stage
 from app.cli.rehearsal.standins import Cast, Given, Stand, standing_in
 from app.cli.rehearsal.telling import Say, Teller
+from app.cli.terminal import plain
 from app.db.models import DeploymentPlan, OrchestrationJob, StepRun
 from app.domain.errors import DomainError, Severity
 from app.domain.operations import OperationKind
@@ -81,13 +81,13 @@ def run(wish: Wish, output: str) -> int:
     console = Console(stderr=output == "json")
 
     def say(text: str, style: str) -> None:
-        console.print(Text(text, style=style), soft_wrap=True)
+        console.print(plain(text, style), soft_wrap=True)
 
     with thrown_away() as (folder, url), standing_in(settings, given, url) as cast:
         findings = asyncio.run(rehearse(wish, cast, url, folder, say))
     if output == "json":
         told = orjson.dumps([finding.document() for finding in findings], option=orjson.OPT_INDENT_2).decode()
-        Console().print(Text(told), soft_wrap=True)
+        Console().print(plain(told), soft_wrap=True)
     return int(max(finding.exit for finding in findings))
 
 

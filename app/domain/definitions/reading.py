@@ -8,6 +8,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from app.domain.characters import control_in
 from app.domain.errors import Diagnostic, Invalid, LimitExceeded, Path, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph, Edge, describe_cycle
@@ -120,6 +121,14 @@ class Section:
     def prose(self, name: str) -> str:
         """A string for people; empty if absent."""
         return self._typed(name, str, "a string") or ""
+
+    def label(self, name: str) -> str:
+        """A name for people, on one line; empty if absent."""
+        text = self.prose(name)
+        found = control_in(text)
+        if found is not None:
+            self.findings.add("INVALID", f"'{name}' may not contain the control character {found}", (*self.path, name))
+        return text
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         found: bool | None = self._typed(name, bool, "true or false")

@@ -111,7 +111,7 @@ class StepReader:
         step = StepDefinition(
             key=key,
             type=section.choice("type", StepType) or StepType.CUSTOM,
-            name=section.prose("name") or key,
+            name=section.label("name") or key,
             description=section.prose("description"),
             order=order if given_order is None else int(given_order),
             configuration=dict(target.value),

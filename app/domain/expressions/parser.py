@@ -221,6 +221,6 @@ class _Parser:
             raise self._unexpected(self._peek(), f"'{symbol}' was expected")
 
     def _unexpected(self, token: Token, wanted: str = "") -> ExpressionError:
-        found = "the end of the expression" if token.kind is TokenKind.END else f"'{token.text}'"
+        found = "end of the expression" if token.kind is TokenKind.END else f"'{token.text}'"
         message = f"unexpected {found} at {token.position}" + (f"; {wanted}" if wanted else "")
         return ExpressionError(message, position=token.position)

@@ -68,7 +68,7 @@ class NoteType(ResourceType):
                 message = f"the note {properties['name']} came and went while it was being made"
                 raise ProviderError(ErrorKind.CONFLICT, message) from None
             return found
-        context.log(f"wrote {path}")
+        context.log(f"wrote the note {properties['name']}")
         return _state(context, content)
 
     async def recover(self, context: Context, properties: JsonObject) -> ResourceState | None:

@@ -44,16 +44,18 @@ class Archives:
     async def dump(self, context: Context, server: Server, database: str, path: Path) -> None:
         """Writes a database into a file of the custom format."""
         major = await server.major_version()
-        arguments = ["--format=custom", "--no-password", "--verbose", f"--file={path}"]
-        await self._run(context, "pg_dump", major, server, [*arguments, f"--dbname={server.address.url(database)}"])
+        arguments = ["--format=custom", "--no-password", "--verbose", f"--dbname={server.address.url(database)}"]
+        await self._run(context, "pg_dump", major, server, [*arguments, f"--file={path}"], path)
 
     async def restore(self, context: Context, server: Server, database: str, path: Path) -> None:
         """Fills an empty database from a file of the custom format; the first error ends it."""
         major = await server.major_version()
         arguments = ["--exit-on-error", "--no-password", "--verbose", f"--dbname={server.address.url(database)}"]
-        await self._run(context, "pg_restore", major, server, [*arguments, str(path)])
+        await self._run(context, "pg_restore", major, server, [*arguments, str(path)], path)
 
-    async def _run(self, context: Context, tool: str, major: int, server: Server, arguments: Sequence[str]) -> None:
+    async def _run(
+        self, context: Context, tool: str, major: int, server: Server, arguments: Sequence[str], file: Path
+    ) -> None:
         program = await self._tool(tool, major)
         _heed(context, tool)
         process = await asyncio.create_subprocess_exec(
@@ -67,7 +69,7 @@ class Archives:
             start_new_session=True,
         )
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        relay = asyncio.ensure_future(_relay(context, process, tool, tail))
+        relay = asyncio.ensure_future(_relay(context, process, tool, tail, file))
         try:
             while not (await asyncio.wait({relay}, timeout=LOOK_SECONDS))[0]:
                 _heed(context, tool)
@@ -136,11 +138,14 @@ def _heed(context: Context, tool: str) -> None:
         raise OperationCancelled(message)
 
 
-async def _relay(context: Context, process: asyncio.subprocess.Process, tool: str, tail: deque[str]) -> None:
+async def _relay(
+    context: Context, process: asyncio.subprocess.Process, tool: str, tail: deque[str], file: Path
+) -> None:
     if process.stderr is None:
         return
     async for raw in process.stderr:
-        line = raw.decode(errors="replace").rstrip()
+        # Where on this machine the file is concerns nobody who reads the log.
+        line = raw.decode(errors="replace").rstrip().replace(str(file), file.name)
         tail.append(line)
         level = LogLevel.ERROR if "error:" in line else LogLevel.WARN if "warning:" in line else LogLevel.INFO
         context.log(line, level, tool)

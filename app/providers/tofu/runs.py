@@ -113,6 +113,8 @@ class Run:
     async def _hear(self, stream: str, line: str) -> None:
         for secret in self.secrets:
             line = line.replace(secret, _MASK)
+        # Where on this machine the folder is concerns nobody who reads the log.
+        line = line.replace(str(self.folder), ".")
         told = _event(line)
         if told is None:
             if line.strip():

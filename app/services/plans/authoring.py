@@ -26,6 +26,7 @@ from app.domain.enums import FailureStrategy, Permission, PlanType, RollbackScop
 from app.domain.errors import DomainError, IllegalState, Invalid, NotFound, Required, Several
 from app.domain.events import Stream
 from app.domain.pausing import patience_of
+from app.domain.plan_configuration import unknown_parts
 from app.domain.planning.preflighting import wants_preflight
 from app.domain.scheduling import Schedule
 from app.domain.schemas import apply_schema
@@ -36,6 +37,7 @@ from app.domain.verification import verification_of
 from app.services import launching, limits, upstream
 from app.services.authorizing import authorize
 from app.services.dependencies import Dependencies
+from app.services.faults import name_fault
 from app.services.planning import revision_of, workflow_of
 from app.services.plans import automation, passage
 from app.services.plans.narrowing import only_keys
@@ -292,8 +294,9 @@ def _faults(command: CreatePlan) -> list[DomainError]:
     fault = _name_fault(command.name)
     if fault is not None:
         faults.append(fault)
-    if command.stack is not None and not 0 < len(command.stack.strip()) <= _NAME_LIMIT:
-        faults.append(Invalid(f"a stack's name has 1 to {_NAME_LIMIT} characters", path=("stack",)))
+    fault = None if command.stack is None else name_fault(command.stack, _NAME_LIMIT, "the name of the stack", "stack")
+    if fault is not None:
+        faults.append(fault)
     if command.workflow_id is None and command.template_revision_id is None:
         faults.append(Required("a plan needs a template revision, a workflow, or both", path=("templateRevisionId",)))
     faults.extend(_schedule_faults(command.type, command.schedule))
@@ -309,11 +312,7 @@ def _faults(command: CreatePlan) -> list[DomainError]:
 
 
 def _name_fault(name: str) -> DomainError | None:
-    if not name.strip():
-        return Required("a plan needs a name", path=("name",))
-    if len(name) > _NAME_LIMIT:
-        return Invalid(f"a plan's name has at most {_NAME_LIMIT} characters", path=("name",))
-    return None
+    return name_fault(name, _NAME_LIMIT, "the name of the plan", "name")
 
 
 # What each says about its part of the configuration is looked up again when the plan runs.
@@ -329,7 +328,7 @@ _READERS = (
 
 
 def _settings_faults(configuration: Mapping[str, Any] | None) -> list[DomainError]:
-    faults: list[DomainError] = []
+    faults = unknown_parts(configuration)
     for read in _READERS:
         try:
             read(configuration)

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.types import ExecutionResult
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -95,6 +96,22 @@ async def test_the_token_is_taken_as_a_header_or_by_itself(live: Live) -> None:
         async with dial(live) as socket:
             await send(socket, type="connection_init", payload=payload)
             assert await receive(socket) == {"type": "connection_ack"}, payload
+
+
+async def test_a_handshake_that_says_twice_who_it_is_is_refused_with_the_reason(live: Live) -> None:
+    token = f"Bearer {live.api.acme.token}"
+    twice = Headers([("authorization", token), ("authorization", token)])
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(live.websocket, subprotocols=[TRANSPORT], additional_headers=twice):
+            pass
+    response = caught.value.response
+    assert response.status_code == 400
+    (error,) = json.loads(response.body or b"")["errors"]
+    assert error["message"] == "the request has more than one Authorization header"
+    assert error["extensions"] == {"code": "BAD_REQUEST", "requestId": response.headers["x-request-id"]}
+    once = {"authorization": token}
+    async with connect(live.websocket, subprotocols=[TRANSPORT], additional_headers=once):
+        pass
 
 
 async def test_a_browser_comes_with_its_cookie_from_a_page_of_ours(live: Live) -> None:
