@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Live operations in one API process at a time.
     live_per_principal: int = 1_000
     live_per_tenant: int = 10_000
+    # Over how long an API that is told to stop sends away who follows something live: all at once they would come to
+    # another one in the same moment.
+    live_drain_seconds: float = 3.0
     # How long one GraphQL operation, or one event of a subscription, may take to be answered.
     operation_seconds: float = 20.0
     # WebSockets in one API process that have not said who they are yet, which they have to within five seconds.
@@ -190,6 +193,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "strangers_per_address": (1, 1_000_000),
     "strangers": (1, 1_000_000),
     "live_per_tenant": (1, 1_000_000),
+    # Less than a process may take to stop (app/cli/serve.py).
+    "live_drain_seconds": (0, 8),
 }
 _CHOICES = {
     "documents": ("allowed", "required"),

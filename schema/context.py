@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,10 +22,13 @@ from app.services.dependencies import Dependencies
 from app.web.credentials import Origins
 from schema.allowance import Allowance
 from schema.documents import Documents
+from schema.draining import Draining
 from schema.guard import Guard
 from schema.live_lists import LiveLists
 from schema.loaders import Loaders
+from schema.looks import Looks
 from schema.occupancy import Occupancy, Strangers
+from schema.sharers import Sharers
 from schema.sharing import Course, Groups
 from schema.symbols import NotExpressible, Tracing
 
@@ -43,9 +45,10 @@ class Services:
     origins: Origins = field(default_factory=Origins)
     egress: Egress = field(default_factory=Egress)
     lists: LiveLists = field(default_factory=LiveLists)
-    # Set when the process is about to go: what would go on for ever ends.
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: Draining = field(default_factory=Draining)
+    sharers: Sharers = field(default_factory=Sharers)
     groups: Groups = field(default_factory=Groups)
+    looks: Looks = field(default_factory=Looks)
     guard: Guard = field(default_factory=Guard)
     allowance: Allowance = field(default_factory=Allowance)
     occupancy: Occupancy = field(default_factory=Occupancy)

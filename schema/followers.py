@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from app.domain.cursors import BEGINNING, Place
 from app.web.sockets import Push
+from schema.encoded import Encoded
 
 if TYPE_CHECKING:
     from schema.sharing import Group
@@ -24,9 +25,9 @@ WAITING_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What all members of a group are sent: `rest` follows the operation's own beginning of the message (UTF-8)."""
+    """What all members of a group are sent, and the place that they are at with it."""
 
-    rest: bytes
+    encoded: Encoded
     place: Place
     last: bool = False
 
@@ -40,14 +41,24 @@ class After(Enum):
 
 
 class Follower:
-    """`push` puts a message on the wire if that has room, `send` waits for it, `wake` starts a task that drains."""
+    """`push` puts a message on the wire if that has room, `send` waits for it, `wake` starts a task that drains.
 
-    __slots__ = ("_bytes", "_fallen", "_head", "_push", "_send", "_waiting", "_wake", "group", "place")
+    A message is the operation's own beginning `head` and what `form` makes of the result, which is the same for all of
+    its kind.
+    """
+
+    __slots__ = ("_bytes", "_fallen", "_form", "_head", "_push", "_send", "_waiting", "_wake", "group", "place")
 
     def __init__(
-        self, head: bytes, push: Push | None, send: Callable[[bytes, bytes], Awaitable[None]], wake: Callable[[], None]
+        self,
+        head: bytes,
+        form: Callable[[Encoded], bytes],
+        push: Push | None,
+        send: Callable[[bytes, bytes], Awaitable[None]],
+        wake: Callable[[], None],
     ) -> None:
         self._head = head
+        self._form = form
         self._push = push
         self._send = send
         self._wake = wake
@@ -60,19 +71,21 @@ class Follower:
 
     def offer(self, frame: Frame) -> bool:
         """A frame of the group. False: this one reads too slowly, and leaves the group."""
-        if self._waiting is None and not frame.last and self._push is not None and self._push(self._head, frame.rest):
+        rest = self._form(frame.encoded)
+        if self._waiting is None and not frame.last and self._push is not None and self._push(self._head, rest):
             self.place = frame.place
             return True
         waiting = self._waiting or ()
-        if len(waiting) >= WAITING_FRAMES or self._bytes + len(frame.rest) > WAITING_BYTES:
+        if len(waiting) >= WAITING_FRAMES or self._bytes + len(rest) > WAITING_BYTES:
             self.fall_out()
             return False
-        self._bytes += len(frame.rest)
+        self._bytes += len(rest)
         self._need_task().append(frame)
         return True
 
-    async def send(self, rest: bytes) -> None:
+    async def send(self, encoded: Encoded) -> None:
         """A message of its own, from its task."""
+        rest = self._form(encoded)
         if self._push is None or not self._push(self._head, rest):
             await self._send(self._head, rest)
 
@@ -86,8 +99,9 @@ class Follower:
         waiting = self._need_task()
         while waiting:
             frame = waiting.popleft()
-            self._bytes -= len(frame.rest)
-            await self._send(self._head, frame.rest)
+            rest = self._form(frame.encoded)
+            self._bytes -= len(rest)
+            await self._send(self._head, rest)
             self.place = frame.place
             if frame.last:
                 return After.OVER

@@ -40,7 +40,6 @@ from schema.compiling.queries import Asking, CompiledQueries
 from schema.context import Context, Services
 from schema.live_protocol import LiveTransportHandler
 from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
-from schema.sharers import Sharers
 
 _log = structlog.get_logger("windlass.http")
 
@@ -95,7 +94,6 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             allowed_origins=allowed_origins,
         )
         self._services = services
-        self.sharers = Sharers()
         self._queries = CompiledQueries(schema) if compiled else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,8 +125,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             principal = await self._principal(request)
             asked = await asked_of(request, self._services.documents)
             if streaming:
-                operation = sse.Operation(principal, request_id, asked.document, asked.variables, asked.name)
-                return sse.EventStream(self.schema, self._services, operation, request)
+                operation = sse.Operation.of(asked, principal, request_id, request)
+                return sse.EventStream(self.schema, self._services, operation)
             address = request.client.host if request.client else ""
             context = self._services.context(principal, request_id, address=address)
             answer = await self._answered(asked, context, media_type, changes=request.method != "GET")

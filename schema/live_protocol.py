@@ -9,49 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
-from uuid import uuid4
 
+import orjson
 import structlog
 from graphql import GraphQLError
 from starlette.datastructures import Headers
-from starlette.websockets import WebSocketDisconnect
-from strawberry.http.exceptions import WebSocketDisconnected
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.schema import BaseSchema
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
-    CompleteMessage,
     ConnectionInitMessage,
     Message,
     SubscribeMessage,
 )
-from strawberry.types import ExecutionResult
-from strawberry.types.execution import PreExecutionError
 
 from app import clock
 from app.auth.authenticator import Unauthenticated
 from app.auth.principal import Principal
-from app.domain.cursors import Place
-from app.domain.errors import LimitExceeded
 from app.web.sockets import PUSH, Push
-from schema.allowance import RateLimited
-from schema.context import Context, Services
+from schema.context import Services
 from schema.documents import DocumentRefused
-from schema.followers import After
+from schema.followers import Follower
 from schema.guard import seconds_left
 from schema.live_messages import fault_of, sending, shown_in
-from schema.live_operations import LiveOperation, rest_of
-from schema.masking import is_unavailable, mask
-from schema.openings import Entry, Opening
-from schema.sharing import Course, Joining
+from schema.live_operations import GONE, LiveOperation
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
 # A client that does not read lets no message out; the operating system gives it up (TCP_USER_TIMEOUT).
 _SEND_SECONDS = 5.0
 _PING = b'{"type":"ping"}'
-_GONE = (WebSocketDisconnected, WebSocketDisconnect)
+
+_message = attrgetter("message")
 
 _logger = structlog.get_logger("windlass.live")
 
@@ -70,21 +62,22 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         self._pinging: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         # The server's short way out, where it has one.
-        self._push: Push | None = self.websocket.ws.scope.get("extensions", {}).get(PUSH)  # type: ignore[attr-defined]
+        self.push: Push | None = self.websocket.ws.scope.get("extensions", {}).get(PUSH)  # type: ignore[attr-defined]
 
     async def handle(self) -> None:
-        leave = self.context.strangers.enter(self._address)
+        leave = self.context.strangers.enter(self.address)
         if leave is None:
             # As of a server that is overloaded: whoever means well comes back later.
             await self._close(1013, "Try again later")
             return
         self._no_stranger = leave
+        self.context.draining.enter(self._restarting)
         try:
             await super().handle()
         except asyncio.CancelledError:
             await self._close(1012, "Service restart")
             raise
-        except _GONE:
+        except GONE:
             # The client went while it was being answered.
             self._closing = True
         except Exception:
@@ -93,6 +86,7 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         finally:
             self._stop_timer()
             self._no_stranger()
+            self.context.draining.leave(self._restarting)
             if self._principal is not None:
                 self.context.guard.leave(self._principal, self._revoked)
             await asyncio.gather(*filter(None, (self._pinging, self._ending)), return_exceptions=True)
@@ -134,13 +128,13 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         await super().handle_connection_init({"type": "connection_init", "payload": payload})
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
         client = self.websocket.ws.client  # type: ignore[attr-defined]  # Starlette's
         return client.host if client else ""
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         name = message["id"]
-        if not self.connection_acknowledged:
+        if not self.connection_acknowledged or self._principal is None:
             await self._close(4401, "Unauthorized")
             return
         if name in self.operations:
@@ -154,108 +148,13 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         if len(self.operations) >= (self.max_subscriptions_per_connection or len(self.operations) + 1):
             await self._refuse(name, GraphQLError("Subscription limit reached"))
             return
-        operation = LiveOperation(
-            self, name, payload["query"], payload.get("variables"), payload.get("operationName"), self._push
-        )
-        self.operations[name] = operation
-        if self._principal is None or not self._begins_together(operation, self._principal):
-            operation.run(self.run_operation(operation))
+        operation = SocketOperation(self, name, payload, self._principal)
+        # It has what the connection asks of Strawberry's own.
+        self.operations[name] = operation  # type: ignore[assignment]
+        operation.begin()
 
     async def _refuse(self, name: str, error: GraphQLError) -> None:
         await self.send_message({"id": name, "type": "error", "payload": [error.formatted]})
-
-    def _begins_together(self, operation: LiveOperation, principal: Principal) -> bool:
-        """Whether it is in a group with the first frame of somebody who came just before: then it needs no task."""
-        operation.entry = self.view.sharers.entry_of(  # type: ignore[attr-defined]  # our own endpoint
-            operation.query, operation.operation_name, operation.variables, principal
-        )
-        opening = None if operation.entry is None else self.context.groups.opening(operation.entry)
-        if opening is None:
-            return False
-        try:
-            operation.count(principal)
-        except LimitExceeded:
-            # It is told so by its task.
-            return False
-        if self._enter(operation, principal, opening):
-            return True
-        operation.leave()
-        return False
-
-    async def run_operation(self, operation: Operation[Services, None]) -> None:
-        """Run one operation to its end, or into a group."""
-        await self._run(operation, self._begin)
-
-    async def go_on(self, operation: Operation[Services, None]) -> None:
-        """Send what the group offered and the socket did not take; come up again after falling out."""
-        await self._run(operation, self._drain)
-
-    async def _run(self, operation: Any, work: Callable[[LiveOperation, Principal, str], Awaitable[bool]]) -> None:
-        """Whatever goes wrong is told to the client on this operation alone. `work` is true if it is in a group."""
-        principal, request_id, stays = self._principal, uuid4().hex, False
-        if principal is None:
-            await self._close(4403, "Forbidden")
-            return
-        try:
-            # Whatever was ended meanwhile stays nowhere, even where something has swallowed the cancellation.
-            stays = await work(operation, principal, request_id) and self.operations.get(operation.id) is operation
-        except _GONE:
-            return
-        except Exception as error:  # a bug of ours ends the operation, not the connection
-            failure = GraphQLError("Internal error", original_error=error)
-            mask([failure], request_id)
-            with contextlib.suppress(Exception):
-                await operation.send_initial_errors([failure])
-            self.operations.pop(operation.id, None)
-        finally:
-            if not stays:
-                operation.leave()
-
-    async def _begin(self, operation: LiveOperation, principal: Principal, request_id: str) -> bool:
-        operation.count(principal)
-        if operation.entry is None:
-            return await self._follow(operation, principal, request_id)
-        opening = await self.context.groups.coming(operation.entry)
-        if opening is not None and self._enter(operation, principal, opening):
-            return True
-        return await self._come_up(operation, principal, request_id, operation.entry)
-
-    async def _drain(self, operation: LiveOperation, principal: Principal, request_id: str) -> bool:
-        follower = operation.follower
-        after = await follower.drain()
-        if after is After.OVER:
-            await self._complete(operation)
-        elif after is After.ALONE and operation.entry is not None:
-            operation.leave_group()
-            return await self._come_up(operation, principal, request_id, operation.entry, start=follower.place)
-        return after is After.TOGETHER
-
-    async def _come_up(
-        self,
-        operation: LiveOperation,
-        principal: Principal,
-        request_id: str,
-        entry: Entry,
-        *,
-        start: Place | None = None,
-    ) -> bool:
-        """By itself up to where the others are, and into their group; False if it came to the end by itself."""
-        groups = self.context.groups
-        lead = partial(self._lead, operation, principal, request_id)
-        course = Joining(groups, entry, operation.follower, lead, start=start)
-        if start is not None:
-            return await self._follow(operation, principal, request_id, course)
-        with groups.makings.one(entry) as course.made:
-            return await self._follow(operation, principal, request_id, course)
-
-    def _enter(self, operation: LiveOperation, principal: Principal, opening: Opening) -> bool:
-        """Whether it is in the group now, with that first frame; if not, it has to come up by itself."""
-        try:
-            self.context.allowance.charge(principal, opening.points)
-        except RateLimited:
-            # It is told so by the execution, which costs as much.
-            return False
-        return self.context.groups.enter(operation.follower, opening)
 
     async def send_frame(self, head: bytes, rest: bytes) -> None:
         """Send a message in two parts, and wait while the socket is full."""
@@ -263,61 +162,9 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             with sending():
                 await self.websocket.ws.send_text((head + rest).decode())  # type: ignore[attr-defined]  # Starlette's
 
-    async def _lead(
-        self, operation: Operation[Services, None], principal: Principal, request_id: str, course: Course
-    ) -> AsyncGenerator[bytes, None]:
-        """The frames of an operation from a place on, encoded, for all who share them."""
-        context = self._context_of(principal, request_id, course)
-        async with contextlib.aclosing(await self._results(operation, context)) as results:
-            async for result in results:
-                if not isinstance(result, ExecutionResult) or result.errors:
-                    message = "a frame could not be resolved"
-                    raise RuntimeError(message)
-                yield rest_of(result)
-
-    def _context_of(self, principal: Principal, request_id: str, course: Course | None) -> Context:
-        return self.context.context(principal, request_id, course, address=self._address)
-
-    async def _results(self, operation: Operation[Services, None], context: Context) -> Any:
-        return await self.schema.stream(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=context,
-            root_value=None,
-            operation_name=operation.operation_name,
-        )
-
-    async def _follow(
-        self, operation: LiveOperation, principal: Principal, request_id: str, course: Joining | None = None
-    ) -> bool:
-        """Send every result; the operation is complete then, unless it has joined others, which is what is returned."""
-        context = self._context_of(principal, request_id, course)
-        async with contextlib.aclosing(await self._results(operation, context)) as results:
-            async for result in results:
-                if is_unavailable(getattr(result, "errors", None)):
-                    # The client comes back, with the place of the last frame that it got.
-                    self._end(1013, "Try again later")
-                    return False
-                if isinstance(result, PreExecutionError):
-                    await operation.send_initial_errors(result.errors or [])
-                    return False
-                if not isinstance(result, ExecutionResult):
-                    await operation.send_initial_errors([GraphQLError("@defer and @stream are not supported here")])
-                    return False
-                if result.errors or result.extensions:
-                    await operation.send_next(result)
-                    continue
-                rest = rest_of(result)
-                if course is not None and course.is_opening:
-                    course.opened(rest, context.bill.points)
-                await operation.follower.send(rest)
-        if course is not None and course.joined:
-            return True
-        await self._complete(operation)
-        return False
-
-    async def _complete(self, operation: LiveOperation) -> None:
-        await operation.send_operation_message(CompleteMessage(id=operation.id, type="complete"))
+    def come_again(self) -> None:
+        """Have the client come back when the database may be there again."""
+        self._end(1013, "Try again later")
 
     async def cleanup_operation(self, operation_id: str) -> None:
         operation: Any = self.operations.pop(operation_id, None)
@@ -354,17 +201,20 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
             return
         if now - self._pinged_at >= PING_SECONDS:
             self._pinged_at = now
-            if self._push is None:
+            if self.push is None:
                 self._pinging = asyncio.create_task(self._ping())
             else:
                 # Where there is no room something is on its way already.
-                self._push(_PING, b"")
+                self.push(_PING, b"")
         self._look_again(principal)
 
     async def _ping(self) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.send_message({"type": "ping"})
+
+    def _restarting(self) -> None:
+        self._end(1012, "Service restart")
 
     def _revoked(self) -> None:
         self._end(4403, "Forbidden")
@@ -393,3 +243,49 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_SEND_SECONDS):
                 await self.websocket.close(code=code, reason=reason)
+
+
+class SocketOperation(LiveOperation):
+    """An operation of a connection that may have others beside it."""
+
+    __slots__ = ("_handler", "_is_over", "id")
+
+    def __init__(self, handler: LiveTransportHandler, id: str, payload: dict[str, Any], principal: Principal) -> None:
+        super().__init__(payload["query"], payload.get("variables"), payload.get("operationName"), principal)
+        self._handler = handler
+        self._is_over = False
+        self.id = id  # the protocol's word
+        head = b'{"id":' + orjson.dumps(id)
+        self.follower = Follower(head, _message, handler.push, handler.send_frame, self.go_on)
+
+    @property
+    def services(self) -> Services:
+        return self._handler.context
+
+    @property
+    def schema(self) -> BaseSchema:
+        return self._handler.schema
+
+    @property
+    def address(self) -> str:
+        return self._handler.address
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._handler.operations.get(self.id) is self  # type: ignore[comparison-overlap]  # see handle_subscribe
+
+    async def refuse(self, errors: list[GraphQLError]) -> None:
+        await self._finish({"id": self.id, "type": "error", "payload": [error.formatted for error in errors]})
+
+    async def complete(self) -> None:
+        await self._finish({"id": self.id, "type": "complete"})
+
+    async def _finish(self, message: Message) -> None:
+        if not self._is_over:
+            self._is_over = True
+            # Its id may be used again from now on.
+            self._handler.forget_id(self.id)
+            await self._handler.send_message(message)
+
+    def cut_off(self) -> None:
+        self._handler.come_again()

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from app.domain.cursors import Place
+from schema.encoded import Encoded
 
 # It is for whoever comes so soon after it; whoever waits for one waits little longer than making it should take.
 _FRESH_SECONDS = 1.0
@@ -27,7 +28,7 @@ class Opening:
     """The first frame of somebody who has just joined a group at `place`; its price in points, and when it was made."""
 
     entry: Entry
-    rest: bytes
+    encoded: Encoded
     place: Place
     points: int
     at: float

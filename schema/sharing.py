@@ -16,6 +16,7 @@ import structlog
 
 from app import clock
 from app.domain.cursors import Place
+from schema.encoded import Encoded
 from schema.followers import Follower, Frame
 from schema.openings import Entry, Makings, Opening
 from schema.pace import SWEEP_SECONDS
@@ -32,6 +33,8 @@ class Course:
 
     # Where to begin, in place of what the document says.
     start: Place | None = None
+    # Whether it is what others go along with: where there are several, they may see the same of the database.
+    leads = False
 
     def bound(self, head: Place) -> Place:
         """How far to read now, at most."""
@@ -51,6 +54,8 @@ class Course:
 
 class Leading(Course):
     """The course of a group's own follower."""
+
+    leads = True
 
     def __init__(self, group: Group, start: Place) -> None:
         self.start = start
@@ -117,9 +122,9 @@ class Joining(Course):
         """Whether what is being sent is the first frame of somebody who begins."""
         return self._frames == 1 and self.start is None
 
-    def opened(self, rest: bytes, points: int) -> None:
+    def opened(self, encoded: Encoded, points: int) -> None:
         """What that first frame is, which others may be sent as well."""
-        self._opening = Opening(self._entry, rest, self._follower.place, points, clock.monotonic())
+        self._opening = Opening(self._entry, encoded, self._follower.place, points, clock.monotonic())
 
     async def let_catch_up(self, place: Place) -> None:
         group = self._groups.get(self._key)
@@ -134,8 +139,8 @@ class Joining(Course):
             self._follower.place = place
 
 
-# Executes the document on a course: what each message is beside its beginning.
-Lead = Callable[[Course], AsyncGenerator[bytes, None]]
+# Executes the document on a course.
+Lead = Callable[[Course], AsyncGenerator[Encoded, None]]
 
 
 class Group:
@@ -170,13 +175,13 @@ class Group:
         except TimeoutError:
             return
 
-    async def lead(self, frames: AsyncGenerator[bytes, None], over: Callable[[], None]) -> None:
+    async def lead(self, frames: AsyncGenerator[Encoded, None], over: Callable[[], None]) -> None:
         """Hand every frame to every member. Whatever goes wrong, they go on by themselves and find out what it is."""
         try:
             async with aclosing(frames):
-                async for rest in frames:
+                async for encoded in frames:
                     self.executions += 1
-                    await self._hand_out(rest, last=self.ending)
+                    await self._hand_out(encoded, last=self.ending)
         except Exception:
             _logger.warning("a shared stream failed; its followers go on alone", exc_info=True)
         finally:
@@ -186,11 +191,11 @@ class Group:
             for member in members:
                 member.fall_out()
 
-    async def _hand_out(self, rest: bytes, *, last: bool) -> None:
+    async def _hand_out(self, encoded: Encoded, *, last: bool) -> None:
         # Who joins from now on joins at the new place: this frame is for those who are here.
         present, began = list(self.members), clock.monotonic()
         self.arrive()
-        frame = Frame(rest, self.place, last)
+        frame = Frame(encoded, self.place, last)
         for number, member in enumerate(present, 1):
             if member in self.members and not member.offer(frame):
                 self.members.discard(member)
@@ -233,7 +238,7 @@ class Groups:
             return False
         group.members.add(follower)
         follower.group = group
-        if not follower.offer(Frame(opening.rest, opening.place)):
+        if not follower.offer(Frame(opening.encoded, opening.place)):
             group.members.discard(follower)
         return True
 

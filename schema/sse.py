@@ -2,40 +2,47 @@
 
 Each result is an event `next`; an event `complete` says that there is nothing more. An answer that ends without it was
 cut off (the server goes, or the token has run out): come again with `Last-Event-ID`, which stands for the variable
-`after`, and nothing is missed.
+`after`, and nothing is missed. Whoever follows the same as others, over whatever, shares their frames.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import orjson
-import structlog
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from strawberry.schema import BaseSchema
-from strawberry.types import ExecutionResult
-from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from app.auth.principal import Principal
+from app.web.sockets import PUSH, Push
+from schema.asking import Asked
 from schema.context import Services
-from schema.masking import is_unavailable, mask
+from schema.encoded import Encoded
+from schema.followers import Follower
+from schema.guard import seconds_left
+from schema.live_operations import LiveOperation
 
 MEDIA_TYPE = "text/event-stream"
 # What proxies take for silence is longer.
 COMMENT_SECONDS = 15.0
+# A client that does not read lets nothing out; the operating system gives it up (TCP_USER_TIMEOUT).
+_SEND_SECONDS: Final = 5.0
 _COMPLETE = b"event: complete\ndata:\n\n"
 _COMMENT = b":\n\n"
 
-_logger = structlog.get_logger("windlass.live")
+_GOT: Final = frozenset({OperationType.QUERY, OperationType.SUBSCRIPTION})
+_POSTED: Final = _GOT | {OperationType.MUTATION}
+
+_event = attrgetter("event")
 
 
 def wanted(request: Request) -> bool:
@@ -47,13 +54,57 @@ def wanted(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What was asked for, by whom."""
+    """What was asked for, by whom and from where."""
 
     principal: Principal
     request_id: str
+    address: str
     document: str
     variables: Mapping[str, Any] | None
     name: str | None
+    allowed: frozenset[OperationType]
+
+    @classmethod
+    def of(cls, asked: Asked, principal: Principal, request_id: str, request: Request) -> Operation:
+        """What a request asks for; where it comes again, behind the last event that it got."""
+        place = request.headers.get("last-event-id")
+        return cls(
+            principal,
+            request_id,
+            request.client.host if request.client else "",
+            asked.document,
+            {**(asked.variables or {}), "after": place} if place else asked.variables,
+            asked.name,
+            _POSTED if request.method == "POST" else _GOT,
+        )
+
+
+class Wire:
+    """The way to the client of one answer, which is `over` with it."""
+
+    def __init__(self, push: Push | None, send: Send) -> None:
+        self.push = push
+        self.over = asyncio.Event()
+        self._send = send
+
+    async def send(self, head: bytes, rest: bytes) -> None:
+        """Send a piece of the answer, and wait while the socket is full."""
+        await self._send({"type": "http.response.body", "body": head + rest, "more_body": True})
+
+    async def comment(self) -> None:
+        """Show that somebody is there. Where there is no room something is on its way already."""
+        if self.push is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await self.send(_COMMENT, b"")
+        else:
+            self.push(_COMMENT, b"")
+
+    async def finish(self) -> None:
+        """There is nothing more to come, on this connection at least."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class EventStream(Response):
@@ -61,108 +112,103 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, schema: BaseSchema, services: Services, operation: Operation, request: Request) -> None:
-        # No proxy shall keep events back to send them together.
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"})
+    def __init__(self, schema: BaseSchema, services: Services, asked: Operation) -> None:
+        # No proxy shall keep events back to send them together; and whoever comes back shall not come to a process that
+        # has just sent it away, on the connection that is still there.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept", "Connection": "close"}
+        super().__init__(headers=headers)
         del self.headers["content-length"]
         self._schema = schema
         self._services = services
-        self._operation = operation
-        self._allowed = {OperationType.QUERY, OperationType.SUBSCRIPTION}
-        if request.method == "POST":
-            self._allowed.add(OperationType.MUTATION)
-        place = request.headers.get("last-event-id")
-        self._variables = {**(operation.variables or {}), **({"after": place} if place else {})}
+        self._asked = asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                self._tell(send),
-                _gone(receive),
-                self._comment(send),
-                self._services.guard.until_gone(self._services.authenticator, self._operation.principal),
-                self._services.draining.wait(),
-            )
-        ]
+        services, wire = self._services, Wire(scope.get("extensions", {}).get(PUSH), send)
+        end = wire.over.set
+        operation = EventOperation(self._schema, services, self._asked, wire)
+        gone = asyncio.create_task(_gone(receive, end))
+        principal = services.guard.watch(services.authenticator, operation.principal, end)
+        services.draining.enter(end)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            operation.begin()
+            await _stay(wire, principal)
         finally:
-            for task in tasks:
-                task.cancel()
+            services.draining.leave(end)
+            services.guard.leave(principal, end)
+            tasks = [gone, *filter(None, (operation.task,))]
+            operation.end()
+            gone.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await wire.finish()
 
-    async def _tell(self, send: Send) -> None:
-        operation = self._operation
+
+class EventOperation(LiveOperation):
+    """The one operation of an answer."""
+
+    __slots__ = ("_asked", "_schema", "_services", "_wire")
+
+    def __init__(self, schema: BaseSchema, services: Services, asked: Operation, wire: Wire) -> None:
+        super().__init__(asked.document, asked.variables, asked.name, asked.principal)
+        self._schema = schema
+        self._services = services
+        self._asked = asked
+        self._wire = wire
+        self.follower = Follower(b"", _event, wire.push, wire.send, self.go_on)
+
+    @property
+    def services(self) -> Services:
+        return self._services
+
+    @property
+    def schema(self) -> BaseSchema:
+        return self._schema
+
+    @property
+    def address(self) -> str:
+        return self._asked.address
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self._wire.over.is_set()
+
+    @property
+    def allowed(self) -> frozenset[OperationType]:
+        return self._asked.allowed
+
+    def request_id(self) -> str:
+        return self._asked.request_id
+
+    async def refuse(self, errors: list[GraphQLError]) -> None:
+        told = orjson.dumps({"errors": [error.formatted for error in errors]})
         try:
-            with self._services.occupancy.one(operation.principal):
-                if not await self._send_results(send):
-                    return
-        except (
-            Exception
-        ) as error:  # a bug of ours ends the operation; the client learns that, and nothing of its inside
-            failure = GraphQLError("Internal error", original_error=error)
-            mask([failure], operation.request_id)
-            with contextlib.suppress(Exception):
-                await send(_body(_event(ExecutionResult(data=None, errors=[failure]))))
-        await send(_body(_COMPLETE))
+            await self.follower.send(Encoded(told))
+        finally:
+            await self.complete()
 
-    async def _send_results(self, send: Send) -> bool:
-        """Send every result; whether there is no more."""
-        operation = self._operation
-        results = await self._schema.stream(
-            operation.document,
-            variable_values=self._variables,
-            context_value=self._services.context(operation.principal, operation.request_id),
-            operation_name=operation.name,
-            allowed_operation_types=self._allowed,
-        )
-        async with aclosing(results):
-            async for result in results:
-                if is_unavailable(getattr(result, "errors", None)):
-                    # Cut off: the client comes back, with the place of the last frame that it got.
-                    return False
-                await send(_body(_event(result)))
-        return True
+    async def complete(self) -> None:
+        try:
+            await self._wire.send(_COMPLETE, b"")
+        finally:
+            self._wire.over.set()
 
-    async def _comment(self, send: Send) -> None:
-        while True:
-            await asyncio.sleep(COMMENT_SECONDS)
-            await send(_body(_COMMENT))
+    def cut_off(self) -> None:
+        self._wire.over.set()
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _stay(wire: Wire, principal: Principal) -> None:
+    """Until it is over, or the token is."""
+    while not wire.over.is_set() and (left := seconds_left(principal)) > 0:
+        try:
+            async with asyncio.timeout(min(left, COMMENT_SECONDS)):
+                await wire.over.wait()
+        except TimeoutError:
+            await wire.comment()
 
 
-def _event(result: Any) -> bytes:
-    """A result as an event `next`; its id is the cursor of its frame."""
-    if not isinstance(result, ExecutionResult | PreExecutionError):
-        result = ExecutionResult(data=None, errors=[GraphQLError("@defer and @stream are not supported here")])
-    body: dict[str, Any] = {}
-    if result.errors:
-        body["errors"] = [error.formatted for error in result.errors]
-    if not isinstance(result, PreExecutionError):
-        body["data"] = result.data
-    if result.extensions:
-        body["extensions"] = result.extensions
-    cursor = _cursor_in(result.data)
-    # JSON has no line breaks of its own, so it is one line of data.
-    head = b"event: next\n" if cursor is None else b"event: next\nid: " + cursor.encode() + b"\n"
-    return head + b"data: " + orjson.dumps(body) + b"\n\n"
-
-
-def _cursor_in(data: Any) -> str | None:
-    if not isinstance(data, dict) or len(data) != 1:
-        return None
-    (frame,) = data.values()
-    cursor = frame.get("cursor") if isinstance(frame, dict) else None
-    return cursor if isinstance(cursor, str) else None
-
-
-def _body(content: bytes) -> Message:
-    return {"type": "http.response.body", "body": content, "more_body": True}
+async def _gone(receive: Receive, end: Callable[[], None]) -> None:
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        end()

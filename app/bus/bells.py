@@ -40,6 +40,11 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
+    @property
+    def has_company(self) -> bool:
+        """Whether others of this process wait for the same rings."""
+        return self._bells.count(self._key) > 1
+
 
 class Bells:
     """All bells of a process by key."""
@@ -60,6 +65,9 @@ class Bells:
         for key in keys:
             for bell in self._hung.get(key, ()):
                 bell.ring()
+
+    def count(self, key: str) -> int:
+        return len(self._hung.get(key, ()))
 
     def ring_all(self) -> None:
         """Something may have been missed."""

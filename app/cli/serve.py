@@ -25,16 +25,11 @@ def serve_api() -> int:
     """Serve `schema.asgi:application`."""
     import uvicorn
 
+    from app.web.serving import DrainingServer
     from app.web.sockets import Socket
     from app.web.straight import StraightHttp
 
     settings = Settings.from_environment(os.environ)
-
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Streams of events would go on until they are cut off.
-            application.state.draining.set()
-            await super().shutdown(sockets)
 
     # Settings that are missing are told before a port that is taken.
     application = import_module("schema.asgi").application()
@@ -50,11 +45,11 @@ def serve_api() -> int:
         server_header=False,
         access_log=False,
         log_config=None,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS - int(settings.live_drain_seconds),
         lifespan="on",
     )
     listening = listen(settings.host, settings.port)
-    Server(config).run(sockets=[listening])
+    DrainingServer(config, application.state.draining.drain, settings.live_drain_seconds).run(sockets=[listening])
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.web.arriving import BoundedHttp
+from app.web.chunks import ChunkedHttp
 
 Headers = Iterable[tuple[bytes, bytes]]
 # Status, headers and body.
@@ -26,7 +26,7 @@ _OF_PROXIES: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
 
-class StraightHttp(BoundedHttp):
+class StraightHttp(ChunkedHttp):
     """HTTP on a connection that asks for answers itself."""
 
     def __init__(self, *given: Any, **named: Any) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
+from app.bus.bells import Bell
 from app.db.uow import Database
 from app.domain import cursors
 from app.domain.cursors import BEGINNING, Place
@@ -77,6 +79,15 @@ class _Look(Generic[Item]):
     skipped_before: Place | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[Item]):
+    """What was read for one look, or for several. No `head`: the stream is gone. No `batch`: the place is beyond it."""
+
+    head: Head | None
+    batch: Batch[Item] | None = None
+    row: Any = None
+
+
 class Follower(Generic[Item]):
     """Follows one stream for one operation."""
 
@@ -110,7 +121,7 @@ class Follower(Generic[Item]):
                     if course.joins(place):
                         return
                     await course.let_catch_up(place)
-                look = await self._look_patiently(place)
+                look = await self._look_patiently(place, bell)
                 place = look.place
                 course.passed(place, delivering=look.kind is not None, last=look.kind is FrameKind.END)
                 if look.kind is not None:
@@ -129,10 +140,10 @@ class Follower(Generic[Item]):
         if found is None:
             raise not_found(self._stream)
 
-    async def _look_patiently(self, place: Place | None) -> _Look[Item]:
+    async def _look_patiently(self, place: Place | None, bell: Bell) -> _Look[Item]:
         while True:
             try:
-                look = await self._look(place)
+                look = await self._look(place, bell)
             except TROUBLE as error:
                 if clock.monotonic() - self._looked_at > PATIENCE_SECONDS:
                     raise
@@ -144,32 +155,55 @@ class Follower(Generic[Item]):
                 self._looked_at = clock.monotonic()
                 return look
 
-    async def _look(self, place: Place | None) -> _Look[Item]:
-        tenant_id = self._context.tenant_id
-        if place is not None and place == self._arrived_at and not self._doubted:
+    async def _look(self, place: Place | None, bell: Bell) -> _Look[Item]:
+        if place is None or self._doubted:
+            return await self._look_anew(place)
+        arrived, due = place == self._arrived_at, clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS
+        see = partial(self._see, place, arrived=arrived, due=due)
+        if self._context.course.leads and bell.has_company:
+            # Of those that the bell has woken, all that are at this place see the same.
+            seen = await self._context.services.looks.take((self._source, place, arrived, due), see)
+        else:
+            seen = await see()
+        if seen.head is None:
+            return _Look(FrameKind.END, place)
+        if seen.batch is None:
+            self._doubted = True
+            return _Look(None, place, more=True)
+        return replace(self._judge(seen.head, seen.batch, due=due), row=seen.row)
+
+    async def _see(self, place: Place, *, arrived: bool, due: bool) -> _Seen[Item]:
+        tenant_id, bound = self._context.tenant_id, self._context.course.bound
+        if arrived:
             found = await self._source.read_on(self._context.database, after=place)
-            if found is not None and self._context.course.bound(found[0].place) >= found[0].place:
-                return self._judge(*found)
+            if found is not None and bound(found[0].place) >= found[0].place:
+                return _Seen(*found)
+        async with self._context.read() as session:
+            head = await streams.head(session, tenant_id, self._stream, self._id)
+            if head is None or place > head.place:
+                return _Seen(head)
+            batch = await self._source.read(session, after=place, until=bound(head.place))
+            ends = head.closed and batch.place == head.place
+            row = None
+            if batch.items or ends or due:
+                row = await streams.owner(session, tenant_id, self._stream, self._id)
+            return _Seen(head, batch, row)
+
+    async def _look_anew(self, place: Place | None) -> _Look[Item]:
+        """Begin, unless there is a place to go on from after all."""
+        tenant_id = self._context.tenant_id
         async with self._context.read() as session:
             head = await streams.head(session, tenant_id, self._stream, self._id)
             if head is None:
                 return _Look(FrameKind.END, place or BEGINNING)
             if place is None:
                 return await self._begin(session, FrameKind.SNAPSHOT)
-            if place > head.place or self._doubted:
-                holds = await streams.holds(session, tenant_id, self._stream, self._id, place, head)
-                self._doubted = False
-                # From here on it may go along with others.
-                return _Look(None, place, more=True) if holds else await self._begin(session, FrameKind.RESYNC)
-            until = self._context.course.bound(head.place)
-            batch = await self._source.read(session, after=place, until=until)
-            look = self._judge(head, batch)
-            if look.kind is None:
-                return look
-            row = await streams.owner(session, tenant_id, self._stream, self._id)
-            return replace(look, row=row)
+            holds = await streams.holds(session, tenant_id, self._stream, self._id, place, head)
+            self._doubted = False
+            # From here on it may go along with others.
+            return _Look(None, place, more=True) if holds else await self._begin(session, FrameKind.RESYNC)
 
-    def _judge(self, head: Head, batch: Batch[Item]) -> _Look[Item]:
+    def _judge(self, head: Head, batch: Batch[Item], *, due: bool) -> _Look[Item]:
         """What is to be done about what was found, but for the owner's row."""
         arrived = batch.place == head.place
         self._arrived_at = batch.place if arrived else None
@@ -178,7 +212,7 @@ class Follower(Generic[Item]):
             kind = FrameKind.EVENTS
         elif arrived and head.closed:
             kind = FrameKind.END
-        elif clock.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
+        elif due:
             kind = FrameKind.HEARTBEAT
         return _Look(kind, batch.place, more=not arrived, items=batch.items)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from app.domain.events import Event, EventKind, Stream
 from app.domain.statuses import JobStatus, PlanStatus
 from app.providers.registry import Registry
 from app.web.sockets import Socket
+from app.web.straight import StraightHttp
 from schema.context import Services
 from schema.nodes import encode_id
 from tests.bus.valkey import Valkey
@@ -133,8 +134,9 @@ async def services(database_url: str, valkey: Valkey) -> AsyncIterator[Services]
     await database.close()
 
 
-@pytest.fixture
-async def live(api: Api) -> AsyncIterator[Live]:
+@asynccontextmanager
+async def serving(api: Api, **otherwise: Any) -> AsyncIterator[Live]:
+    """The API behind a server as `windlass api` has it, but for what is said `otherwise`."""
     config = uvicorn.Config(
         api.app,
         host="127.0.0.1",
@@ -146,11 +148,20 @@ async def live(api: Api) -> AsyncIterator[Live]:
         ws_max_size=128 * 1024,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
+        **{"http": StraightHttp, **otherwise},
     )
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn has a flag and no event
         await asyncio.sleep(0.01)
-    yield Live(api, server.servers[0].sockets[0].getsockname()[1])
-    server.should_exit = True
-    await serving
+    try:
+        yield Live(api, server.servers[0].sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture
+async def live(api: Api) -> AsyncIterator[Live]:
+    async with serving(api) as live:
+        yield live

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,8 +25,10 @@ from app.domain.events import Stream
 from app.reads import streams
 from app.reads.streams import Batch, Head
 from schema import followers
+from schema.encoded import Encoded
 from schema.followers import After
 from schema.followers import Follower as Member
+from schema.looks import Looks
 from schema.openings import Entry
 from schema.sharing import Course, Groups, Joining
 from schema.subscriptions import following
@@ -45,6 +48,9 @@ class World:
     head: int = 0
     closed: bool = False
     groups: Groups = field(default_factory=Groups)
+    looks: Looks = field(default_factory=Looks)
+    # Whether groups look at the stream together.
+    crowded: bool = True
     bells: set[asyncio.Event] = field(default_factory=set)
     # How many frames were made for all, and whether the next of them cannot be.
     leads: int = 0
@@ -80,7 +86,7 @@ class World:
             rung.clear()
 
         try:
-            yield SimpleNamespace(wait=wait)
+            yield SimpleNamespace(wait=wait, has_company=self.crowded)
         finally:
             self.bells.discard(rung)
 
@@ -91,7 +97,7 @@ class World:
 
     def context(self, course: Course) -> Any:
         return SimpleNamespace(
-            course=course, tenant_id=1, read=self.read, database=self, require_read=lambda: None,
+            course=course, tenant_id=1, read=self.read, database=self, require_read=lambda: None, services=self,
             bus=SimpleNamespace(watch=self.watch, healthy=True), loaders=SimpleNamespace(forget=lambda: None),
         )  # fmt: skip
 
@@ -102,6 +108,7 @@ class Number(int):
     at = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True)
 class Numbers:
     """The source: numbers up to the head, a few at a time; sometimes it has the short way."""
 
@@ -125,15 +132,17 @@ class Numbers:
 class Client:
     """A socket with little room, and the operation behind it as `schema/live_protocol.py` runs it."""
 
-    def __init__(self, world: World, name: int, *, pushes: bool) -> None:
+    def __init__(self, world: World, name: int, *, pushes: bool, document: int = 0) -> None:
         self.world = world
         self.told: list[int] = []
         self.over = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._entry = Entry("the same", "the beginning")
+        self._entry = Entry(document, "the beginning")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._member = Member(str(name).encode(), self._push if pushes else None, self._send, self._wake)
+        self._member = Member(
+            str(name).encode(), attrgetter("text"), self._push if pushes else None, self._send, self._wake
+        )
         self._start(self._come_up(None))
 
     def fill(self) -> None:
@@ -183,29 +192,29 @@ class Client:
     async def _come_up(self, start: Place | None) -> None:
         course = Joining(self.world.groups, self._entry, self._member, self._lead, start=start)
         async with aclosing(self._frames(course)) as frames:
-            async for rest in frames:
-                await self._member.send(rest)
+            async for encoded in frames:
+                await self._member.send(encoded)
         if not course.joined:
             self.over.set()
 
-    async def _frames(self, course: Course) -> AsyncGenerator[bytes, None]:
+    async def _frames(self, course: Course) -> AsyncGenerator[Encoded, None]:
         course.start = BEGINNING if course.start is None else course.start
         follower = Follower[Number](self.world.context(course), Stream.JOB, 1, Numbers())
         async with aclosing(follower.follow(None)) as deliveries:
             async for delivery in deliveries:
                 await self.world.turns()
                 if delivery.kind in {FrameKind.EVENTS, FrameKind.END}:
-                    yield b" ".join(b"%d" % number for number in delivery.items)
+                    yield Encoded(b" ".join(b"%d" % number for number in delivery.items))
 
-    async def _lead(self, course: Course) -> AsyncGenerator[bytes, None]:
+    async def _lead(self, course: Course) -> AsyncGenerator[Encoded, None]:
         async with aclosing(self._frames(course)) as frames:
-            async for rest in frames:
+            async for encoded in frames:
                 self.world.leads += 1
                 if self.world.failing:
                     self.world.failing = False
                     message = "this frame cannot be resolved"
                     raise RuntimeError(message)
-                yield rest
+                yield encoded
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -242,7 +251,8 @@ async def _take(world: World, here: list[Client], gone: list[Client], step: str,
         case "write":
             world.write(value)
         case "come":
-            here.append(Client(world, len(here), pushes=value))
+            # Of two documents, whose groups look at the stream together where they can.
+            here.append(Client(world, len(here), pushes=value, document=world.chance.randrange(2)))
         case "fill":
             here[value % len(here)].fill()
         case "go" if len(here) > 1:
@@ -258,7 +268,7 @@ async def _take(world: World, here: list[Client], gone: list[Client], step: str,
 @given(st.lists(_STEPS, min_size=5, max_size=40), st.integers(0, 2**32))
 def test_everybody_is_told_everything_once_and_in_order(steps: list[tuple[str, Any]], seed: int) -> None:
     async def play() -> None:
-        world = World(random.Random(seed))
+        world = World(random.Random(seed), crowded=seed % 4 > 0)
         here, gone = [Client(world, 0, pushes=True)], list[Client]()
         for step, value in steps:
             await _take(world, here, gone, step, value)

@@ -27,6 +27,7 @@ from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
+from schema.live_operations import LiveOperation
 from schema.nodes import decode_id
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
 from tests.schema.verbs import done
@@ -365,7 +366,7 @@ async def test_an_answer_that_comes_after_the_end_of_its_connection_is_no_fault_
             await asyncio.Event().wait()
         return results()
 
-    monkeypatch.setattr(live_protocol.LiveTransportHandler, "_results", late)
+    monkeypatch.setattr(LiveOperation, "_results", late)
     with structlog.testing.capture_logs() as said:
         async with dial(live) as socket:
             await introduce(socket, live)

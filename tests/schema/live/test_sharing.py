@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,9 @@ from schema.context import Services
 from schema.live_operations import LiveOperation
 from schema.sharers import Sharers
 from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
+from tests.schema.live.event_streams import Sent, listen
 from tests.schema.live.test_protocol import dial, introduce, receive, send, subscribe
+from tests.schema.test_loaders import statements
 
 
 async def until(condition: Any) -> None:
@@ -52,6 +55,47 @@ async def test_each_frame_is_executed_once_for_all(live: Live, services: Service
     assert len(services.groups) == 0
 
 
+async def test_whoever_follows_over_whatever_shares_each_execution(live: Live, services: Services) -> None:
+    job, begun = await live.job(), list[str]()
+
+    async def over_socket() -> list[int]:
+        told = list[int]()
+        async with dial(live) as socket:
+            await introduce(socket, live)
+            await subscribe(socket, LOGS, {"id": job_id(job)})
+            while (message := await receive(socket))["type"] == "next":
+                begun.append("socket")
+                told += seqs([message["payload"]["data"]["jobLogs"]], "lines")
+        assert message == {"id": "1", "type": "complete"}
+        return told
+
+    async def over_events() -> list[int]:
+        told, sent = list[int](), Sent()
+        async with listen(live, LOGS, {"id": job_id(job)}) as source, aclosing(source.events()) as events:
+            async for sent in events:
+                if sent.event == "next":
+                    begun.append("events")
+                    assert sent.id == sent.frame()["cursor"]
+                    told += seqs([sent.frame()], "lines")
+        assert (sent.event, sent.data) == ("complete", "")
+        return told
+
+    async with asyncio.timeout(60):
+        following = [asyncio.create_task(one()) for _ in range(200) for one in (over_socket, over_events)]
+        await until(lambda: members(services) == 400)
+        (group,) = services.groups._groups.values()
+        for number in range(5):
+            await live.api.acme.rows.lines(job, f"line {number}")
+            await until(lambda number=number: group.place == Place(number + 1))
+        await live.finish(job)
+        told = await asyncio.gather(*following)
+    assert told == [[1, 2, 3, 4, 5]] * 400
+    # The beginning, five frames of lines, and the end.
+    assert begun.count("socket") == begun.count("events") == 200 * 7
+    assert group.executions == 6
+    assert len(services.groups) == 0
+
+
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 async def test_everybody_is_told_everything_once_wherever_they_begin_and_however_they_read(
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -61,11 +105,23 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
     job, chance = await live.job(), random.Random(seed)
     rows, over = live.api.acme.rows, asyncio.Event()
 
+    @asynccontextmanager
+    async def following_from(place: str | None) -> AsyncIterator[AsyncGenerator[dict[str, Any], None]]:
+        if chance.random() < 0.5:
+            async with aclosing(live.frames(LOGS, {"id": job_id(job), "after": place})) as frames:
+                yield frames
+        else:
+            async with (
+                listen(live, LOGS, {"id": job_id(job)}, behind=place) as source,
+                aclosing(source.frames()) as frames,
+            ):
+                yield frames
+
     async def follow(number: int) -> list[int]:
         seen, after = list[int](), None
         await asyncio.sleep(chance.random())
         while True:
-            async with aclosing(live.frames(LOGS, {"id": job_id(job), "after": after})) as frames:
+            async with following_from(after) as frames:
                 left = chance.randint(3, 30)
                 async for frame in frames:
                     seen += seqs([frame], "lines")
@@ -123,6 +179,35 @@ async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
     assert late == seen
 
 
+async def test_whoever_does_not_read_events_costs_little_and_holds_up_nobody(
+    live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "WAITING_BYTES", 4096)
+    job = await live.job()
+    async with (
+        asyncio.timeout(60),
+        listen(live, LOGS, {"id": job_id(job)}) as sleeping,
+        aclosing(sleeping.frames()) as late_frames,
+    ):
+        assert (await anext(late_frames))["kind"] == "SNAPSHOT"
+        sleeping.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's is both
+        async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
+            await anext(frames)
+            await until(lambda: members(services) == 2)
+            seen = list[int]()
+            for number in range(200):
+                await live.api.acme.rows.lines(job, *(random.randbytes(2000).hex() for _ in range(60)))
+                while len(seen) < 60 * (number + 1):
+                    seen += seqs([await anext(frames)], "lines")
+                if members(services) == 1:
+                    break
+            assert members(services) == 1
+        sleeping.transport.resume_reading()  # type: ignore[attr-defined]
+        await live.finish(job)
+        late = [seq async for frame in late_frames for seq in seqs([frame], "lines")]
+    assert late == seen
+
+
 async def test_whoever_only_goes_along_has_no_task(
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +238,31 @@ async def test_whoever_only_goes_along_has_no_task(
         for socket in (first, second):
             assert [(await receive(socket))["type"] for _ in range(2)] == ["next", "complete"]
         await until(lambda: len(services.occupancy) == 0)
+
+
+async def test_groups_of_one_job_see_the_same_of_the_database(live: Live, services: Services) -> None:
+    job, frames = await live.job(), list[dict[str, Any]]()
+
+    async def follow(number: int) -> None:
+        document = JOB.replace("lagMs", f"lagMs unlike{number}: lagMs")
+        async with aclosing(live.frames(document, {"id": job_id(job)})) as told:
+            async for frame in told:
+                frames.append(frame)
+
+    async with asyncio.timeout(60):
+        following = [asyncio.create_task(follow(number)) for number in range(20)]
+        await until(lambda: members(services) == len(services.groups) == 20)
+        with statements(live.api) as seen:
+            for number in range(1, 11):
+                await live.api.acme.rows.events(Stream.JOB, job.id, progressed(job, float(number)))
+                await until(lambda number=number: len(frames) == 20 * (number + 1))
+        executions = sum(group.executions for group in services.groups._groups.values())
+        await live.finish(job)
+        await asyncio.gather(*following)
+    # Each document is executed for each event; what they show of the journal is read by few of them, not by twenty.
+    assert executions == 200
+    assert [seqs([frame]) for frame in frames[20:220]] == [[number] for number in range(1, 11) for _ in range(20)]
+    assert len([one for one in seen if "FROM event_log" in one]) < 150
 
 
 async def test_followers_who_go_leave_no_group(live: Live, services: Services) -> None:
@@ -223,7 +333,13 @@ async def test_a_thousand_abrupt_disconnects_leave_nothing_behind(live: Live, se
                 await subscribe(socket, JOB, {"id": job_id(job)})
             for socket in sockets[::2]:
                 await receive(socket)
-            for socket in sockets:
-                socket.transport.abort()
+            async with AsyncExitStack() as stack:
+                for number in range(100):
+                    source = await stack.enter_async_context(listen(live, JOB, {"id": job_id(job)}))
+                    if number % 2 == 0:
+                        await anext(source.frames())
+                # Leaving cuts them off as well.
+                for socket in sockets:
+                    socket.transport.abort()
         await until(lambda: len(asyncio.all_tasks()) <= before)
         assert (len(services.groups), members(services), len(services.occupancy)) == (1, 1, 1)

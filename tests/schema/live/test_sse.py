@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,20 +15,9 @@ from sqlalchemy import text
 from app.domain.events import Stream
 from schema import guard, sse
 from schema.context import Services
-from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs
-
-
-@dataclass(slots=True)
-class Sent:
-    """One event as it was sent; a comment has neither name nor data."""
-
-    event: str | None = None
-    id: str | None = None
-    data: str | None = None
-
-    def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = next(iter(json.loads(self.data or "")["data"].values()))
-        return frame
+from tests.schema.live.conftest import JOB, LOGS, Live, job_id, progressed, seqs, serving
+from tests.schema.live.event_streams import Sent
+from tests.schema.live.test_sharing import members, until
 
 
 @asynccontextmanager
@@ -193,7 +181,7 @@ async def test_a_server_that_goes_cuts_the_stream_off(live: Live, services: Serv
         aclosing(events(response)) as sent,
     ):
         assert (await anext(sent)).event == "next"
-        services.draining.set()
+        await services.draining.drain(0)
         assert [one async for one in sent] == []
 
 
@@ -211,3 +199,25 @@ async def test_whoever_goes_leaves_nothing_behind(live: Live) -> None:
         await asyncio.gather(*(look_in() for _ in range(30)))
         while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110  the server hears of it a moment later
             await asyncio.sleep(0.02)
+
+
+async def test_a_server_without_a_short_way_out_sends_the_same(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "COMMENT_SECONDS", 0.05)
+    job = await live.job()
+
+    async def follow(server: Live) -> list[Sent]:
+        async with asked(server, LOGS, {"id": job_id(job)}) as response:
+            return [one async for one in events(response)]
+
+    async with asyncio.timeout(20), serving(live.api, http="httptools") as other:
+        following = [asyncio.create_task(follow(server)) for server in (live, other, other)]
+        await until(lambda: members(live.api.services) == 3)
+        for number in range(3):
+            await live.api.acme.rows.lines(job, f"line {number}")
+            await asyncio.sleep(0.1)
+        await live.finish(job)
+        short, *others = await asyncio.gather(*following)
+    assert all(Sent() in sent for sent in (short, *others))
+    told = [[one for one in sent if one != Sent()] for sent in (short, *others)]
+    assert told[1:] == [told[0]] * 2
+    assert (seqs([one.frame() for one in told[0][:-1]], "lines"), told[0][-1].event) == ([1, 2, 3], "complete")
