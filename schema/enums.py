@@ -159,7 +159,7 @@ class PlanAction(StrEnum):
     DELETE = "DELETE"
 
 
-@strawberry.enum(description="Smallest first, or largest first. What is missing (not yet started, say) counts as larger than all else.")
+@strawberry.enum(description="Smallest first, or largest first. What is missing counts as larger than all that is there.")
 class OrderDirection(StrEnum):
     ASC = "ASC"
     DESC = "DESC"
