@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     # Off, every query is executed field by field: slower, and without what turns selections into SQL.
     compiled_queries: bool = True
-    worker_threads: int = 16
+    worker_threads: int = 32
     lease_seconds: float = 10.0
     tick_interval_seconds: float = 0.2
     # After this long a doorbell that nobody answered is rung again.

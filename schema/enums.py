@@ -159,7 +159,7 @@ class PlanAction(StrEnum):
     DELETE = "DELETE"
 
 
-@strawberry.enum(description="Smallest first, or largest first. What is missing counts as larger than all that is there.")
+@strawberry.enum(description="Smallest first, or largest first. What is missing counts as larger than all there is.")
 class OrderDirection(StrEnum):
     ASC = "ASC"
     DESC = "DESC"
