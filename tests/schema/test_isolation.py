@@ -185,7 +185,7 @@ def in_documents(kind: GraphQLNamedType, depth: int, path: tuple[str, ...] = ())
     return documents
 
 
-async def all_of(api: Api, kind: str, gid: str, access: Access | None = None, *, depth: int = 2) -> bytes:
+async def all_of(api: Api, kind: str, gid: str, access: Access | None = None, *, depth: int) -> bytes:
     """All that can be seen of an object, in as many documents as the limit on their length makes necessary."""
     found = in_documents(SCHEMA.type_map[kind], depth)
     texts = [f"query($id: ID!) {{ node(id: $id) {{ ... on {kind} {{ {parts} }} }} }}" for parts in found]
@@ -230,7 +230,8 @@ async def test_nothing_of_ours_leads_to_another_tenant(api: Api, depth: int) -> 
         assert names_none_of(theirs, answer), kind
 
 
-async def test_a_public_template_shows_what_was_published_and_nothing_else(api: Api) -> None:
+@pytest.mark.parametrize("depth", DEPTHS)
+async def test_a_public_template_shows_what_was_published_and_nothing_else(api: Api, depth: int) -> None:
     rows = api.rival.rows
     template = await rows.template("shared", is_public=True, created_by=rows.actor, updated_by=rows.actor)
     revision = await rows.revision(template)
@@ -251,14 +252,14 @@ async def test_a_public_template_shows_what_was_published_and_nothing_else(api: 
     ours = await api.acme.rows.plan("from-shared", **pinned)
     for kind, number in (("ResourceTemplate", template.id), ("TemplateRevision", revision.id)):
         gid = encode_id(kind, number)
-        assert CANARY.encode() in await all_of(api, kind, gid, api.rival), "whose it is can see it"
+        assert CANARY.encode() in await all_of(api, kind, gid, api.rival, depth=depth), "whose it is can see it"
     for kind, number in (
         ("ResourceTemplate", template.id),
         ("TemplateRevision", revision.id),
         ("DeploymentPlan", ours.id),
     ):
         gid = encode_id(kind, number)
-        answer = await all_of(api, kind, gid)
+        answer = await all_of(api, kind, gid, depth=depth)
         assert b'"errors"' not in answer
         assert gid.encode() in answer
         assert CANARY.encode() not in answer, kind

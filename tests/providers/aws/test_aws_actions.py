@@ -34,6 +34,17 @@ def _databases(emulator: Emulator) -> dict[str, str]:
     return {each["DBInstanceIdentifier"]: from_list(each["TagList"])[OPERATION] for each in found}
 
 
+@pytest.fixture(autouse=True)
+def no_other_databases(emulator: Emulator) -> None:
+    """What other tests of this process have left goes: these look at all that there are."""
+    rds = emulator.client("rds")
+    for name in _databases(emulator):
+        rds.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=False)
+        rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+    for snapshot in rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]:
+        rds.delete_db_snapshot(DBSnapshotIdentifier=snapshot["DBSnapshotIdentifier"])
+
+
 async def test_a_database_is_restored_beside_itself_and_swapped(
     make_context: MakeContext, world: World, emulator: Emulator
 ) -> None:

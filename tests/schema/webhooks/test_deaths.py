@@ -173,6 +173,8 @@ async def test_a_url_that_is_changed_meanwhile_is_where_the_next_goes(desk: Desk
     answer = asyncio.Event()
     desk.receiver.script.append(Answer(after=answer))
     deliverer = desk.deliverer()
+    # However long the change takes.
+    deliverer.sender.poster._deadline = 30.0
     turn = asyncio.create_task(desk.settle(deliverer, lambda: len(moved.received) >= (3 if asked else 2)))
     await desk.receiver.came(1)
     seen = await desk.look(hook)
