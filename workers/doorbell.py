@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import dramatiq
 import structlog
@@ -17,13 +18,14 @@ _STOP = None
 
 
 class Doorbell:
-    """A thread that enqueues; the actors must be declared before it is started.
+    """A thread that enqueues; the actors must be declared before it is started. `tell` says that it has.
 
     When the broker is away or the queue is full, rings are lost and the tick repeats them.
     """
 
-    def __init__(self, broker: dramatiq.Broker) -> None:
+    def __init__(self, broker: dramatiq.Broker, tell: Callable[[], None]) -> None:
         self._broker = broker
+        self._tell = tell
         self._waiting: queue.Queue[StepDue | None] = queue.Queue(_CAPACITY)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
@@ -48,5 +50,10 @@ class Doorbell:
         while (message := self._waiting.get()) is not _STOP:
             try:
                 actor.send(message.tenant_id, message.job_id, message.step_run_id)
+                # Once for all that are rung for together.
+                if self._waiting.empty():
+                    self._tell()
             except Exception:  # the row says that it is due; the tick rings again
                 _logger.warning("a doorbell could not be rung", step_run_id=message.step_run_id)
+        with contextlib.suppress(Exception):
+            self._tell()

@@ -7,7 +7,6 @@ import random
 import socket
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,11 +29,8 @@ from app.providers.sessions import WITHOUT_CONNECTION, Sessions
 from app.services.dependencies import Dependencies
 from app.settings import Settings
 from app.telemetry import logging
-from workers.broker import make_broker
+from workers.broker import Broker, make_broker
 from workers.doorbell import Doorbell
-
-if TYPE_CHECKING:
-    import dramatiq
 
 _logger = structlog.get_logger(__name__)
 
@@ -46,7 +42,7 @@ class House:
     settings: Settings
     database: Database
     bus: Bus
-    broker: dramatiq.Broker
+    broker: Broker
     doorbell: Doorbell
 
 
@@ -57,7 +53,7 @@ def build(name: str) -> House:
     redis_url = settings.required("redis_url")
     bus = Bus(redis_url)
     broker = make_broker(redis_url)
-    doorbell = Doorbell(broker)
+    doorbell = Doorbell(broker, broker.tell)
 
     def after_commit(rings: Rings) -> None:
         doorbell.ring(rings.due)

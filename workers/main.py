@@ -34,8 +34,8 @@ _logger = structlog.get_logger(__name__)
 # A worker ticks too, seldom, so that a house without a scheduler still moves.
 _TICK_SECONDS = 2.0
 _OBSERVE_SECONDS = 1.0
-# The longest an idle worker takes to hear a ring; it polls.
-_POLL_MILLISECONDS = 15
+# So often a thread of Dramatiq that has nothing to do looks whether it should end.
+_IDLE_MILLISECONDS = 500
 _SWITCH_SECONDS = 0.0005
 
 
@@ -130,7 +130,8 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.set())
     process.start()
     house.doorbell.start()
-    ears = dramatiq.Worker(house.broker, worker_timeout=_POLL_MILLISECONDS, worker_threads=1)
+    threading.Thread(target=house.broker.listen, args=(stopping,), name="listener", daemon=True).start()
+    ears = dramatiq.Worker(house.broker, worker_timeout=_IDLE_MILLISECONDS, worker_threads=1)
     ears.start()
     # What is there now stays: no collection of garbage need look through it again.
     gc.collect()
