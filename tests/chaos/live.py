@@ -39,7 +39,7 @@ from app.services.plans import CreatePlan
 from schema.nodes import encode_id
 from tests.chaos.eyes import UNREACHABLE
 from tests.chaos.live_bugs import LIVE_BUGS
-from tests.chaos.load import Customers
+from tests.chaos.load import AWAY, Customers
 from tests.chaos.nemesis import Deeds, Nemesis, Track
 from tests.chaos.part import Unfriendly
 from tests.chaos.town import LEASE_SECONDS, Town, town
@@ -233,6 +233,23 @@ class Stage:
 
     async def _stored(self, job_id: int, found: Reckoning) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The lines and the events of a job; both together must fill all of its numbers, each once."""
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            while True:
+                try:
+                    head, events, lines = await self._read(job_id)
+                    break
+                except AWAY:
+                    # The faults of the next round are under way.
+                    await asyncio.sleep(0.5)
+        numbers = sorted([line["seq"] for line in lines] + [event["seq"] for event in events])
+        if numbers != list(range(1, head["event_seq"] + 1)):
+            found.wrong.append(f"the journal of job {job_id} has gaps or repetitions")
+        found.jobs[head["status"]] += 1
+        found.stored += len(numbers)
+        return lines, events
+
+    async def _read(self, job_id: int) -> tuple[Any, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The job's row, its events and its lines."""
         tenant_id = self.customers.principals[_TENANT].tenant_id
         connection = await asyncpg.connect(self.town.environment["WINDLASS_DATABASE_URL"], timeout=5)
         try:
@@ -241,7 +258,7 @@ class Stage:
                 "SELECT seq, correlation_id FROM event_log WHERE stream = 'JOB' AND stream_id = $1 ORDER BY seq", job_id
             )
         finally:
-            await connection.close()
+            connection.terminate()
         events = [{"seq": row["seq"], "correlationId": row["correlation_id"]} for row in rows]
         lines, place, until = list[dict[str, Any]](), BEGINNING, Place(head["event_seq"])
         while place < until:
@@ -254,12 +271,7 @@ class Stage:
                 {"seq": line.seq, "level": line.level.value, "stepKey": line.step_key, "message": line.message}
                 for line in batch.items
             ]
-        numbers = sorted([line["seq"] for line in lines] + [event["seq"] for event in events])
-        if numbers != list(range(1, head["event_seq"] + 1)):
-            found.wrong.append(f"the journal of job {job_id} has gaps or repetitions")
-        found.jobs[head["status"]] += 1
-        found.stored += len(numbers)
-        return lines, events
+        return head, events, lines
 
 
 def _difference(told: list[int], stored: list[int]) -> str:
