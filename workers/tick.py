@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app import clock
+from app.db.away import DATABASE_AWAY, took_too_long
 from app.engine.housekeeping import tidy, tidy_logs
 from app.engine.sealing import seal_audit
 from app.engine.ticking import tick
@@ -16,6 +17,8 @@ from app.services.plans.firing import DuePlan, fire
 from app.services.plans.watching import DueWatch, look, notice
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from app.bus.bells import Bell
     from app.db.uow import Database
     from app.services.dependencies import Dependencies
@@ -65,13 +68,13 @@ async def keep_ticking(
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)
             for tenant_id, plan_id in done.due_plans:
-                await fire(database, DuePlan(tenant_id, plan_id), dependencies)
+                await _see_to(fire(database, DuePlan(tenant_id, plan_id), dependencies))
             for tenant_id in done.stirred:
-                await notice(database, tenant_id)
+                await _see_to(notice(database, tenant_id))
             for tenant_id, plan_id in done.due_watches:
-                await look(database, DueWatch(tenant_id, plan_id), dependencies)
+                await _see_to(look(database, DueWatch(tenant_id, plan_id), dependencies))
             for tenant_id, plan_id in done.heard_plans:
-                await triggering.fire(database, DuePlan(tenant_id, plan_id), dependencies)
+                await _see_to(triggering.fire(database, DuePlan(tenant_id, plan_id), dependencies))
         except Exception:  # the next tick does what this one could not
             _logger.warning("a tick failed", exc_info=True)
             await asyncio.sleep(interval_seconds)
@@ -79,3 +82,15 @@ async def keep_ticking(
             await asyncio.sleep(interval_seconds)
         else:
             await bell.wait(interval_seconds)
+
+
+async def _see_to(deed: Awaitable[object]) -> None:
+    """One thing that is due. One that waits in vain for what somebody holds keeps no other from its time: the next tick
+    would find it first again, and wait for as long.
+    """
+    try:
+        await deed
+    except DATABASE_AWAY as error:
+        if not took_too_long(error):
+            raise
+        _logger.warning("what is due had to wait for too long", exc_info=True)

@@ -39,3 +39,10 @@ def as_away(context: ExceptionContext) -> Exception | None:
     if cause is None or isinstance(context.sqlalchemy_exception, DATABASE_AWAY):
         return None
     return OperationalError(context.statement, None, context.original_exception)
+
+
+def took_too_long(error: BaseException | None) -> bool:
+    """Whether a statement was ended for the time that it took: the database is there, and somebody holds something."""
+    while error is not None and not isinstance(error, asyncpg.QueryCanceledError):
+        error = error.__cause__ or getattr(error, "orig", None)
+    return error is not None

@@ -6,10 +6,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from app.db import uow
 from app.db.models import DeploymentPlan
 from app.domain.enums import ChangedPolicy, MissedPolicy
 from app.domain.errors import IllegalState
@@ -294,6 +296,31 @@ async def test_the_loop_of_a_process_fires_what_its_tick_finds(workshop: Worksho
     try:
         async with asyncio.timeout(10):
             while (await found(workshop, plan_id)).last_job_id is None:  # noqa: ASYNC110  only the database tells
+                await asyncio.sleep(0.02)
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+
+async def test_a_plan_that_waits_in_vain_keeps_no_other_from_its_time(
+    workshop: Workshop, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the resources of its stack, and the statement that waits for them is ended."""
+    monkeypatch.setattr(uow, "WRITE_TIMEOUT", "300ms")
+    revision = await noted(workshop, "a")
+    stuck, other = [await scheduled(workshop, once(), template=revision, stack=stack) for stack in ("held", "free")]
+    for plan_id, hours in ((stuck, 2), (other, 1)):
+        await set_time(workshop, plan_id, datetime.now(UTC) - timedelta(hours=hours))
+    holder = await asyncpg.connect(database_url)
+    await holder.execute("SELECT pg_advisory_lock(77078, hashtext($1))", f"{workshop.tenant_id}/held")
+    ticking = asyncio.create_task(keep_ticking(workshop.database, workshop.dependencies, None, 0.02, 10))
+    try:
+        async with asyncio.timeout(20):
+            while (await found(workshop, other)).last_job_id is None:  # noqa: ASYNC110  only the database tells
+                await asyncio.sleep(0.02)
+            assert (await found(workshop, stuck)).last_job_id is None
+            await holder.close()
+            while (await found(workshop, stuck)).last_job_id is None:  # noqa: ASYNC110  only the database tells
                 await asyncio.sleep(0.02)
     finally:
         ticking.cancel()
