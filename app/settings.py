@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 PREFIX = "WINDLASS_"
+# What the command line reads as a client of some server; whoever has set it may start a server all the same.
+_OF_CLIENTS = frozenset({f"{PREFIX}URL"})
 _KEY_BYTES = 32
 
 
@@ -115,6 +117,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for variable, value in environ.items():
             if variable.startswith(PREFIX) and value != "":
                 name = variable.removeprefix(PREFIX).lower()
+                if variable in _OF_CLIENTS:
+                    continue
                 if name not in cls.__struct_fields__:
                     raise SettingsError(_unknown(variable, cls.__struct_fields__))
                 given[name] = value

@@ -10,6 +10,8 @@ const client = createClient({
   webSocketImpl: WebSocket,
   connectionParams: () => ({ authorization: `Bearer ${up.token}` }),
   retryAttempts: Infinity,
+  // A server that is not there yet is no reason to give up, which is what the client takes it for.
+  shouldRetry: () => true,
 });
 // The client sends this very object again after a reconnect, so the newest cursor in it is where the stream goes on.
 const variables = { id: process.argv[2], after: null };

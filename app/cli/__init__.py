@@ -86,6 +86,7 @@ def rotate() -> int:
 
 
 app.command("app.cli.access:access", name="access", help="Times of platform administrators in tenants.")
+app.command("app.cli.tenant:tenant", name="tenant", help="Tenants of the installation.")
 
 
 @app.command

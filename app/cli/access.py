@@ -29,7 +29,7 @@ def admit(email: str) -> int:
     async def verb(database: Database, _: Settings) -> list[str]:
         return [await platform.admit(database, email)]
 
-    return _run(verb)
+    return run_verb(verb)
 
 
 @access.command(name="dismiss")
@@ -40,7 +40,7 @@ def dismiss(email: str) -> int:
         await platform.dismiss(database, email)
         return []
 
-    return _run(verb)
+    return run_verb(verb)
 
 
 @access.command(name="open")
@@ -59,7 +59,7 @@ def open_(
         sys.stderr.write(f"access {opened.row.id} to {tenant} as {role} until {opened.row.expires_at:%H:%M} UTC\n")
         return [opened.text]
 
-    return _run(verb)
+    return run_verb(verb)
 
 
 @access.command(name="list")
@@ -74,7 +74,7 @@ def list_(*, tenant: Annotated[str | None, Parameter(help="Of this tenant alone,
             for row, slug in found
         ]
 
-    return _run(verb)
+    return run_verb(verb)
 
 
 @access.command(name="close")
@@ -85,10 +85,10 @@ def close(number: int) -> int:
         await platform.close_access(database, settings.required("platform_key"), number)
         return []
 
-    return _run(verb)
+    return run_verb(verb)
 
 
-def _run(verb: Verb) -> int:
+def run_verb(verb: Verb) -> int:
     """Print what a verb has to say, or why not; the exit code."""
 
     async def connected() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from app import clock
-from app.embedded.processes import die_with_parent, stop
+from app.embedded.processes import die_with_parent
 
 # A child that dies more often than this is not started again: something is wrong with it.
 _RESTARTS = 8
 _WITHIN_SECONDS = 60.0
 _FIRST_PAUSE = 0.2
+_KILLED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -64,10 +66,20 @@ class Child:
             return None
         return float(_FIRST_PAUSE * 2 ** (len(self.ended) - 1))
 
-    def stop(self) -> None:
-        """End the process in order."""
+    def tell(self) -> None:
+        """Tell the process to end in order."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, until: float) -> None:
+        """Until it has ended; killed when it has not by `until`."""
         if self.process is not None:
-            stop(self.process, signal.SIGTERM, self.grace_seconds)
+            try:
+                self.process.wait(max(until - clock.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(_KILLED_SECONDS)
             self.process = None
 
 
@@ -109,9 +121,15 @@ class Supervisor:
         return {name: child.pid for name, child in self.children.items() if child.pid is not None}
 
     def stop(self) -> None:
-        """Stop every child, the last one started first."""
-        for child in reversed(self.children.values()):
-            child.stop()
+        """Tell every child to end, all at once: no worker shall hand its steps on to one that goes next.
+
+        Each has its own time for what it has in hands.
+        """
+        now = clock.monotonic()
+        for child in self.children.values():
+            child.tell()
+        for child in self.children.values():
+            child.wait(now + child.grace_seconds)
 
     def say(self, line: str) -> None:
         """A line of our own."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# C0, DEL and C1, and halves of surrogate pairs, which no encoding of Unicode has.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_CONTROL_OF_LINES: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# C0, DEL and C1; what ends a line, or turns the direction of what follows it, in any terminal or page; and halves of
+# surrogate pairs, which no encoding of Unicode has.
+_TURNS: Final = "\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+_CONTROL: Final = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_TURNS}]")
+_CONTROL_OF_LINES: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{_TURNS}]")
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 
 

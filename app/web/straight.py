@@ -93,7 +93,8 @@ class StraightHttp(ChunkedHttp):
         self._say(cycle, whole)
 
     def _say(self, cycle: RequestResponseCycle, whole: Whole) -> None:
-        if cycle.disconnected:
+        # Whoever sends something that is no request behind this one is answered that, and shut out.
+        if cycle.disconnected or self.transport.is_closing():
             return
         status, headers, body = whole
         parts = [_LINES[status]]

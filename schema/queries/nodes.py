@@ -29,7 +29,12 @@ class NodeQueries:
         if len(ids) > _MAX_IDS:
             message = f"at most {_MAX_IDS} ids at once"
             raise LimitExceeded(message, path=("ids",))
-        return list(await asyncio.gather(*(node_of(info, text) for text in ids)))
+        found: list[Any] = await asyncio.gather(*(node_of(info, text) for text in ids), return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException):
+                # The first; the others were looked at, too, so that nothing is left behind that nobody asks for.
+                raise one
+        return found
 
 
 async def node_of(info: Info, id: str, kind: str | None = None) -> Any:

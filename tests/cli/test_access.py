@@ -46,3 +46,23 @@ async def test_an_access_is_opened_listed_and_closed(
     assert await windlass("list") == 1
     assert "error: The credentials are missing" in capsys.readouterr().err
     await database.close()
+
+
+async def test_a_tenant_is_made_with_its_administrator(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINDLASS_DATABASE_URL", database_url)
+    making = ["tenant", "create", "acme", "--admin", "ann@acme.example"]
+
+    async def make() -> int:
+        return int(await asyncio.to_thread(app, making, result_action="return_value") or 0)
+
+    assert await make() == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("tenant acme is number ")
+    database = Database.connect(database_url, name="windlass-tests", pool_size=1)
+    principal = await Authenticator(database).authenticate(shown.out.strip())
+    assert (principal.tenant_slug, principal.role) == ("acme", Role.ADMIN)
+    await database.close()
+    assert await make() == 1
+    assert capsys.readouterr().err == "error: there already is a tenant 'acme'\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import tempfile
 import time
 
 import pytest
@@ -58,3 +59,32 @@ def test_a_child_that_always_dies_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(RuntimeError, match="sleeper died 9 times within 60 s, last with 3"):
         keep()
     assert "sleeper │ no" in output.getvalue()
+
+
+def test_children_are_told_to_end_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them ends only once the other has been told, too."""
+    code = (
+        "import os, pathlib, signal, sys, time\n"
+        "here = pathlib.Path(os.environ['HERE'])\n"
+        "def go(*_):\n"
+        "    (here / str(os.getpid())).touch()\n"
+        "    while len(list(here.iterdir())) < 2: time.sleep(0.01)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, go)\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(0.01)\n"
+    )
+    output = io.StringIO()
+    supervisor = Supervisor(output)
+    child = sleeper(monkeypatch, code)
+    with tempfile.TemporaryDirectory() as folder:
+        children = [Child(name, child.command, {"HERE": folder}) for name in ("one", "two")]
+        for each in children:
+            supervisor.add(each)
+        deadline = time.monotonic() + 10
+        while output.getvalue().count("ready") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        ended = [each.process for each in children]
+        supervisor.stop()
+        assert [process.returncode for process in ended if process is not None] == [0, 0]
