@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
@@ -57,13 +57,16 @@ class IssuedToken:
 
 
 async def issue(transaction: Transaction, principal: Principal, command: IssueToken) -> IssuedToken:
-    """Make a token. It never reaches further than the token it is made with. Raises Forbidden, NotFound, Invalid."""
+    """Make a token. It reaches no further than the one it is made with, and lasts no longer, unless an administrator
+    makes it, or somebody who has logged in. Raises Forbidden, NotFound, Invalid.
+    """
     user_id = principal.user_id if command.user_id is None else command.user_id
     # A service account has the tokens that somebody made for it; it can replace them, and have no more.
     own = user_id == principal.user_id and principal.kind is not UserKind.SERVICE_ACCOUNT
     _authorize(transaction, principal, user_id, own=own)
-    expires_at = clock.utc_now() + DEFAULT_LIFETIME if command.expires_at is None else command.expires_at
-    faults = [name_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at)]
+    last = _last_end(principal)
+    expires_at = min(clock.utc_now() + DEFAULT_LIFETIME, last) if command.expires_at is None else command.expires_at
+    faults = [name_fault(command.name, NAME_LIMIT, "the name of the token", "name"), _expiry_fault(expires_at, last)]
     if command.scopes is not None and not command.scopes:
         faults.append(Required("a token without scopes would be of no use", path=("scopes",)))
     refuse(faults)
@@ -138,7 +141,14 @@ def _authorize(transaction: Transaction, principal: Principal, user_id: int, *, 
     authorize(transaction, principal, Permission.READ if own else Permission.ADMIN, f"tokens of user:{user_id}")
 
 
-def _expiry_fault(expires_at: datetime) -> DomainError | None:
+def _last_end(principal: Principal) -> datetime:
+    """When a token must have ended that the principal makes."""
+    if principal.is_session or not principal.token_id or principal.may(Permission.ADMIN):
+        return datetime.max.replace(tzinfo=UTC)
+    return principal.expires_at
+
+
+def _expiry_fault(expires_at: datetime, last: datetime) -> DomainError | None:
     path = ("expiresAt",)
     if expires_at.tzinfo is None:
         return Invalid("expiresAt needs an offset from UTC", path=path)
@@ -147,6 +157,8 @@ def _expiry_fault(expires_at: datetime) -> DomainError | None:
         return Invalid("expiresAt lies in the past", path=path)
     if expires_at > now + LONGEST_LIFETIME:
         return Invalid(f"a token is valid for at most {LONGEST_LIFETIME.days} days", path=path)
+    if expires_at > last:
+        return Invalid(f"a token ends no later than the one it is made with: {last:%Y-%m-%d %H:%M} UTC", path=path)
     return None
 
 

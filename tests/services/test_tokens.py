@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,6 +45,19 @@ async def test_a_token_expires_in_ninety_days_unless_told_otherwise(acme: Access
     assert abs(issued.row.expires_at - clock.utc_now() - timedelta(days=90)) < timedelta(minutes=1)
     wanted = clock.utc_now() + timedelta(hours=1)
     assert (await _issue(acme, IssueToken("short", expires_at=wanted))).row.expires_at == wanted
+
+
+async def test_a_token_ends_with_the_one_it_is_made_with_at_the_latest(acme: Access) -> None:
+    ann = await member(acme, Role.OPERATOR)
+    soon = clock.utc_now() + timedelta(minutes=1)
+    ann = replace(ann, principal=replace(ann.principal, token_id=1, expires_at=soon))
+    assert (await _issue(ann, IssueToken("child"))).row.expires_at == soon
+    with pytest.raises(Invalid, match="a token ends no later than the one it is made with") as refused:
+        await _issue(ann, IssueToken("longer", expires_at=soon + timedelta(minutes=1)))
+    assert refused.value.path == ("expiresAt",)
+    # Whoever has logged in has said who they are, which no token can.
+    browsing = replace(ann, principal=replace(ann.principal, is_session=True))
+    assert (await _issue(browsing, IssueToken("own"))).row.expires_at > soon + timedelta(days=1)
 
 
 @pytest.mark.parametrize(
