@@ -18,7 +18,7 @@ from tests.engine.test_rollback import ALL, FAILING
 
 async def _deploy(workshop: Workshop, resources: dict[str, Any], name: str) -> int:
     job = await workshop.settle(await workshop.submit(await workshop.template({"resources": resources}, name)))
-    assert job.status is JobStatus.SUCCEEDED
+    assert job.status is JobStatus.SUCCEEDED, job.error_message
     return job.plan_id
 
 

@@ -32,8 +32,17 @@ ROLES = (
 SECRETS = "SELECT rolpassword FROM pg_authid WHERE rolname = 'undo_app'"
 
 
+async def _clear(url: str) -> None:
+    for row in await fetch(url, DATABASES):
+        await run(url, f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+    for row in await fetch(url, "SELECT rolname FROM pg_roles WHERE rolname LIKE 'undo_%'"):
+        await run(url, f'DROP OWNED BY "{row["rolname"]}"', f'DROP ROLE "{row["rolname"]}"')
+
+
 @pytest.fixture
 async def workshop(database_url: str, new_server_url: str, tmp_path: Path) -> AsyncIterator[Workshop]:
+    # The server is that of all tests of the process, and these give the same names each time.
+    await _clear(new_server_url)
     connection = await asyncpg.connect(database_url)
     tenant = await connection.fetchval("INSERT INTO tenant (name, slug) VALUES ('Acme', 'acme') RETURNING id")
     user = await connection.fetchval(
