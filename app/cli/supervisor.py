@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -14,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from app import clock
-from app.embedded.processes import die_with_parent
+from app.embedded.processes import await_end, die_with_parent, tell
 
 # A child that dies more often than this is not started again: something is wrong with it.
 _RESTARTS = 8
 _WITHIN_SECONDS = 60.0
 _FIRST_PAUSE = 0.2
-_KILLED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -68,18 +66,13 @@ class Child:
 
     def tell(self) -> None:
         """Tell the process to end in order."""
-        if self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGTERM)
+        if self.process is not None:
+            tell(self.process, signal.SIGTERM)
 
     def wait(self, until: float) -> None:
         """Until it has ended; killed when it has not by `until`."""
         if self.process is not None:
-            try:
-                self.process.wait(max(until - clock.monotonic(), 0))
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(_KILLED_SECONDS)
+            await_end(self.process, max(until - clock.monotonic(), 0))
             self.process = None
 
 

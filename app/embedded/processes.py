@@ -59,10 +59,19 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
 def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float) -> None:
     """Signal the process and wait for it; after `seconds` it is killed."""
-    if process.poll() is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
+    tell(process, number)
+    await_end(process, seconds)
+
+
+def tell(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal the process, unless it has ended."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+
+def await_end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for the process; after `seconds` it is killed."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
