@@ -18,7 +18,6 @@ class Looks:
 
     def __init__(self) -> None:
         self._coming: dict[Hashable, asyncio.Task[Any]] = {}
-        self.taken = 0
 
     async def take(self, what: Hashable, look: Callable[[], Awaitable[Seen]]) -> Seen:
         """What `look` sees, or somebody else's look at the same that begins after this moment."""
@@ -32,7 +31,6 @@ class Looks:
     async def _begin(self, what: Hashable, look: Callable[[], Awaitable[Seen]]) -> Seen:
         # What is written from now on may not be in it: whoever asks later has a look of their own.
         del self._coming[what]
-        self.taken += 1
         return await look()
 
 
