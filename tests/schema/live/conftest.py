@@ -14,6 +14,7 @@ import uvicorn
 from gql import Client, GraphQLRequest
 from gql.transport.websockets import WebsocketsTransport
 from gql.transport.websockets_protocol import WebsocketsProtocolTransportBase
+from starlette.types import ASGIApp
 
 from app.auth.authenticator import Authenticator
 from app.bus.bus import Bus
@@ -134,11 +135,10 @@ async def services(database_url: str, valkey: Valkey) -> AsyncIterator[Services]
     await database.close()
 
 
-@asynccontextmanager
-async def serving(api: Api, **otherwise: Any) -> AsyncIterator[Live]:
-    """The API behind a server as `windlass api` has it, but for what is said `otherwise`."""
-    config = uvicorn.Config(
-        api.app,
+def server_config(app: ASGIApp, **otherwise: Any) -> uvicorn.Config:
+    """How `windlass api` serves, but for what is said `otherwise`."""
+    return uvicorn.Config(
+        app,
         host="127.0.0.1",
         port=0,
         lifespan="off",
@@ -150,15 +150,26 @@ async def serving(api: Api, **otherwise: Any) -> AsyncIterator[Live]:
         timeout_graceful_shutdown=5,
         **{"http": StraightHttp, **otherwise},
     )
-    server = uvicorn.Server(config)
+
+
+@asynccontextmanager
+async def started(server: uvicorn.Server) -> AsyncIterator[int]:
+    """The port of a server that is stopped afterwards."""
     running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn has a flag and no event
         await asyncio.sleep(0.01)
     try:
-        yield Live(api, server.servers[0].sockets[0].getsockname()[1])
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         await running
+
+
+@asynccontextmanager
+async def serving(api: Api, **otherwise: Any) -> AsyncIterator[Live]:
+    """The API behind a server as `windlass api` has it, but for what is said `otherwise`."""
+    async with started(uvicorn.Server(server_config(api.app, **otherwise))) as port:
+        yield Live(api, port)
 
 
 @pytest.fixture

@@ -10,19 +10,16 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import uvicorn
 from websockets.exceptions import ConnectionClosed
 
 from app import clock
 from app.settings import Settings
 from app.web.serving import DrainingServer
-from app.web.sockets import Socket
-from app.web.straight import StraightHttp
 from schema import draining
 from schema.asgi import assemble
 from schema.context import Services
 from schema.draining import Draining
-from tests.schema.live.conftest import LOGS, Live, job_id, seqs
+from tests.schema.live.conftest import LOGS, Live, job_id, seqs, server_config, started
 from tests.schema.live.event_streams import listen
 from tests.schema.live.test_protocol import dial, introduce, receive, subscribe
 from tests.schema.live.test_sharing import members, until
@@ -100,24 +97,9 @@ async def test_who_comes_or_leaves_meanwhile(monkeypatch: pytest.MonkeyPatch) ->
 async def going(live: Live, services: Services) -> AsyncIterator[tuple[Live, DrainingServer]]:
     """A process beside the one of `live`, which is about to go."""
     own = replace(services, draining=Draining())
-    config = uvicorn.Config(
-        assemble(own, Settings()),
-        host="127.0.0.1",
-        port=0,
-        lifespan="off",
-        log_level="error",
-        http=StraightHttp,
-        ws=Socket,
-        ws_ping_interval=None,
-        timeout_graceful_shutdown=5,
-    )
-    server = DrainingServer(config, own.draining.drain, 5.0)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn has a flag and no event
-        await asyncio.sleep(0.01)
-    yield Live(live.api, server.servers[0].sockets[0].getsockname()[1]), server
-    server.should_exit = True
-    await serving
+    server = DrainingServer(server_config(assemble(own, Settings())), own.draining.drain, 5.0)
+    async with started(server) as port:
+        yield Live(live.api, port), server
     assert len(own.draining) == 0
 
 

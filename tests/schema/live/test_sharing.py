@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.db.models import OrchestrationJob
 from app.domain.cursors import Place
 from app.domain.events import Stream
 from schema import followers
@@ -149,6 +150,22 @@ async def test_everybody_is_told_everything_once_wherever_they_begin_and_however
     assert len(services.groups) == 0
 
 
+async def _until_it_falls_out(live: Live, services: Services, job: OrchestrationJob) -> list[int]:
+    """Follow beside somebody who does not read, until they are out of the group; the lines that were told meanwhile."""
+    async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
+        await anext(frames)
+        await until(lambda: members(services) == 2)
+        seen = list[int]()
+        for number in range(200):
+            await live.api.acme.rows.lines(job, *(random.randbytes(2000).hex() for _ in range(60)))
+            while len(seen) < 60 * (number + 1):
+                seen += seqs([await anext(frames)], "lines")
+            if members(services) == 1:
+                break
+        assert members(services) == 1
+    return seen
+
+
 async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
     live: Live, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,17 +176,7 @@ async def test_whoever_does_not_read_costs_little_and_holds_up_nobody(
         await subscribe(sleeping, LOGS, {"id": job_id(job)})
         assert (await receive(sleeping))["type"] == "next"
         sleeping.transport.pause_reading()
-        async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
-            await anext(frames)
-            await until(lambda: members(services) == 2)
-            seen = list[int]()
-            for number in range(200):
-                await live.api.acme.rows.lines(job, *(random.randbytes(2000).hex() for _ in range(60)))
-                while len(seen) < 60 * (number + 1):
-                    seen += seqs([await anext(frames)], "lines")
-                if members(services) == 1:
-                    break
-            assert members(services) == 1
+        seen = await _until_it_falls_out(live, services, job)
         sleeping.transport.resume_reading()
         await live.finish(job)
         late = list[int]()
@@ -191,17 +198,7 @@ async def test_whoever_does_not_read_events_costs_little_and_holds_up_nobody(
     ):
         assert (await anext(late_frames))["kind"] == "SNAPSHOT"
         sleeping.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's is both
-        async with aclosing(live.frames(LOGS, {"id": job_id(job)})) as frames:
-            await anext(frames)
-            await until(lambda: members(services) == 2)
-            seen = list[int]()
-            for number in range(200):
-                await live.api.acme.rows.lines(job, *(random.randbytes(2000).hex() for _ in range(60)))
-                while len(seen) < 60 * (number + 1):
-                    seen += seqs([await anext(frames)], "lines")
-                if members(services) == 1:
-                    break
-            assert members(services) == 1
+        seen = await _until_it_falls_out(live, services, job)
         sleeping.transport.resume_reading()  # type: ignore[attr-defined]
         await live.finish(job)
         late = [seq async for frame in late_frames for seq in seqs([frame], "lines")]
