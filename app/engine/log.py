@@ -32,7 +32,8 @@ from app.domain.values import Value, leaves, secrets_in
 
 _FIRST_SECONDS = 0.005
 _FLUSH_SECONDS = 0.05
-# Who awaits `drain` goes on when less is waiting than this; who does not loses what is beyond the bound.
+# Who awaits `drain` goes on when less is waiting than this; who does not loses what is beyond the bound. It is also what
+# one transaction takes at most: a statement costs as much as 250 lines do, so a backlog goes in several chunks at once.
 _ENOUGH_LINES = 4 * CHUNK_LINES
 _ENOUGH_TEXT = 4 * CHUNK_TEXT
 _BOUND_LINES = 100_000
@@ -117,7 +118,15 @@ class StepLog:
             self._left_out += 1
             return
         at = clock.unix_micros()
-        if not fields and not self._secrets and len(message) <= _LINE_LIMIT and _is_plain_line(message):
+        if (
+            not fields
+            and not self._secrets
+            and len(message) <= _LINE_LIMIT
+            # Whether `_clean` and `splitlines` would leave it as it is; `isprintable` takes twice as long to say that.
+            and message.isascii()
+            and "\x00" not in message
+            and message.splitlines() == [message]
+        ):
             # As most are, it is taken as it is. LogLine(…) itself takes longer.
             whole = _LINE((at, level, stream, message, None))
             gathered, text = self._lines, self._text + len(message)
@@ -280,19 +289,20 @@ class StepLog:
         if not self._ready:
             return None
         batch = self._ready.popleft()
-        lines, packed = [*batch.lines], [*batch.packed]
-        while self._ready and len(lines) + len(self._ready[0].lines) <= CHUNK_LINES:
+        lines, packed, text = [*batch.lines], [*batch.packed], _text_of(batch)
+        while self._ready and len(lines) + len(self._ready[0].lines) <= _ENOUGH_LINES and text <= _ENOUGH_TEXT:
             more = self._ready.popleft()
             lines += more.lines
             packed += more.packed
+            text += _text_of(more)
         self._ready_lines -= len(lines)
-        self._ready_text -= sum(one.size for _, one in packed)
+        self._ready_text -= text
         return replace(batch, lines=lines, packed=packed)
 
     def _count(self, batch: journal.Lines) -> None:
         """The batch is about to be among those that are ready."""
         self._ready_lines += len(batch.lines)
-        self._ready_text += sum(one.size for _, one in batch.packed)
+        self._ready_text += _text_of(batch)
         self._full.set()
 
     async def _resolve(self) -> None:
@@ -334,14 +344,14 @@ class StepLog:
         return redaction.without(line, self._secrets)
 
 
+def _text_of(batch: journal.Lines) -> int:
+    """How much there is of it before packing, in bytes."""
+    return sum(one.size for _, one in batch.packed)
+
+
 def _newer(said: dict[str, Any] | None, unwritten: dict[str, Any] | None) -> dict[str, Any] | None:
     """What was said meanwhile, or else what could not be written."""
     return unwritten if said is None else said
-
-
-def _is_plain_line(text: str) -> bool:
-    """Whether `_clean` and `splitlines` would leave it as it is. `isprintable` takes twice as long to say that."""
-    return text.isascii() and "\x00" not in text and text.splitlines() == [text]
 
 
 def _clean(text: str) -> str:
