@@ -1,15 +1,14 @@
 """The log of a job: how fast it is written and read, what a line takes, and whether a long log costs more than a short.
 
-Written by `StepLog`, as a step's lines are: chunks of a given size, as many as wait and have 2,000 lines in a transaction
-that checks the fence, takes the job's lock and numbers its lines. Bounds, taken in turn: the same chunks, packed
-beforehand, by bare inserts; the same lines, a row each, by COPY. Read through the API in a process of its own, by one
-client in this process: `jobLogs` with `packed`, and the file.
+Written by `StepLog`, as a step's lines are: chunks of a given size, as many as wait and have 2,000 lines in a
+transaction that checks the fence, takes the job's lock and numbers its lines. Bounds, taken in turn: the same chunks,
+packed beforehand, by bare inserts; the same lines, a row each, by COPY. Read through the API in a process of its own,
+by one client in this process: `jobLogs` with `packed`, and the file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import statistics
 import time
@@ -22,6 +21,7 @@ import httpx
 import orjson
 from websockets.asyncio.client import connect
 
+from app import garbage
 from app.db import chunks, journal
 from app.db.uow import APP_ROLE, Database
 from app.domain.enums import LogLevel
@@ -44,7 +44,7 @@ _PAGE = """query($id: ID!, $last: Int) { orchestrationJob(id: $id) {
 async def run(rounds: int) -> str:
     """The tables."""
     # As the worker's process does, too.
-    gc.freeze()
+    garbage.settle()
     async with surroundings() as where:
         written = await _writing(where, rounds)
         long_job = await new_job(where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from app import garbage
 from app.auth.authenticator import Authenticator
 from app.auth.oidc import Issuer
 from app.bus.bus import Bus
@@ -68,9 +68,7 @@ def application() -> Starlette:
     settings = Settings.from_environment(os.environ)
     configure(settings.log_level, settings.log_format)
     built = build(settings)
-    # The schema stays for as long as the process: no collection of garbage need look through it again.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     return built
 
 

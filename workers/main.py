@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import dramatiq
 import structlog
 
+from app import garbage
 from app.engine.liveness import Worker
 from app.engine.runner import Runner
 from workers.actors import declare_actors
@@ -133,9 +133,7 @@ def main() -> None:
     threading.Thread(target=house.broker.listen, args=(stopping,), name="listener", daemon=True).start()
     ears = dramatiq.Worker(house.broker, worker_timeout=_IDLE_MILLISECONDS, worker_threads=1)
     ears.start()
-    # What is there now stays: no collection of garbage need look through it again.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     stopping.wait()
     _logger.info("worker drains", worker_id=process.worker.id)
     process.drain(house.settings.drain_seconds)

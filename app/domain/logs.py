@@ -13,6 +13,7 @@ from app.domain.enums import LogLevel
 CHUNK_LINES = 500
 CHUNK_TEXT = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROS = tuple(f"{micros:03d}Z" for micros in range(1_000))
 
 
 class LogLine(NamedTuple):
@@ -46,14 +47,18 @@ def moment_of(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def stamps(moments: Iterable[int]) -> Iterator[str]:
-    """Moments as the API writes a DateTime. What neighbours share is written once."""
-    second, shared = -1, ""
+def stamps(moments: Iterable[int]) -> list[str]:
+    """Moments as the API writes a DateTime. What neighbours share, all but the microseconds, is written once."""
+    found = []
+    low, shared = -1_000, ""
     for moment in moments:
-        seconds, rest = divmod(moment, 1_000_000)
-        if seconds != second:
-            second, shared = seconds, (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.")
-        yield f"{shared}{rest:06d}Z"
+        rest = moment - low
+        if not 0 <= rest < 1_000:
+            low, rest = moment - moment % 1_000, moment % 1_000
+            second, thousandth = divmod(low // 1_000, 1_000)
+            shared = f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.{thousandth:03d}"
+        found.append(shared + _MICROS[rest])
+    return found
 
 
 def chunked(lines: Sequence[LogLine]) -> Iterator[Sequence[LogLine]]:

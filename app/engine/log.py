@@ -32,7 +32,7 @@ from app.domain.values import Value, leaves, secrets_in
 
 _FIRST_SECONDS = 0.005
 _FLUSH_SECONDS = 0.05
-# Who awaits `drain` goes on when less is waiting than this; who does not loses what is beyond the bound. It is also what
+# Who awaits `drain` goes on when less is waiting than this; who does not loses what is beyond the bound. Also what
 # one transaction takes at most: a statement costs as much as 250 lines do, so a backlog goes in several chunks at once.
 _ENOUGH_LINES = 4 * CHUNK_LINES
 _ENOUGH_TEXT = 4 * CHUNK_TEXT
