@@ -19,11 +19,11 @@ transaction is open while something is sent. The token is looked at again while 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 import structlog
+from isal import isal_zlib
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -51,7 +51,7 @@ PART_BYTES = 1024 * 1024
 REVALIDATE_SECONDS = 15.0
 _PARAMETERS = frozenset({"after", "minLevel", "stepKey", "contains"})
 _MAX_TEXT = 200
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP = 16 + isal_zlib.MAX_WBITS
 
 _log = structlog.get_logger("windlass.downloads")
 
@@ -159,7 +159,7 @@ class LogDownload(Download):
 
 
 async def _gzipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
     async for part in parts:
         packed = await asyncio.to_thread(packer.compress, part)
         if packed:

@@ -98,7 +98,8 @@ class StepLog:
         self._flushing: asyncio.Task[None] | None = None
         self._writing = False
         self._full = asyncio.Event()
-        self._written = asyncio.Event()
+        # Less is waiting than was, or the writer has tried in vain.
+        self._eased = asyncio.Event()
         # What was sent when the database went away: perhaps it is there.
         self._doubtful: journal.Lines | None = None
         self._left_out = 0
@@ -159,8 +160,8 @@ class StepLog:
     async def drain(self) -> None:
         """Wait until little enough is waiting: who has much to say awaits this now and then, and loses nothing."""
         while self.is_crowded and self._flushing is not None and not self._flushing.done():
-            self._written.clear()
-            await self._written.wait()
+            self._eased.clear()
+            await self._eased.wait()
 
     def take(self) -> list[LogLine]:
         """The lines not yet written, for the caller to write."""
@@ -264,7 +265,7 @@ class StepLog:
                 failed = False
             finally:
                 self._writing = False
-                self._written.set()
+                self._eased.set()
             waits = self._lines or self._ready or self._doubtful is not None or self._progress is not None
             if not waits or (self._settling and (failed or not self.is_crowded)):
                 return
@@ -297,6 +298,7 @@ class StepLog:
             text += _text_of(more)
         self._ready_lines -= len(lines)
         self._ready_text -= text
+        self._eased.set()
         return replace(batch, lines=lines, packed=packed)
 
     def _count(self, batch: journal.Lines) -> None:
