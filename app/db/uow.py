@@ -182,6 +182,7 @@ class Database:
         self._driver = dict(driver or {})
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._given_back: set[asyncio.Task[None]] = set()
         self._gatherings: dict[Together[Any, Any], Gathering[Any, Any]] = {}
         size = self._driver.get("max_size", 1)
         self._answers = Answers(self._connect_alone, size)
@@ -354,10 +355,16 @@ class Database:
     async def look(self, tenant_id: int, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of one statement of the tenant that only reads: one round trip, and one snapshot of the truth."""
         pool = await self._machine_pool()
-        async with pool.acquire() as connection:
+        connection = await pool.acquire()
+        try:
             await connection.enter(tenant_id)
             rows: list[Row] = await connection.fetch(statement.sql, *statement.bind(parameters), timeout=_LOOK_SECONDS)
             return rows
+        finally:
+            # Somebody waits for the rows, and nobody for the connection: it is given back behind them.
+            back = asyncio.create_task(pool.release(connection))
+            self._given_back.add(back)
+            back.add_done_callback(self._given_back.discard)
 
     def _committing(self, transaction: Transaction) -> None:
         """The last moment before what a transaction of the machinery did is made true."""
