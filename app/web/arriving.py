@@ -87,9 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._arm(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._end_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,8 +98,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(b"431 Request Header Fields Too Large")
 
     def handle_websocket_upgrade(self) -> None:
-        self._disarm()
+        self._end_timer()
         super().handle_websocket_upgrade()
+        # Nothing more is said to this protocol, not even that the connection is lost: what it and its parser hold of
+        # each other would stay until garbage is looked for.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does where a connection is lost
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -149,6 +150,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _disarm(self) -> None:
         self._due = inf
+
+    def _end_timer(self) -> None:
+        self._disarm()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _over(self) -> None:
         self._deadline = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,6 +25,10 @@ SHORT = 0.4
 # How long a test waits for what has to come; nothing is measured by it.
 PATIENCE = 20.0
 HEAD = b"POST /echo HTTP/1.1\r\nHost: test\r\n"
+HANDSHAKE = (
+    b"GET /live HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -64,7 +70,14 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         ],
         middleware=[Middleware(BodyDeadlines, usual=SHORT / 2, states=PATIENCE)],
     )
-    config = uvicorn.Config(application, http=BoundedHttp, ws="websockets-sansio", log_config=None, lifespan="off")
+    async with served(application, BoundedHttp) as listening_at:
+        yield listening_at
+
+
+@contextlib.asynccontextmanager
+async def served(application: Starlette, http: type[BoundedHttp]) -> AsyncIterator[int]:
+    """The port of a server."""
+    config = uvicorn.Config(application, http=http, ws="websockets-sansio", log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     listening = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -187,16 +200,36 @@ async def test_requests_follow_one_another_on_a_connection(port: int) -> None:
 
 
 async def test_a_websocket_is_no_request_that_takes_long(port: int) -> None:
-    handshake = (
-        b"GET /live HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(handshake)
+    writer.write(HANDSHAKE)
     async with asyncio.timeout(PATIENCE):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         assert b"still here" in await reader.readexactly(12)
     writer.close()
+
+
+async def test_of_a_websocket_nothing_stays_of_the_request_that_asked_for_it() -> None:
+    speaking: weakref.WeakSet[BoundedHttp] = weakref.WeakSet()
+
+    class Seen(BoundedHttp):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            speaking.add(self)
+            super().connection_made(transport)
+
+    async with served(Starlette(routes=[WebSocketRoute("/live", live)]), Seen) as port_of_it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of_it)
+        gc.collect()
+        # Without a look for garbage, which a process that has little of it may not take for long.
+        gc.disable()
+        try:
+            writer.write(HANDSHAKE)
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                assert b"still here" in await reader.readexactly(12)
+            assert len(speaking) == 0
+        finally:
+            gc.enable()
+        writer.close()
 
 
 async def test_who_leaves_in_the_middle_is_no_fault_of_ours(port: int, caplog: pytest.LogCaptureFixture) -> None:
