@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from isal import isal_zlib
@@ -41,8 +41,7 @@ class Packed:
     codec: int = ZLIB
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(NamedTuple):
     """The lines of one chunk: the n-th of each list belongs to its n-th line. `fields` has those of lines with any."""
 
     moments: list[int]

@@ -69,8 +69,7 @@ class Reach:
     backwards: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A stored chunk; `place` is the number of its first line, `written` when it was."""
 
     place: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -170,7 +170,7 @@ class Follower(Generic[Item]):
         if seen.batch is None:
             self._doubted = True
             return _Look(None, place, more=True)
-        return replace(self._judge(seen.head, seen.batch, due=due), row=seen.row)
+        return self._judge(seen.head, seen.batch, seen.row, due=due)
 
     async def _see(self, place: Place, *, arrived: bool, due: bool) -> _Seen[Item]:
         tenant_id, bound = self._context.tenant_id, self._context.course.bound
@@ -203,8 +203,8 @@ class Follower(Generic[Item]):
             # From here on it may go along with others.
             return _Look(None, place, more=True) if holds else await self._begin(session, FrameKind.RESYNC)
 
-    def _judge(self, head: Head, batch: Batch[Item], *, due: bool) -> _Look[Item]:
-        """What is to be done about what was found, but for the owner's row."""
+    def _judge(self, head: Head, batch: Batch[Item], row: Any, *, due: bool) -> _Look[Item]:
+        """What is to be done about what was found."""
         arrived = batch.place == head.place
         self._arrived_at = batch.place if arrived else None
         kind = None
@@ -214,7 +214,7 @@ class Follower(Generic[Item]):
             kind = FrameKind.END
         elif due:
             kind = FrameKind.HEARTBEAT
-        return _Look(kind, batch.place, more=not arrived, items=batch.items)
+        return _Look(kind, batch.place, more=not arrived, row=row, items=batch.items)
 
     async def _begin(self, session: AsyncSession, kind: FrameKind) -> _Look[Item]:
         row = await streams.owner(session, self._context.tenant_id, self._stream, self._id)
