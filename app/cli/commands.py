@@ -82,7 +82,9 @@ def submitting(plan: str, *, stay: bool) -> Command:
 
     async def command(client: Client) -> int:
         job_ids = await (_submit_name(client, plan) if path is None else _submit_file(client, path))
-        return max([await watch(client, job_id, Console()) for job_id in job_ids], default=0) if stay else 0
+        if not stay:
+            return 0
+        return max([await watch(client, job_id, Console(), from_start=True) for job_id in job_ids], default=0)
 
     return command
 
@@ -95,7 +97,7 @@ def simulating(name: str, fail_at: list[str], *, stay: bool) -> Command:
         given = {"idempotencyKey": uuid4().hex, "planId": plan["id"], "simulate": True, "simulateFailureAt": fail_at}
         job_id = (await client.mutate(_EXECUTE, given))["job"]["id"]
         _say(f"job {job_id}")
-        return await watch(client, job_id, Console()) if stay else 0
+        return await watch(client, job_id, Console(), from_start=True) if stay else 0
 
     return command
 

@@ -23,12 +23,15 @@ EXIT_CODES = {
     "ROLLED_BACK": 2,
     "CANCELLED": 3,
 }
-_JOB = """subscription($id: ID!, $after: Cursor) { jobUpdated(id: $id, after: $after) { kind cursor
-  job { id name status statusMessage errorMessage progress { total done running failed compensated } }
-  events { __typename at ... on JobStatusChanged { jobStatus reason message rollbackCompleteness }
+_EVENT = """__typename at ... on JobStatusChanged { jobStatus reason message rollbackCompleteness }
     ... on StepStatusChanged { stepKey stepStatus reason attempt message }
     ... on StepProgressed { stepKey percent message }
-    ... on ResourceChanged { resourceKey resourceStatus } } } }"""
+    ... on ResourceChanged { resourceKey resourceStatus }"""
+_JOB = f"""subscription($id: ID!, $after: Cursor) {{ jobUpdated(id: $id, after: $after) {{ kind cursor
+  job {{ id name status statusMessage errorMessage progress {{ total done running failed compensated }} }}
+  events {{ {_EVENT} }} }} }}"""
+_FIRST = f"""query($id: ID!) {{ orchestrationJob(id: $id) {{ id name
+  events(first: 1) {{ edges {{ cursor node {{ {_EVENT} }} }} }} }} }}"""
 LOGS = """subscription($id: ID!, $after: Cursor, $tail: Int, $filter: LogFilter) {
   jobLogs(id: $id, after: $after, tail: $tail, filter: $filter) { kind cursor
     lines { at level stepKey attempt stream message } } }"""
@@ -116,13 +119,18 @@ class LiveView:
         )
 
 
-async def watch(client: Client, job_id: str, console: Console) -> int:
-    """Show a job and its log until it ends; the exit code that tells how. Raises CommandFailed."""
+async def watch(client: Client, job_id: str, console: Console, *, from_start: bool = False) -> int:
+    """Show a job and its log until it ends; the exit code that tells how. Raises CommandFailed.
+
+    From now on, or with `from_start` all that has happened.
+    """
     job: dict[str, Any] = {}
     with LiveView(console) if console.is_terminal else PlainView(console) as view:
+        # Events and lines share their numbering: behind the first event come all others of both.
+        variables = {"id": job_id, "after": await _show_first(client, view, job_id) if from_start else None}
 
         async def follow_job() -> None:
-            async with aclosing(client.follow(_JOB, {"id": job_id})) as frames:
+            async with aclosing(client.follow(_JOB, variables)) as frames:
                 async for frame in frames:
                     job.update(frame["job"] or {})
                     if frame["kind"] in {"SNAPSHOT", "RESYNC"}:
@@ -132,7 +140,7 @@ async def watch(client: Client, job_id: str, console: Console) -> int:
                     view.job(job)
 
         async def follow_log() -> None:
-            async with aclosing(client.follow(LOGS, {"id": job_id})) as frames:
+            async with aclosing(client.follow(LOGS, variables)) as frames:
                 async for frame in frames:
                     show_lines(view, frame)
 
@@ -141,6 +149,18 @@ async def watch(client: Client, job_id: str, console: Console) -> int:
         status = job["status"]
         view.line(f"job {job_id} ended {status}{f': {reason}' if reason else ''}", _STYLES.get(status))
     return EXIT_CODES.get(status, 1)
+
+
+async def _show_first(client: Client, view: View, job_id: str) -> str | None:
+    """Show the first event of a job; the cursor behind it, or None where there is none to be seen."""
+    job = (await client.ask(_FIRST, {"id": job_id}))["orchestrationJob"]
+    if job is None or not job["events"]["edges"]:
+        return None
+    view.line(f"job {job_id} {job['name']}")
+    first = job["events"]["edges"][0]
+    _show_event(view, first["node"])
+    cursor: str = first["cursor"]
+    return cursor
 
 
 async def _together(*coroutines: Any) -> None:

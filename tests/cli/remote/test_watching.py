@@ -126,3 +126,20 @@ async def test_on_a_terminal_there_is_a_bar(shell: Shell) -> None:
         assert await watch(client, job_id(job), console) == 0
     assert "\x1b[" in screen.getvalue()
     assert "1/1" in screen.getvalue()
+
+
+async def test_what_was_before_is_shown_from_the_start_and_nothing_twice(shell: Shell) -> None:
+    live = shell.live
+    job = await live.job()
+    rows = live.api.acme.rows
+    said = Event(EventKind.STEP_PROGRESSED, {"jobId": job.id, "stepKey": "a", "percent": None, "message": "one"})
+    await rows.events(Stream.JOB, job.id, said)
+    await rows.lines(job, "two")
+    await live.finish(job)
+    told = io.StringIO()
+    async with Client(Server(live.http, live.websocket, live.api.acme.token)) as client:
+        assert await watch(client, job_id(job), Console(file=told, width=200), from_start=True) == 0
+    lines = [line.partition(" ")[2] for line in told.getvalue().splitlines()]
+    assert lines[0] == f"{job_id(job)} plan #1"
+    assert sorted(lines[1:-1]) == ["INFO  a | two", "job SUCCEEDED", "step a one"]
+    assert lines[-1] == f"{job_id(job)} ended SUCCEEDED"
