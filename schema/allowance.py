@@ -65,7 +65,8 @@ class Allowance:
             return
         wait = self._tenants.take(principal.tenant_id, points) or self._people.take(_who(principal), points)
         if wait:
-            raise RateLimited(points, wait if isfinite(wait) else None)
+            # Never said to be there sooner than they are.
+            raise RateLimited(points, ceil(wait * 10) / 10 if isfinite(wait) else None)
 
     def document(self, principal: Principal, points: int) -> dict[str, Any]:
         """What an operation has cost, for whoever wants to know; `left` is None where there is no limit."""

@@ -120,7 +120,7 @@ class LiveView:
 
 
 async def watch(client: Client, job_id: str, console: Console, *, from_start: bool = False) -> int:
-    """Show a job and its log until it ends; the exit code that tells how. Raises CommandFailed.
+    """Show a job and its log from INFO up until it ends; the exit code that tells how. Raises CommandFailed.
 
     From now on, or with `from_start` all that has happened.
     """
@@ -140,7 +140,9 @@ async def watch(client: Client, job_id: str, console: Console, *, from_start: bo
                     view.job(job)
 
         async def follow_log() -> None:
-            async with aclosing(client.follow(LOGS, variables)) as frames:
+            # `windlass logs` has the rest.
+            wanted = {**variables, "filter": {"minLevel": "INFO"}}
+            async with aclosing(client.follow(LOGS, wanted)) as frames:
                 async for frame in frames:
                     show_lines(view, frame)
 

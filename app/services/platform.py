@@ -126,7 +126,7 @@ async def open_access(database: Database, key: str, command: OpenAccess) -> Open
 
 
 async def list_accesses(database: Database, key: str, slug: str | None) -> list[tuple[PlatformAccess, str]]:
-    """The newest accesses, of one tenant or of all, each with the tenant's slug. Raises Unauthenticated."""
+    """The newest accesses, of one tenant or of all, each with the tenant's slug. Raises Unauthenticated, NotFound."""
     query = (
         select(PlatformAccess, Tenant.slug)
         .join(Tenant, Tenant.id == PlatformAccess.tenant_id)
@@ -134,7 +134,9 @@ async def list_accesses(database: Database, key: str, slug: str | None) -> list[
         .limit(MOST_LISTED)
     )
     async with _administrating(database, key) as (transaction, _):
-        found = await transaction.session.execute(query if slug is None else query.where(Tenant.slug == slug))
+        if slug is not None:
+            query = query.where(Tenant.id == (await _tenant(transaction, slug)).id)
+        found = await transaction.session.execute(query)
         return [(row[0], row[1]) for row in found]
 
 

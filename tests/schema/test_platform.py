@@ -231,6 +231,8 @@ async def test_accesses_are_listed_across_tenants(api: Api) -> None:
     await platform.open_access(database, key, OpenAccess("rival", REASON, 10))
     assert [slug for _, slug in await platform.list_accesses(database, key, None)] == ["rival", "acme"]
     ((access, slug),) = await platform.list_accesses(database, key, "acme")
+    with pytest.raises(NotFound, match="there is no tenant 'nowhere'"):
+        await platform.list_accesses(database, key, "nowhere")
     closed = await platform.close_access(database, key, access.id)
     assert (slug, closed.ended_by) == ("acme", f"platform:{ANN}")
     assert [entry["action"] for entry in await log(api)] == ["closePlatformAccess", "openPlatformAccess"]

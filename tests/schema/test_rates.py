@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
+from app.auth.principal import Principal
 from app.auth.rates import Rate
+from app.domain.enums import Role
 from app.settings import Settings
-from schema.allowance import Allowance
+from schema.allowance import Allowance, RateLimited
 from schema.asgi import assemble
 from schema.context import Services
 from tests.schema.conftest import Api
@@ -69,6 +72,16 @@ async def test_who_has_no_points_left_waits_and_others_do_not(api: Api, document
     assert error["extensions"]["retryAfter"] > 0
     assert "data" not in answer.json()
     assert (await ask(app, api, document, api.rival.token)).status_code == 200
+
+
+def test_points_are_not_said_to_be_there_before_they_are() -> None:
+    until = datetime.max.replace(tzinfo=UTC)
+    somebody = Principal(1, "", 1, Role.VIEWER, frozenset(), 1, until)
+    allowance = Allowance(Rate(per_second=100, burst=1))
+    allowance.charge(somebody, 1)
+    with pytest.raises(RateLimited, match=r"are there in 0\.1 s") as refused:
+        allowance.charge(somebody, 1)
+    assert refused.value.seconds == 0.1
 
 
 async def test_what_costs_more_than_there_ever_is_has_no_time_to_come_again(api: Api) -> None:

@@ -147,7 +147,8 @@ async def _relay(
         # Where on this machine the file is concerns nobody who reads the log.
         line = raw.decode(errors="replace").rstrip().replace(str(file), file.name)
         tail.append(line)
-        level = LogLevel.ERROR if "error:" in line else LogLevel.WARN if "warning:" in line else LogLevel.INFO
+        # A line for each table and index is for those who look for something.
+        level = LogLevel.ERROR if "error:" in line else LogLevel.WARN if "warning:" in line else LogLevel.DEBUG
         context.log(line, level, tool)
         # What is not written yet holds the tool back, by its pipe.
         await context.drain()
