@@ -36,6 +36,7 @@ from schema.followers import Follower
 from schema.guard import seconds_left
 from schema.live_messages import fault_of, sending, shown_in
 from schema.live_operations import GONE, LiveOperation
+from schema.masking import LIMIT_EXCEEDED
 
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
@@ -145,8 +146,10 @@ class LiveTransportHandler(BaseGraphQLTransportWSHandler[Services, None]):
         except DocumentRefused as error:
             await self._refuse(name, GraphQLError(error.message, extensions={"code": error.code}))
             return
-        if len(self.operations) >= (self.max_subscriptions_per_connection or len(self.operations) + 1):
-            await self._refuse(name, GraphQLError("Subscription limit reached"))
+        most = self.max_subscriptions_per_connection
+        if most is not None and len(self.operations) >= most:
+            told = f"{most} operations run on this connection, which is all that it takes; use another one"
+            await self._refuse(name, GraphQLError(told, extensions={"code": LIMIT_EXCEEDED}))
             return
         operation = SocketOperation(self, name, payload, self._principal)
         # It has what the connection asks of Strawberry's own.
