@@ -94,9 +94,6 @@ async def _bodies(side: Side, where: Surroundings) -> dict[str, dict[str, Any]]:
     bodies: dict[str, dict[str, Any]] = {}
     for name, arguments in _LISTS.items():
         said = arguments.replace("PLAN", encode_id("DeploymentPlan", plan))
-        if "orderBy" in arguments:
-            bodies[f"jobs {name}: first page"] = _body(f"first: 50 {said}", None)
-            continue
         first, last = [await _page(side, where, f"{way}: 50 {said}") for way in ("first", "last")]
         windows = {
             "first page": ("first: 50", None),
@@ -104,11 +101,14 @@ async def _bodies(side: Side, where: Surroundings) -> dict[str, dict[str, Any]]:
             "last page": ("last: 50", None),
             "last but one": ("last: 50, before: $at", last["startCursor"]),
         }
-        if "planId" not in arguments and "stage" not in arguments:
+        # The place in the middle is one of the usual order.
+        if not any(word in arguments for word in ("planId", "stage", "orderBy")):
             windows["middle, forwards"] = ("first: 50, after: $at", middle)
             windows["middle, backwards"] = ("last: 50, before: $at", middle)
         for which, (window, at) in windows.items():
             bodies[f"jobs {name}: {which}"] = _body(f"{window} {said}", at)
+        if "orderBy" in arguments:
+            continue
         counted = f"{{ orchestrationJobs({said or 'first: 1'}) {{ totalCount {{ value exact }} }} }}"
         bodies[f"jobs {name}: totalCount"] = {"query": counted}
     job = encode_id("OrchestrationJob", log)

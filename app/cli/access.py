@@ -11,8 +11,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from app.auth.authenticator import Unauthenticated
+from app.characters import spelled
 from app.db.uow import Database
-from app.domain.characters import spelled
 from app.domain.enums import Role
 from app.domain.errors import DomainError
 from app.services import platform

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from app.characters import spelled
 from app.cli.client import Client, CommandFailed
 from app.cli.commands import Command
 from app.domain.audit import Verified, verify
-from app.domain.characters import spelled
 
 _PATH = "/audit.ndjson"
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from app.domain.characters import spelled
+from app.characters import spelled
 
 _GAP = 2
 _CUT = "…"

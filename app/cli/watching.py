@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from app.characters import spelled
 from app.cli.client import Client
 from app.cli.terminal import plain
-from app.domain.characters import spelled
 
 EXIT_CODES = {
     "SUCCEEDED": 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from app.domain.characters import half_in
+from app.characters import half_in
 from app.domain.errors import DomainError, Invalid, LimitExceeded, Path
 
 # An answer has levels of its own around a document, and the writer of JSON gives up at 254.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.domain.characters import control_in
+from app.characters import control_in
 from app.domain.errors import Diagnostic, DomainError, Invalid, Required, Several, Severity, TypeMismatch
 
 _KINDS: dict[str, type[Invalid]] = {kind.code: kind for kind in (Required, TypeMismatch)}

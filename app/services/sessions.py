@@ -19,10 +19,10 @@ from app.auth.authenticator import Authenticator, Unauthenticated
 from app.auth.passwords import LONGEST, SHORTEST, Passwords
 from app.auth.principal import Principal
 from app.auth.rates import Meter, Rate
+from app.characters import spelled
 from app.db.models import ApiToken, User
 from app.db.statements import Statement
 from app.db.uow import Database, Origin, Transaction
-from app.domain.characters import spelled
 from app.domain.enums import Permission, TokenKind, UserKind
 from app.domain.errors import DomainError, Invalid, NotFound
 from app.services import auditing, roles, tokens

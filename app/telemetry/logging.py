@@ -10,11 +10,11 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from app.characters import spelled
+
 _QUIET = {"uvicorn.access": logging.WARNING, "httpx": logging.WARNING, "asyncio": logging.WARNING}
 
 _STYLES = ("json", "console")
-# Characters that steer a terminal, new lines and tabs excepted, spelled out as JSON does.
-_SPELLED = {number: f"\\u{number:04x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
 def configure(level: str = "INFO", style: str = "json") -> None:
@@ -69,11 +69,11 @@ def _rendering(style: str) -> list[Processor]:
 
 def _spelled_out(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """What is logged may be what a stranger has sent: it steers no terminal. JSON spells it out by itself."""
-    return {name: value.translate(_SPELLED) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: spelled(value, lines=True) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
     """Not the pretty ones: these print local variables, and those may hold secrets."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    out.write(text.getvalue().translate(_SPELLED))
+    out.write(spelled(text.getvalue(), lines=True))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from app.domain.characters import half_in
+from app.characters import half_in
 from app.domain.errors import Path
 
 _LONGEST_NAME: Final = 100

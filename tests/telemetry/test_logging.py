@@ -64,6 +64,15 @@ def test_nothing_that_was_logged_steers_a_terminal(style: str, capsys: pytest.Ca
     assert "\x1b" not in shown
 
 
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_nothing_that_was_logged_turns_what_follows_it(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure("INFO", style)
+    structlog.get_logger("ours").warning("refused \u202e", name="\u200bowned")
+    shown = capsys.readouterr().err
+    assert "\\u202e" in shown
+    assert shown.isprintable() or shown[:-1].isprintable()
+
+
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="loud"):
         configure("loud")

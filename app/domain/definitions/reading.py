@@ -8,7 +8,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from app.domain.characters import control_in
+from app.characters import control_in
 from app.domain.errors import Diagnostic, Invalid, LimitExceeded, Path, Severity
 from app.domain.expressions import embedded
 from app.domain.graph import DependencyGraph, Edge, describe_cycle

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.characters import control_in, half_in, spelled
+from app.characters import control_in, half_in, spelled
 from app.domain.keeping import first_fault
 
 
