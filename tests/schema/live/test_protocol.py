@@ -27,7 +27,6 @@ from app.web.credentials import COOKIE
 from schema import guard, live_protocol
 from schema.allowance import Allowance
 from schema.context import Context, Services
-from schema.http import MAX_OPERATIONS_PER_SOCKET
 from schema.live_operations import LiveOperation
 from schema.nodes import decode_id
 from tests.schema.live.conftest import JOB, Live, job_id, progressed
@@ -205,22 +204,6 @@ async def test_a_second_introduction_and_a_second_use_of_an_id_are_refused(live:
         for _ in range(2):
             await subscribe(socket, JOB, {"id": job_id(job)})
         assert await close_code(socket) == 4409
-
-
-async def test_one_operation_too_many_is_told_so_and_harms_no_other(live: Live) -> None:
-    job = await live.job()
-    async with dial(live) as socket:
-        await introduce(socket, live)
-        for number in range(MAX_OPERATIONS_PER_SOCKET):
-            await subscribe(socket, JOB, {"id": job_id(job)}, str(number))
-            assert (await receive(socket))["type"] == "next"
-        await subscribe(socket, JOB, {"id": job_id(job)}, "more")
-        refused = await receive(socket)
-        assert (refused["type"], refused["id"]) == ("error", "more")
-        assert refused["payload"][0]["extensions"] == {"code": "LIMIT_EXCEEDED"}
-        await send(socket, type="complete", id="0")
-        await subscribe(socket, JOB, {"id": job_id(job)}, "more")
-        assert (await receive(socket))["type"] == "next"
 
 
 async def test_a_document_that_does_not_parse_harms_no_other_operation(live: Live) -> None:
