@@ -23,6 +23,10 @@ STATEMENT_SECONDS: Final = 5.0
 STATEMENT_TIMEOUT: Final = f"{STATEMENT_SECONDS:g}s"
 _LOOK_SECONDS: Final = 0.5
 _CLOSING_SECONDS: Final = 5.0
+# So many statements are under way as long as they come back: docs/decisions/0081-few-at-a-time.md.
+_FEW: Final = 3
+# Where none has come back for so long and somebody waits, one more is sent.
+_STALL_SECONDS: Final = 0.001
 # A statement that stays prepared takes up to a third of a megabyte of the server's memory, on each connection.
 _PREPARED: Final = 100
 
@@ -48,11 +52,15 @@ class _Line:
 
 
 class Answers:
-    """At most `size` connections, opened when they are needed. Whoever finds none waits, in turn."""
+    """At most `size` connections, opened when they are needed. Whoever finds none waits, in turn.
+
+    Few are used while statements come back fast, and more where they take long.
+    """
 
     def __init__(self, connect: Connect, size: int) -> None:
         self._connect = connect
         self._size = size
+        self._few = min(_FEW, size)
         self._open = 0
         # The one that was used last is used next: its memory is warm, and plans are made on few of them.
         self._free: list[_Line] = []
@@ -60,6 +68,10 @@ class Answers:
         # Since when each of the others is at work.
         self._busy: dict[_Line, float] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        # How many statements have come back, and when the last one did.
+        self._back = 0
+        self._back_at = 0.0
+        self._stall: asyncio.TimerHandle | None = None
         # One look at all deadlines now and then: a timer for each statement would take longer than its parsing.
         self._look: asyncio.TimerHandle | None = None
 
@@ -89,25 +101,22 @@ class Answers:
 
     async def close(self) -> None:
         """Close those that nobody has."""
-        if self._look is not None:
-            self._look.cancel()
+        for timer in (self._look, self._stall):
+            if timer is not None:
+                timer.cancel()
         while self._free:
             self._retire(self._free.pop())
         if self._retiring:
             await asyncio.wait(self._retiring)
 
+    @property
+    def _in_use(self) -> int:
+        return self._open - len(self._free)
+
     async def _lent(self) -> _Line:
-        while self._free:
-            line = self._free.pop()
-            if not line.connection.is_closed():
-                return line
-            self._open -= 1
-        if self._open >= self._size:
-            found = await self._turn()
-            if found is not None:
-                return found
-        else:
-            self._open += 1
+        found = self._take() if self._in_use < self._few else await self._turn()
+        if found is not None:
+            return found
         # One more may be open, and is counted already.
         try:
             return _Line(await self._connect())
@@ -115,12 +124,23 @@ class Answers:
             self._pass_on(None)
             raise
 
+    def _take(self) -> _Line | None:
+        """A connection that is free, or None for the leave to open one: there are fewer than there may be."""
+        while self._free:
+            line = self._free.pop()
+            if not line.connection.is_closed():
+                return line
+            self._open -= 1
+        self._open += 1
+        return None
+
     async def _turn(self) -> _Line | None:
         """A connection that somebody gives back, or None for the leave to open one."""
         turn: asyncio.Future[_Line | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, clock.monotonic()))
         if self._look is None:
             self._look_soon()
+        self._watch()
         try:
             return await turn
         except asyncio.CancelledError:
@@ -128,6 +148,21 @@ class Answers:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._pass_on(turn.result())
             raise
+
+    def _watch(self) -> None:
+        """See whether statements come back, as long as somebody waits and one more could be sent."""
+        if self._stall is None and self._waiting and self._in_use < self._size:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(_STALL_SECONDS, self._send_one_more, self._back)
+
+    def _send_one_more(self, back: int) -> None:
+        self._stall = None
+        while back == self._back and self._waiting and self._in_use < self._size:
+            turn, _ = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(self._take())
+                break
+        self._watch()
 
     def _look_soon(self) -> None:
         self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._end_what_is_late)
@@ -148,6 +183,12 @@ class Answers:
 
     def _give_back(self, line: _Line) -> None:
         del self._busy[line]
+        now, before = clock.monotonic(), self._back_at
+        self._back, self._back_at = self._back + 1, now
+        if self._in_use > self._few and now - before < _STALL_SECONDS / 2 and not line.connection.is_closed():
+            # They come back fast again: who waits has one of those that are under way.
+            self._free.append(line)
+            return
         self._pass_on(None if line.connection.is_closed() else line)
 
     def _retire(self, line: _Line) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -19,6 +20,14 @@ PID = "SELECT pg_backend_pid()"
 def one(database_url: str) -> Answers:
     """A single connection."""
     return Answers(lambda: asyncpg.connect(database_url), 1)
+
+
+@pytest.fixture
+async def many(database_url: str) -> AsyncIterator[Answers]:
+    """Up to eight connections."""
+    answers = Answers(lambda: asyncpg.connect(database_url), 8)
+    yield answers
+    await answers.close()
 
 
 async def test_those_who_find_none_wait_in_turn_for_the_same(one: Answers) -> None:
@@ -88,3 +97,31 @@ async def test_more_statements_than_are_kept_are_prepared_again(one: Answers, mo
         assert [await one.value(f"SELECT {number}", []) for number in range(5)] == [0, 1, 2, 3, 4]
     assert await one.value("SELECT count(*) FROM pg_prepared_statements", []) <= 3
     await one.close()
+
+
+async def test_few_are_used_while_statements_come_back(many: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "_STALL_SECONDS", 20.0)
+    pids = await asyncio.gather(*(many.value(PID, []) for _ in range(40)))
+    assert len(set(pids)) == 3
+
+
+async def test_whoever_waits_behind_long_ones_has_another_and_later_there_are_few_again(
+    many: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [asyncio.create_task(many.value("SELECT pg_sleep(3), pg_backend_pid()", [])) for _ in range(6)]
+    assert await asyncio.wait_for(many.value(PID, []), 2.5)
+    assert not any(task.done() for task in long)
+    await asyncio.gather(*long)
+    monkeypatch.setattr(answering, "_STALL_SECONDS", 20.0)
+    pids = await asyncio.gather(*(many.value(PID, []) for _ in range(40)))
+    assert len(set(pids)) == 3
+
+
+async def test_all_are_used_where_none_comes_back(many: Answers) -> None:
+    sleeping = [asyncio.create_task(many.value("SELECT pg_sleep(5)", [])) for _ in range(8)]
+    async with asyncio.timeout(4):
+        while len(many._busy) < 8:  # noqa: ASYNC110  it has no event to wait for
+            await asyncio.sleep(0.01)
+    for task in sleeping:
+        task.cancel()
+    await asyncio.gather(*sleeping, return_exceptions=True)
