@@ -7,11 +7,11 @@ levels and their place; what is left is unpacked and filtered here. Every look i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
@@ -187,11 +187,14 @@ async def look(
     }
 
 
-async def lines_in(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach) -> list[Line]:
-    """The lines in these chunks that are wanted, in the chunks' order, backwards within each where the reach is."""
+async def lines_in(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach, enough: int = _LAST) -> list[Line]:
+    """The lines in these chunks that are wanted, in the chunks' order, backwards within each where the reach is.
+
+    Chunks behind the one with which there are `enough` lines are not looked into.
+    """
     if sum(part.size for part in parts) > _MUCH:
-        return await asyncio.to_thread(_lines_in, parts, wanted, reach)
-    return _lines_in(parts, wanted, reach)
+        return await asyncio.to_thread(_lines_in, parts, wanted, reach, enough)
+    return _lines_in(parts, wanted, reach, enough)
 
 
 async def pages(
@@ -286,7 +289,7 @@ async def _gather(
         asked = {number: search.reach for number, search in left.items()}
         for number, found in (await look(session, tenant_id, asked, wanted, lines=ask, backwards=backwards)).items():
             search = left[number]
-            search.lines += await lines_in(found.chunks, wanted, search.reach)
+            search.lines += await lines_in(found.chunks, wanted, search.reach, count - len(search.lines))
             if found.done or len(search.lines) >= count:
                 del left[number]
                 continue
@@ -297,29 +300,38 @@ async def _gather(
     return {number: search.lines[:count] for number, search in searches.items()}
 
 
-def _lines_in(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach) -> list[Line]:
-    return list(chain.from_iterable(_lines_of(part, wanted, reach) for part in parts))
+def _lines_in(parts: Sequence[Chunk], wanted: LogFilter, reach: Reach, enough: int) -> list[Line]:
+    found: list[Line] = []
+    for part in parts:
+        found += _lines_of(part, wanted, reach)
+        if len(found) >= enough:
+            break
+    return found
 
 
-def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> Sequence[Line]:
+def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> Iterable[Line]:
     columns, chosen = _chosen(part, wanted, reach)
     if not chosen:
-        return []
+        return ()
+    seqs = range(part.place, part.place + len(columns.messages))
+    lists: Sequence[Sequence[Any]] = (seqs, columns.moments, columns.levels, columns.streams, columns.messages)
+    # Most often it is all of them.
+    some = lists if chosen == range(len(seqs)) else [[values[place] for place in chosen] for values in lists]
+    places, moments, levels, streams, messages = some
     rows = zip(
-        range(part.place, part.place + len(columns.messages)),
-        columns.moments,
-        map(_LEVELS.__getitem__, columns.levels),
-        columns.streams,
-        columns.messages,
-        map(columns.fields.get, range(len(columns.messages))),
+        places,
+        moments,
+        map(_LEVELS.__getitem__, levels),
+        streams,
+        messages,
+        map(columns.fields.get, chosen),
         repeat(part.step_key),
         repeat(part.attempt),
         repeat(part.written),
         strict=False,
     )
     # Not by way of Line(…), which takes three times as long.
-    lines = list(map(partial(tuple.__new__, Line), rows))
-    return lines if len(chosen) == len(lines) and not reach.backwards else [lines[place] for place in chosen]
+    return map(partial(tuple.__new__, Line), rows)
 
 
 def _chosen(part: Chunk, wanted: LogFilter, reach: Reach) -> tuple[chunks.Columns, Sequence[int]]:
