@@ -198,11 +198,13 @@ class Answers:
         del self._busy[line]
         now, before = clock.monotonic(), self._back_at
         self._back, self._back_at = self._back + 1, now
-        if self._in_use > self._few and now - before < _STALL_SECONDS / 2 and not line.connection.is_closed():
+        if line.connection.is_closed():
+            self._pass_on(None)
+        elif self._in_use > self._few and now - before < _STALL_SECONDS / 2:
             # They come back fast again: who waits has one of those that are under way.
             self._free.append(line)
-            return
-        self._pass_on(None if line.connection.is_closed() else line)
+        else:
+            self._pass_on(line)
 
     def _retire(self, line: _Line) -> None:
         self._busy.pop(line, None)
