@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import orjson
 from graphql import (
+    ExecutionResult,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -48,6 +49,16 @@ _Nodes = tuple[FieldNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class _Written:
+    """Stands for an execution of which nothing is left to do."""
+
+    result: ExecutionResult
+
+    def execute_operation(self, serially: bool | None = None) -> ExecutionResult:  # noqa: ARG002
+        return self.result
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     """What reads an object: a plan, the object's number, and the variables of this request."""
 
@@ -60,6 +71,20 @@ class Executor(BoundedExecution):
     """Executes field by field, but for objects that a statement reads, and lists of what only shows what it holds."""
 
     entities: ClassVar[Entities]
+    # Of a subscription, all of whose frames are written in the same way.
+    _write_frame: plain.FrameWriter | None = None
+
+    def build_per_event_executor(self, payload: Any) -> Any:
+        """What executes one frame: nothing, where it is plain, but what has been written already."""
+        if self._write_frame is None:
+            self._write_frame = plain.frame_writer(self)
+        data = self._write_frame(payload)
+        if data is not None:
+            return _Written(ExecutionResult(data, None))
+        executor = super().build_per_event_executor(payload)
+        # graphql-core's memory of subfields is for one execution: it would keep something of each.
+        executor._relevant_sub_fields = {}  # noqa: SLF001
+        return executor
 
     def complete_list_value(
         self,
@@ -104,7 +129,7 @@ class Executor(BoundedExecution):
             text = await self.entities.read(found, context)
             if text is not None:
                 data = orjson.loads(text)
-                if await complete(self.build_per_event_executor(self.root_value), found.plan.completions, data):
+                if await complete(super().build_per_event_executor(self.root_value), found.plan.completions, data):
                     return data
             elif isinstance(result, Pointer):
                 return None
