@@ -32,6 +32,9 @@ from schema.sharers import Sharers
 from schema.sharing import Course, Groups
 from schema.symbols import NotExpressible, Tracing
 
+# Whoever has arranged nothing with others.
+_ALONE = Course()
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -61,7 +64,7 @@ class Services:
     ) -> Context:
         """A fresh context for one operation of `principal`; `request_id` joins its log lines and events."""
         loaders = Loaders(self.database, principal.tenant_id)
-        return Context(self, principal, request_id, loaders, course=course or Course(), address=address)
+        return Context(self, principal, request_id, loaders, course=course or _ALONE, address=address)
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ class Context:
     # Set while a selection is turned into SQL: then there are no values, and nothing can be read.
     tracing: Tracing | None = None
     # What a subscription has arranged with others that follow the same.
-    course: Course = field(default_factory=Course)
+    course: Course = _ALONE
     bill: Bill = field(default_factory=Bill)
     address: str = ""
 

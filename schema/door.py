@@ -27,7 +27,7 @@ _ELSEWHERE = frozenset({b"transfer-encoding", b"content-encoding"})
 # Clients accept what their libraries say; whoever makes up more than these is read anew each time.
 _KEPT: Final = 100
 _REQUEST_ID: Final = requests.HEADER.lower().encode()
-# What every answer in a media type says.
+# What every answer in a media type says, and the same as lines of a head.
 _SAID: Final = {
     media_type: (
         (b"content-type", f"{media_type}; charset=utf-8".encode()),
@@ -35,6 +35,9 @@ _SAID: Final = {
         (b"vary", b"Accept"),
     )
     for media_type in (PLAIN_JSON, RESPONSE_JSON)
+}
+_SAID_LINES: Final = {
+    media_type: b"".join(b"%s: %s\r\n" % header for header in said) for media_type, said in _SAID.items()
 }
 
 
@@ -75,12 +78,14 @@ class Door:
 
     def straight(self, scope: Scope, body: bytes) -> Whole | Awaitable[Whole] | None:
         """The same for a request that is there whole (app.web.straight)."""
-        plain = self._plain(scope) if scope["path"] == PATH and scope["method"] == "POST" else None
+        if scope["path"] != PATH or scope["method"] != "POST":
+            return None
+        plain = self._plain(scope)
         if plain is None:
             return None
         answer = self._endpoint.respond_at_once(plain, body)
         if isinstance(answer, Answer):
-            return answer.status, _headers(answer, plain), answer.body
+            return answer.status, _lines(answer, plain), answer.body
         return _later(answer, plain)
 
     def _plain(self, scope: Scope) -> Plain | None:
@@ -88,7 +93,9 @@ class Door:
         given = scope["headers"]
         headers: dict[bytes, bytes] = dict(given)
         # One that comes twice is for somebody to decide who looks more closely.
-        if len(headers) != len(given) or headers.get(b"content-type") not in _JSON or headers.keys() & _ELSEWHERE:
+        if len(headers) != len(given) or not _ELSEWHERE.isdisjoint(headers):
+            return None
+        if headers.get(b"content-type") not in _JSON:
             return None
         authorization, length = headers.get(b"authorization", b""), headers.get(b"content-length", b"")
         if authorization[:7].lower() != _BEARER or not length.isdigit() or int(length) > self._max_body:
@@ -127,7 +134,15 @@ class Door:
 
 
 def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
-    headers = [*_SAID[answer.media_type], (_REQUEST_ID, plain.request_id.encode())]
+    return [*_SAID[answer.media_type], *_own_headers(answer, plain)]
+
+
+def _lines(answer: Answer, plain: Plain) -> bytes:
+    return _SAID_LINES[answer.media_type] + b"".join(b"%s: %s\r\n" % header for header in _own_headers(answer, plain))
+
+
+def _own_headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
+    headers = [(_REQUEST_ID, plain.request_id.encode())]
     if answer.headers:
         headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
     return headers
@@ -135,7 +150,7 @@ def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
 
 async def _later(answer: Awaitable[Answer], plain: Plain) -> Whole:
     found = await answer
-    return found.status, _headers(found, plain), found.body
+    return found.status, _lines(found, plain), found.body
 
 
 async def _whole(receive: Receive) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -51,8 +51,7 @@ INIT_TIMEOUT = timedelta(seconds=5)
 _REFUSED = (Unauthenticated, RateLimited, Crossing, BadRequest, *DATABASE_AWAY)
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(NamedTuple):
     """What the head of a request says that has nothing unusual about it: a POST of JSON, with a token in its header."""
 
     token: str

@@ -22,10 +22,10 @@ class Kept(Generic[Key, Made]):
 
     def kept(self, key: Key) -> Made | None:
         """What is kept under `key`; None where nothing is."""
-        if key not in self._made:
-            return None
-        self._made.move_to_end(key)
-        return self._made[key]
+        found = self._made.get(key)
+        if found is not None:
+            self._made.move_to_end(key)
+        return found
 
     def get(self, key: Key, make: Callable[[], Made]) -> Made:
         """What is kept under `key`, or else what `make` gives; what `make` raises is not kept."""

@@ -38,17 +38,19 @@ class Meter:
 
         Infinity for more than there ever are.
         """
-        if points > self.rate.burst:
+        rate, full = self.rate, self._full_at
+        if points > rate.burst:
             return inf
         now = clock.monotonic()
-        full_at = max(self._full_at.get(key, now), now) + points / self.rate.per_second
-        wait = full_at - now - self.rate.burst / self.rate.per_second
+        full_at = full.get(key, now)
+        full_at = (max(now, full_at)) + points / rate.per_second
+        wait = full_at - now - rate.burst / rate.per_second
         if wait > 1e-9:
             return wait
-        self._full_at[key] = full_at
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > _KEPT:
-            self._full_at.popitem(last=False)
+        full[key] = full_at
+        full.move_to_end(key)
+        if len(full) > _KEPT:
+            full.popitem(last=False)
         return 0
 
     def left(self, key: Hashable) -> float:

@@ -7,7 +7,7 @@ to others only after its commit: `rings` are doorbells and hints, and losing the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -325,16 +325,20 @@ class Database:
         answer: Answer = await gathering.ask(tenant_id, ask)
         return answer
 
-    async def answer(self, tenant_id: int, sql: str, parameters: Sequence[Any]) -> str | None:
+    def answer(self, tenant_id: int, sql: str, parameters: Sequence[Any]) -> Awaitable[str | None]:
         """The one text that a query of one statement comes to. The statement says itself which tenant asks.
 
         The copy answers where it may, and the primary where that comes to nothing.
         """
-        text: str | None
         if self._replica is not None and self._replica.may_answer(tenant_id):
-            with suppress(*UNANSWERED):
-                text = await self._replica.value(sql, parameters)
-                return text
+            return self._answer_of(self._replica, sql, parameters)
+        return self._answers.value(sql, parameters)
+
+    async def _answer_of(self, replica: Replica, sql: str, parameters: Sequence[Any]) -> str | None:
+        text: str | None
+        with suppress(*UNANSWERED):
+            text = await replica.value(sql, parameters)
+            return text
         text = await self._answers.value(sql, parameters)
         return text
 

@@ -8,26 +8,28 @@ what it says goes out in one piece. Whatever it does not want to answer goes in 
 from __future__ import annotations
 
 import http
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.web.chunks import ChunkedHttp
 
-Headers = Iterable[tuple[bytes, bytes]]
-# Status, headers and body.
-Whole = tuple[int, Headers, bytes]
+# Status, headers as lines of the head, and body.
+Whole = tuple[int, bytes, bytes]
 # Of an ASGI scope and the body: the answer, now or later, or None for the way through the application.
 Straight = Callable[[Any, bytes], Whole | Awaitable[Whole] | None]
-
 # Proxies say who has really asked, which uvicorn has read before an application is asked.
 _OF_PROXIES: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
 
 class StraightHttp(ChunkedHttp):
     """HTTP on a connection that asks for answers itself."""
+
+    # What all answers of the process say for a second, and the lines that it comes to.
+    _said_by_all: ClassVar[tuple[list[tuple[bytes, bytes]] | None, bytes]] = (None, b"")
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -68,8 +70,9 @@ class StraightHttp(ChunkedHttp):
         """Whether the request is answered here."""
         if self._straight is None or self.flow.write_paused or cycle.waiting_for_100_continue:
             return False
-        if any(name in _OF_PROXIES for name, _ in cycle.scope["headers"]):
-            return False
+        for name, _ in cycle.scope["headers"]:
+            if name in _OF_PROXIES:
+                return False
         answer = self._straight(cycle.scope, bytes(cycle.body))
         if answer is None:
             return False
@@ -87,7 +90,7 @@ class StraightHttp(ChunkedHttp):
         except Exception:
             self.logger.exception("Exception in ASGI application\n")
             cycle.keep_alive = False
-            whole = (500, ((b"content-type", b"text/plain; charset=utf-8"),), b"Internal Server Error")
+            whole = (500, b"content-type: text/plain; charset=utf-8\r\n", b"Internal Server Error")
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
         self._say(cycle, whole)
@@ -96,16 +99,20 @@ class StraightHttp(ChunkedHttp):
         # Whoever sends something that is no request behind this one is answered that, and shut out.
         if cycle.disconnected or self.transport.is_closing():
             return
-        status, headers, body = whole
-        parts = [_LINES[status]]
-        for given in (self.server_state.default_headers, headers):
-            for name, value in given:
-                parts += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"content-length: %d\r\n\r\n" % len(body), body)
+        status, lines, body = whole
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(body)
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join(parts))
+        self.transport.write(b"".join((_LINES[status], self._lines_by_all(), lines, closing, length, body)))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _lines_by_all(self) -> bytes:
+        given = self.server_state.default_headers
+        known, lines = StraightHttp._said_by_all
+        if known is not given:
+            # uvicorn makes the list anew each second, for the date.
+            lines = b"".join(b"%s: %s\r\n" % header for header in given)
+            StraightHttp._said_by_all = given, lines
+        return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -40,6 +40,7 @@ from schema.symbols import NotExpressible, Slot
 
 _PLANS = 1000
 _OF_VIEWER = {"viewer", "tenant"}
+_NO_SLOTS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,10 @@ class _Known:
         """Which variables may have other values in another request, and what else of them is the same for all requests
         that a plan is good for; None where that cannot be said.
         """
-        slots, rest = list[str](), dict[str, Any]()
+        if not variables and not self.by_viewer:
+            return _NO_SLOTS, b""
+        slots: list[str] = []
+        rest: dict[str, Any] = {}
         for key, value in variables.items():
             if isinstance(value, str) and (key in self.ids or key in self.cursors):
                 slots.append(key)
@@ -78,8 +82,7 @@ class _Known:
             return frozenset(slots), None
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(NamedTuple):
     """A statement that is yet to be asked for an operation, with its parameters."""
 
     queries: CompiledQueries

@@ -25,7 +25,7 @@ async def through(request: Request) -> PlainTextResponse:
 
 def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
     """Says back what it was sent; what it is sent says how."""
-    answer: Whole = (200, [(b"x-path", scope["path"].encode())], b"straight:" + body)
+    answer: Whole = (200, b"x-path: %s\r\n" % scope["path"].encode(), b"straight:" + body)
 
     async def later() -> Whole:
         await asyncio.sleep(0.05)
