@@ -40,7 +40,7 @@ from schema.nodes import encode_id, number_in
 from schema.root import build_schema
 
 CONCURRENCY = (1, 16, 64)
-_SECONDS = 1.5
+_SECONDS = 0.75
 # The default of ours.
 _POOL_SIZE = Settings().pool_size
 _SLOW = "ours, field by field"

@@ -115,9 +115,9 @@ def checked(given: Any, documents: Documents) -> Asked:
     if not isinstance(given, dict):
         message = "the request is one JSON object; batches are not taken"
         raise BadRequest(message)
-    for name, kind in _KINDS.items():
-        value = given.get(name)
-        if value is not None and not isinstance(value, kind):
+    for name, value in given.items():
+        kind = _KINDS.get(name)
+        if kind is not None and value is not None and not isinstance(value, kind):
             message = f"`{name}` must be {'an object' if kind is dict else 'text'}"
             raise BadRequest(message)
     try:

@@ -8,7 +8,7 @@ are the same (schema/http.py).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -134,18 +134,18 @@ class Door:
 
 
 def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
-    return [*_SAID[answer.media_type], *_own_headers(answer, plain)]
+    return [*_SAID[answer.media_type], (_REQUEST_ID, plain.request_id.encode()), *_own_headers(answer.headers or {})]
 
 
 def _lines(answer: Answer, plain: Plain) -> bytes:
-    return _SAID_LINES[answer.media_type] + b"".join(b"%s: %s\r\n" % header for header in _own_headers(answer, plain))
-
-
-def _own_headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
-    headers = [(_REQUEST_ID, plain.request_id.encode())]
+    lines = b"%s%s: %s\r\n" % (_SAID_LINES[answer.media_type], _REQUEST_ID, plain.request_id.encode())
     if answer.headers:
-        headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
-    return headers
+        lines += b"".join(b"%s: %s\r\n" % header for header in _own_headers(answer.headers))
+    return lines
+
+
+def _own_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 async def _later(answer: Awaitable[Answer], plain: Plain) -> Whole:
