@@ -111,7 +111,7 @@ class Authenticator:
         """Whom a token stood for a moment ago; None where somebody has to be asked."""
         key = _key_of(token_text)
         seen = self._seen.get(key)
-        if seen is not None and seen.until > (now := clock.monotonic()):
+        if seen is not None and seen.until > (now := clock.monotonic()) and seen.principal.expires_at > clock.utc_now():
             if seen.until - now < CACHE_SECONDS - _LOOK_AGAIN_SECONDS and key not in self._looking:
                 # Before it is too old: so that nobody who asks often waits for it.
                 self._look(key, token_text)
@@ -124,8 +124,7 @@ class Authenticator:
                 # As old as the question, not as the answer.
                 asked_at = clock.monotonic()
                 principal = await self._asked(token_text)
-                left = (principal.expires_at - clock.utc_now()).total_seconds()
-                self._remember(key, _Seen(asked_at + min(CACHE_SECONDS, left), principal))
+                self._remember(key, _Seen(asked_at + CACHE_SECONDS, principal))
             except Unauthenticated:
                 self._seen.pop(key, None)
                 raise
