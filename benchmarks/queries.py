@@ -375,23 +375,27 @@ def _table(
         f"\n### Queries ({rounds} rounds of {_SECONDS} s, in turn; {sizes})\n",
         (
             "a: a plan with three relations; b: 50 plans with workflow, ten steps, template, three jobs; c: 100 jobs"
-            " of a status; d: `__typename`.\n"
+            " of a status; d: `__typename`. Ratios are the middle of those of the rounds: the machine's speed changes"
+            " between them.\n"
         ),
-        "| | requests/s | of the bound | p50 ms | p99 ms | server CPU ms |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| | requests/s | of the bound | × PostGraphile | p50 ms | p99 ms | server CPU ms |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name in expected:
         for concurrency in CONCURRENCY:
-            bound = statistics.median(found[name, concurrency, sides[-1]].rates)
+            others = [found[name, concurrency, side].rates for side in (sides[-1], _PEER)]
             for side in sides:
                 one = found.get((name, concurrency, side))
                 if one is None:
                     continue
                 waits = sorted(one.waits)
                 p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
-                rate = statistics.median(one.rates)
+                bound, peer = (
+                    statistics.median(mine / theirs for mine, theirs in zip(one.rates, other, strict=True))
+                    for other in others
+                )
                 lines.append(
-                    f"| {name}, {concurrency} at a time: {side} | {rate:,.0f} | {rate / bound:.2f} | {p50:.2f}"
-                    f" | {p99:.2f} | {statistics.median(one.cpu) * 1e3:.3f} |"
+                    f"| {name}, {concurrency} at a time: {side} | {statistics.median(one.rates):,.0f} | {bound:.2f}"
+                    f" | {peer:.2f} | {p50:.2f} | {p99:.2f} | {statistics.median(one.cpu) * 1e3:.3f} |"
                 )
     return "\n".join(lines)

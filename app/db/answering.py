@@ -68,7 +68,6 @@ class Answers:
         # Since when each of the others is at work.
         self._busy: dict[_Line, float] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._opening: set[asyncio.Future[Any]] = set()
         # How many statements have come back, and when the last one did.
         self._back = 0
         self._back_at = 0.0
@@ -105,8 +104,6 @@ class Answers:
         for timer in (self._look, self._stall):
             if timer is not None:
                 timer.cancel()
-        if self._opening:
-            await asyncio.wait(self._opening)
         while self._free:
             self._retire(self._free.pop())
         if self._retiring:
@@ -120,22 +117,12 @@ class Answers:
         found = self._take() if self._in_use < self._few else await self._turn()
         if found is not None:
             return found
-        # One more may be open, and is counted already. Should whoever asked go away meanwhile, another has it.
-        opening = asyncio.ensure_future(self._connect())
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        # One more may be open, and is counted already.
         try:
-            return _Line(await asyncio.shield(opening))
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._keep)
-            raise
+            return _Line(await self._connect())
         except BaseException:
             self._pass_on(None)
             raise
-
-    def _keep(self, opening: asyncio.Future[Any]) -> None:
-        failed = opening.cancelled() or opening.exception() is not None
-        self._pass_on(None if failed else _Line(opening.result()))
 
     def _take(self) -> _Line | None:
         """A connection that is free, or None for the leave to open one: there are fewer than there may be."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,10 @@ from app.db.away import DATABASE_AWAY
 
 # A process that is held still in the middle of a transaction keeps its locks, and the tick's, for this long.
 IDLE_TIMEOUT = "5s"
+CONNECT_SECONDS = 10
+COMMAND_SECONDS = 30
+# What the driver's pool is told beside what each of its connections is.
+OF_A_POOL = frozenset({"min_size", "max_size", "max_inactive_connection_lifetime", "init", "command_timeout"})
 
 
 class MachineConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver is untyped
@@ -44,6 +48,24 @@ async def prepare(connection: asyncpg.Connection) -> None:
         encoder=lambda value: b"\x01" + value.encode(),
         decoder=lambda value: orjson.loads(value[1:]),
     )
+
+
+def connection_settings(url: str, server_settings: Mapping[str, str], pool_size: int) -> dict[str, Any]:
+    """What the driver is told of a pool of the machinery, and of each of its connections."""
+    return {
+        "dsn": url,
+        "min_size": 1,
+        "max_size": pool_size,
+        "max_inactive_connection_lifetime": 0,
+        "server_settings": dict(server_settings),
+        "timeout": CONNECT_SECONDS,
+        "command_timeout": COMMAND_SECONDS,
+        "connection_class": MachineConnection,
+        # A statement that was prepared stays so: the longest are those of queries, and bounded by their cache.
+        "max_cacheable_statement_size": 0,
+        "max_cached_statement_lifetime": 0,
+        "init": prepare,
+    }
 
 
 @dataclass(slots=True)

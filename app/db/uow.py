@@ -21,8 +21,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from app.db.answering import STATEMENT_TIMEOUT, Answers
 from app.db.away import as_away, renew
 from app.db.changes import Changes, collect
-from app.db.driver import IDLE_TIMEOUT, Machine, MachineConnection, prepare
+from app.db.driver import (
+    COMMAND_SECONDS,
+    CONNECT_SECONDS,
+    IDLE_TIMEOUT,
+    OF_A_POOL,
+    Machine,
+    connection_settings,
+)
 from app.db.gathering import Answer, Ask, Gathering, Together
+from app.db.opening import Opener
 from app.db.replica import UNANSWERED, Replica
 from app.db.statements import Row, Statement
 from app.domain.events import Stream
@@ -33,8 +41,6 @@ _SETTINGS = {"role": APP_ROLE, "jit": "off"}
 READ_TIMEOUT = "5s"
 WRITE_TIMEOUT = "15s"
 _LOOK_SECONDS = 5.0
-# What the driver's pool is told beside what each of its connections is.
-_OF_A_POOL = {"min_size", "max_size", "max_inactive_connection_lifetime", "init", "command_timeout"}
 # The machinery's statements find rows by keys: planning one again for the length of an array gains nothing.
 _MACHINE_SETTINGS = {**_SETTINGS, "plan_cache_mode": "force_generic_plan", "statement_timeout": WRITE_TIMEOUT}
 # For how many tenants what was asked together is under way at a time, and how much goes into one statement.
@@ -176,10 +182,12 @@ class Database:
         *,
         rings_workers: bool = False,
         driver: Mapping[str, Any] | None = None,
+        opener: Opener | None = None,
         replica_url: str | None = None,
     ) -> None:
         self.engine = engine
         self._driver = dict(driver or {})
+        self._opener = opener or Opener()
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._given_back: set[asyncio.Task[None]] = set()
@@ -210,6 +218,7 @@ class Database:
         `after_commit` hears what each committed transaction rings; it must neither block nor raise. With
         `rings_workers` it also takes on the ringing of workers for steps that became due.
         """
+        opener = Opener()
         engine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
             pool_size=pool_size,
@@ -221,27 +230,17 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "server_settings": {**_SETTINGS, "application_name": name},
-                "timeout": 10,
-                "command_timeout": 30,
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": COMMAND_SECONDS,
+                "async_creator_fn": opener.connect,
             },
         )
         event.listen(engine.sync_engine, "handle_error", as_away, retval=True)
         event.listen(engine.sync_engine, "checkout", renew)
-        driver = {
-            "dsn": url,
-            "min_size": 1,
-            "max_size": pool_size,
-            "max_inactive_connection_lifetime": 0,
-            "server_settings": {**_MACHINE_SETTINGS, "application_name": name},
-            "timeout": 10,
-            "command_timeout": 30,
-            "connection_class": MachineConnection,
-            # A statement that was prepared stays so: the longest are those of queries, and bounded by their cache.
-            "max_cacheable_statement_size": 0,
-            "max_cached_statement_lifetime": 0,
-            "init": prepare,
-        }
-        return cls(engine, after_commit, rings_workers=rings_workers, driver=driver, replica_url=replica_url)
+        driver = connection_settings(url, {**_MACHINE_SETTINGS, "application_name": name}, pool_size)
+        return cls(
+            engine, after_commit, rings_workers=rings_workers, driver=driver, opener=opener, replica_url=replica_url
+        )
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -250,6 +249,7 @@ class Database:
         await self._answers.close()
         if self._pool is not None:
             await self._pool.close()
+        await self._opener.close()
 
     @asynccontextmanager
     async def write(
@@ -349,12 +349,12 @@ class Database:
 
     async def _connect_alone(self, **more: Any) -> Any:
         """A connection as those of the machinery's pool, that only reads."""
-        settings = {key: value for key, value in self._driver.items() if key not in _OF_A_POOL} | more
+        settings = {key: value for key, value in self._driver.items() if key not in OF_A_POOL} | more
         settings["server_settings"] = settings["server_settings"] | {
             "statement_timeout": STATEMENT_TIMEOUT,
             "default_transaction_read_only": "on",
         }
-        return await asyncpg.connect(**settings)
+        return await self._opener.connect(**settings)
 
     async def look(self, tenant_id: int, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """All rows of one statement of the tenant that only reads: one round trip, and one snapshot of the truth."""
@@ -379,7 +379,7 @@ class Database:
             return self._pool
         async with self._opening:
             if self._pool is None:
-                self._pool = await asyncpg.create_pool(**self._driver)
+                self._pool = await asyncpg.create_pool(connect=self._opener.connect, **self._driver)
             return self._pool
 
     def _tell(self, rings: Rings) -> None:

@@ -99,25 +99,6 @@ async def test_more_statements_than_are_kept_are_prepared_again(one: Answers, mo
     await one.close()
 
 
-async def test_a_connection_that_was_being_opened_is_the_next_ones(database_url: str) -> None:
-    opened = 0
-
-    async def connect() -> asyncpg.Connection:
-        nonlocal opened
-        opened += 1
-        return await asyncpg.connect(database_url)
-
-    answers = Answers(connect, 1)
-    asking = asyncio.create_task(answers.value(PID, []))
-    await asyncio.sleep(0)
-    waiting = asyncio.create_task(answers.value(PID, []))
-    await asyncio.sleep(0)
-    asking.cancel()
-    assert await asyncio.wait_for(waiting, 20)
-    assert (opened, asking.cancelled()) == (1, True)
-    await answers.close()
-
-
 async def test_few_are_used_while_statements_come_back(many: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "_STALL_SECONDS", 20.0)
     pids = await asyncio.gather(*(many.value(PID, []) for _ in range(40)))
