@@ -58,6 +58,8 @@ class Ledger:
     _expected: int | None = None
     _last: int = 0
     _plan_status: PlanStatus = PlanStatus.QUEUED
+    # The steps so that needs come first.
+    _ordered: tuple[StepRow, ...] = ()
     # The end of the log, where all of it was written from here.
     _heard: tails.Heard | None = None
 
@@ -140,13 +142,14 @@ class Ledger:
 
     def _know(self, rows: Sequence[Row]) -> None:
         self.steps = {row["step_key"]: step_row(row) for row in rows}
+        self._ordered = in_dependency_order(self.steps.values())
 
     def view(self) -> JobView:
         row = self.row
         return JobView(
             status=self.status,
             strategy=FailureStrategy(row["failure_strategy"]),
-            steps=in_dependency_order(step.view() for step in self.steps.values()),
+            steps=tuple(step.view() for step in self._ordered),
             cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
             forced=row["cancel_mode"] == CancelMode.FORCE,
             fallback=self.fallback,

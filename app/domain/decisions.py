@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
 from app.domain import scopes
 from app.domain.enums import CancelOutcome, FailureStrategy, RollbackScope, StatusReason
@@ -376,10 +377,20 @@ def _blocks(move: Move, key: str) -> bool:
     return isinstance(move, StepMove) and move.key == key and move.status is StepStatus.BLOCKED
 
 
-def in_dependency_order(steps: Iterable[StepView]) -> tuple[StepView, ...]:
+class Needing(Protocol):
+    """What has a place among others by what it needs."""
+
+    key: str
+    needs: tuple[str, ...]
+
+
+Placed = TypeVar("Placed", bound=Needing)
+
+
+def in_dependency_order(steps: Iterable[Placed]) -> tuple[Placed, ...]:
     """The steps so that needs come first; needs that name no step of the job are passed over."""
     pending = {step.key: step for step in steps}
-    ordered: list[StepView] = []
+    ordered: list[Placed] = []
     placed: set[str] = set()
     while pending:
         ready = [step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)]

@@ -47,7 +47,9 @@ class RetryPolicy:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> RetryPolicy:
         """The policy of a checked document; what it leaves out has its default."""
-        default = cls()
+        default = _DEFAULT
+        if not document:
+            return default
         return cls(
             max_attempts=int(document.get("maxAttempts", default.max_attempts)),
             initial_seconds=float(document.get("initialSeconds", default.initial_seconds)),
@@ -57,6 +59,9 @@ class RetryPolicy:
             retry_on=tuple(ErrorClass(item) for item in document.get("retryOn", default.retry_on)),
             never_on=tuple(str(code) for code in document.get("nonRetryableCodes", ())),
         )
+
+
+_DEFAULT = RetryPolicy()
 
 
 def delay(policy: RetryPolicy, attempt: int, random: float) -> float:

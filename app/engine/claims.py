@@ -302,8 +302,9 @@ class Claimer:
         inputs = self.sealer.seal(dict(work.inputs), work.tenant_id)
         looks = work.operation in LOOKING
         meant = acts and work.mode is Mode.RUN and not looks
-        hidden = Hidden.of(work, self.registry)
-        before = pack(work.prior, hidden, self.sealer, work.tenant_id) if meant else None
+        before = None
+        if meant and work.prior is not None:
+            before = pack(work.prior, Hidden.of(work, self.registry), self.sealer, work.tenant_id)
         ledger.overtake(work.step_id)
         if running is not work.status:
             ledger.step_event(work.step_id, work.key, work.status, running, work.attempt)
