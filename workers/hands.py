@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _logger = structlog.get_logger(__name__)
 _LOOK_SECONDS = 0.5
+# Once a worker is missing, which will be lost if it stays so for 1.5 seconds: so that this is not noticed late.
+_HURRIED_SECONDS = 0.1
+_HURRY_SECONDS = 2.5
 # So long a bell has for being heard, before somebody takes a lost worker's step without it.
 _PATIENCE_SECONDS = 1.0
 
@@ -91,10 +94,14 @@ async def keep_taking_on(database: Database, hands: Hands) -> None:
     """Look for workers that are lost, and for steps of theirs that nobody hears of, until cancelled. Trouble is waited
     out.
     """
+    hurries_until = 0.0
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        hurries = clock.monotonic() < hurries_until
+        await asyncio.sleep(_HURRIED_SECONDS if hurries else _LOOK_SECONDS)
         try:
-            await recovery.reap(database)
+            reaped = await recovery.reap(database)
+            if reaped.is_anyone_missing:
+                hurries_until = clock.monotonic() + _HURRY_SECONDS
             if hands.room <= 0:
                 continue
             async with database.system(SystemRole.TICK) as transaction:

@@ -7,6 +7,7 @@ and whoever claims it next asks the provider first. A compensation is safe to re
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -36,7 +37,7 @@ _NOTICE = Statement(
     # Whoever renewed the lease at the same moment lives.
     " dead_at = CASE WHEN seen.dead AND (seen.missing OR w.lease_until < clock_timestamp()) THEN clock_timestamp() END"
     " FROM seen WHERE w.id = seen.id AND w.dead_at IS NULL"
-    " AND (seen.dead OR seen.missing <> (w.missing_since IS NOT NULL)) RETURNING w.id, w.name, w.dead_at"
+    " AND (seen.dead OR seen.missing OR w.missing_since IS NOT NULL) RETURNING w.id, w.name, w.dead_at"
 )
 # What was rung for lately and not taken: perhaps who is gone had heard the bell. A ring too many does no harm.
 _FORGET_RINGS = Statement(
@@ -81,8 +82,15 @@ _UNHEARD = Statement(
 _COUNT = Statement("UPDATE orchestration_job SET recoveries = recoveries + 1 WHERE tenant_id = :tenant AND id = :id")
 
 
-async def reap(database: Database) -> int:
-    """Declare dead who is gone, and give back what they held. Returns how many steps that were.
+class Reaped(NamedTuple):
+    """How many steps were given back, and whether somebody was found missing who may be lost a moment later."""
+
+    steps: int
+    is_anyone_missing: bool
+
+
+async def reap(database: Database) -> Reaped:
+    """Declare dead who is gone, and give back what they held.
 
     Transactions of its own: anybody may do it at any time, as often as it is likely that there is something to find.
     """
@@ -97,7 +105,7 @@ async def reap(database: Database) -> int:
         orphans = await transaction.fetch(_ORPHANS, {})
         for orphan in orphans:
             await _give_back(replace(transaction, tenant_id=orphan["tenant_id"]), orphan["job_id"], orphan["id"])
-    return len(orphans)
+    return Reaped(len(orphans), is_anyone_missing=len(dead) < len(seen))
 
 
 async def unheard(transaction: Transaction, limit: int, patience_seconds: float) -> list[StepDue]:

@@ -69,7 +69,7 @@ async def tick(database: Database, *, ring_again_seconds: float, limit: int = 25
 
     Lost workers come first and apart: all else may have to wait for what one of them holds.
     """
-    reaped = await recovery.reap(database)
+    reaped = (await recovery.reap(database)).steps
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from app.db.ledger import Ledger
 from app.db.uow import SystemRole
 from app.domain.enums import CancelMode, CancelOutcome
 from app.domain.statuses import JobStatus
+from app.engine import recovery
 from app.engine.runner import Runner
 from app.engine.ticking import tick
 from app.engine.work import Outcome, Work
@@ -54,6 +56,26 @@ async def notice(workshop: Workshop, job_id: int, key: str) -> None:
             return
         await asyncio.sleep(0.02)
     pytest.fail("nobody noticed that the worker is lost")
+
+
+async def test_whoever_is_missing_is_looked_at_until_they_are_lost_or_back(workshop: Workshop) -> None:
+    """Also by those who were not the first to notice, so that all of them hurry."""
+    nobody = (
+        "INSERT INTO worker (name, host, pid, app_version, started_at, lease_until)"
+        " VALUES ('x', 'x', 1, 'x', now() - interval '1 hour', now() + interval '1 hour')"
+    )
+    for worker in workshop.workers:
+        await workshop.lose(worker)
+    await recovery.reap(workshop.database)
+    assert not (await recovery.reap(workshop.database)).is_anyone_missing
+    async with workshop.database.system(SystemRole.TICK) as transaction:
+        await transaction.session.execute(text(nobody))
+    assert [(await recovery.reap(workshop.database)).is_anyone_missing for _ in range(2)] == [True, True]
+    await asyncio.sleep(1.6)
+    await recovery.reap(workshop.database)
+    assert not (await recovery.reap(workshop.database)).is_anyone_missing
+    lost = await workshop.rows("SELECT dead_at - missing_since AS after FROM worker WHERE name = 'x'")
+    assert timedelta(seconds=1.5) <= lost[0].after
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
