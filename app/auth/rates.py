@@ -42,8 +42,7 @@ class Meter:
         if points > rate.burst:
             return inf
         now = clock.monotonic()
-        full_at = full.get(key, now)
-        full_at = (max(now, full_at)) + points / rate.per_second
+        full_at = max(now, full.get(key, now)) + points / rate.per_second
         wait = full_at - now - rate.burst / rate.per_second
         if wait > 1e-9:
             return wait
