@@ -59,6 +59,17 @@ def test_find_gives_every_expression_with_its_path() -> None:
     ]
 
 
+def test_survey_says_what_can_never_have_a_value() -> None:
+    found, faults = embedded.survey(
+        {"a": "${1 / 0}", "b": "${parameters.x / 0}", "c": "${false && 1 / 0 > 1}", "d": "${-true}"}
+    )
+    assert len(found) == 4
+    assert [(fault.path, fault.message) for fault in faults] == [
+        (("a",), "division by zero at 2"),
+        (("d",), "'-' at 0 cannot be applied to a bool"),
+    ]
+
+
 def test_survey_goes_on_after_a_fault() -> None:
     found, faults = embedded.survey({"a": "${1 +}", "b": "${2}", "c": "${"})
     assert [item.path for item in found] == [("b",)]

@@ -41,12 +41,17 @@ def find(value: Value, path: Path = ()) -> Iterator[Embedded]:
 
 
 def survey(value: Value, path: Path = ()) -> tuple[list[Embedded], list[Diagnostic]]:
-    """Every expression in the tree, and what is wrong with those that cannot be read."""
+    """Every expression in the tree, and what is wrong with those that cannot be read, or never have a value."""
     found: list[Embedded] = []
     faults: list[Diagnostic] = []
     for place, text in _strings(value, path):
         try:
-            found.extend(find(text, place))
+            here = list(find(text, place))
+            found.extend(here)
+            for item in here:
+                # What reads nothing is now what it will be when a job comes to it.
+                if not item.expression.references:
+                    evaluate(item.expression, {})
         except ExpressionError as error:
             faults.append(Diagnostic(Severity.ERROR, error.code, error.message, place))
     return found, faults
