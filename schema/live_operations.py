@@ -193,9 +193,8 @@ class LiveOperation(ABC):
         async with contextlib.aclosing(await self._results(self._context(request_id, course))) as results:
             async for result in results:
                 if not isinstance(result, ExecutionResult) or result.errors or result.extensions:
-                    # What is beside the data may be for one of them only.
-                    message = "a frame has more to it than data"
-                    raise RuntimeError(message)
+                    # What is beside the data may be for one of them only: they go on by themselves, and are told.
+                    return
                 yield Encoded.of(result)
 
     async def _follow(self, request_id: str, course: Joining | None = None) -> bool:

@@ -336,6 +336,9 @@ def _lines_of(part: Chunk, wanted: LogFilter, reach: Reach) -> Iterable[Line]:
 
 def _chosen(part: Chunk, wanted: LogFilter, reach: Reach) -> tuple[chunks.Columns, Sequence[int]]:
     """What a chunk holds, and the places of the lines in it that are wanted, in the direction of the reach."""
+    if wanted.step_key is not None and part.step_key != wanted.step_key:
+        # All lines of a chunk are of one step.
+        return _NOTHING, ()
     plain = chunks.plain_text(part.codec, part.body)
     needle = None if wanted.contains is None else wanted.contains.lower()
     if needle is not None and _is_literal(needle) and needle not in plain.decode().lower():

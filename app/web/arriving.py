@@ -81,6 +81,8 @@ class BoundedHttp(HttpToolsProtocol):
         # Since something of a request was complete: bytes of headers, or of what follows a body.
         self._pending = 0
         self._moved = False
+        # What the application has in hands: of several requests on a connection not the one that came last.
+        self._asked: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own has it so
         super().connection_made(transport)
@@ -89,6 +91,13 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timer()
         super().connection_lost(exc)
+        if self._asked is not None and not self._asked.response_complete:
+            self._asked.disconnected = True
+            self._asked.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._asked = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         self._moved = False

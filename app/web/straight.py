@@ -73,7 +73,11 @@ class StraightHttp(ChunkedHttp):
         for name, _ in cycle.scope["headers"]:
             if name in _OF_PROXIES:
                 return False
-        answer = self._straight(cycle.scope, bytes(cycle.body))
+        try:
+            answer = self._straight(cycle.scope, bytes(cycle.body))
+        except Exception as error:
+            # Within the parser of requests it would look as if this were none.
+            answer = self._failed(cycle, error)
         if answer is None:
             return False
         if isinstance(answer, tuple):
@@ -87,13 +91,17 @@ class StraightHttp(ChunkedHttp):
     async def _said(self, cycle: RequestResponseCycle, answer: Awaitable[Whole]) -> None:
         try:
             whole = await answer
-        except Exception:
-            self.logger.exception("Exception in ASGI application\n")
-            cycle.keep_alive = False
-            whole = (500, b"content-type: text/plain; charset=utf-8\r\n", b"Internal Server Error")
+        except Exception as error:
+            whole = self._failed(cycle, error)
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
         self._say(cycle, whole)
+
+    def _failed(self, cycle: RequestResponseCycle, error: Exception) -> Whole:
+        """What is said where the application has raised something, which is logged as uvicorn would."""
+        self.logger.error("Exception in ASGI application\n", exc_info=error)
+        cycle.keep_alive = False
+        return 500, b"content-type: text/plain; charset=utf-8\r\n", b"Internal Server Error"
 
     def _say(self, cycle: RequestResponseCycle, whole: Whole) -> None:
         # Whoever sends something that is no request behind this one is answered that, and shut out.

@@ -16,6 +16,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLError,
     GraphQLList,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -217,7 +218,8 @@ class Entities:
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         try:
             return entity_plan(compiler.entity(*wanted, sets), compiler.completions)
-        except NotExpressible:
+        except (NotExpressible, GraphQLError):
+            # As in queries: the execution says what is wrong.
             return None
 
 

@@ -232,7 +232,9 @@ class CompiledQueries:
         compiler = Compiler(self._schema, known.fragments, values, traced(context, as_viewer=known.by_viewer))
         try:
             statement = compiler.operation(known.operation)
-        except NotExpressible:
+        except (NotExpressible, GraphQLError):
+            # What is wrong with these values, as null for a variable whose default is what makes it valid, is said
+            # where it is executed.
             return None
         points = points_of(self._core, known.document, known.operation, variables)
         return query_plan(statement, points, compiler.completions)

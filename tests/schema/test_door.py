@@ -24,6 +24,18 @@ BODIES: dict[str, Any] = {
     "an unknown id": {"documentId": "sha256:0"},
     "two operations": {"query": "query A { __typename } query B { __typename }"},
     "a subscription": {"query": "subscription { __typename }"},
+    "a null that only its default makes possible": {
+        "query": "query($y: Boolean = true) { viewer { role @include(if: $y) } }",
+        "variables": {"y": None},
+    },
+    "such a null at the root": {
+        "query": "query($y: Boolean = true) { __typename @skip(if: $y) }",
+        "variables": {"y": None},
+    },
+    "such a null as an argument": {
+        "query": 'query($y: ID = "x") { node(id: $y) { id } }',
+        "variables": {"y": None},
+    },
     "a mutation": {"query": 'mutation { deletePlan(input: {id: "x", version: 1}) { userErrors { code } } }'},
 }
 

@@ -17,10 +17,16 @@ from app.cli.serve import listen
 from app.web.straight import StraightHttp, Whole
 
 PATIENCE = 20.0
+# Of requests that took a moment: whether it was known by then that whoever sent them had gone.
+GONE: list[bool] = []
 
 
 async def through(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(b"through:" + await request.body())
+    body = await request.body()
+    if body.endswith(b"later"):
+        await asyncio.sleep(0.05)
+        request.app.state.gone.append(await request.is_disconnected())
+    return PlainTextResponse(b"through:" + body)
 
 
 def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
@@ -33,8 +39,10 @@ def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
             raise RuntimeError
         return answer
 
-    if body == b"not here":
+    if body.startswith(b"not here"):
         return None
+    if body == b"broken at once":
+        raise RuntimeError
     return answer if body == b"now" else later()
 
 
@@ -42,6 +50,7 @@ def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
 async def port() -> AsyncIterator[int]:
     application = Starlette(routes=[Route("/", through, methods=["GET", "POST"])])
     application.state.straight = straight
+    application.state.gone = GONE
     config = uvicorn.Config(application, http=StraightHttp, log_config=None, lifespan="off", server_header=False)
     server, listening = uvicorn.Server(config), listen("127.0.0.1", 0)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -119,8 +128,9 @@ async def test_a_connection_that_is_to_be_closed_is(port: int) -> None:
         assert b"connection: close\r\n" in head
 
 
-async def test_a_bug_is_answered_and_ends_the_connection(port: int) -> None:
-    ((head, said),) = await answers(port, post(b"broken"))
+@pytest.mark.parametrize("body", [b"broken", b"broken at once"])
+async def test_a_bug_is_answered_and_ends_the_connection(port: int, body: bytes) -> None:
+    ((head, said),) = await answers(port, post(body))
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert (b"connection: close\r\n" in head, said) == (True, b"Internal Server Error")
 
@@ -133,3 +143,18 @@ async def test_whoever_leaves_is_not_answered(port: int) -> None:
     await asyncio.sleep(0.1)
     ((_, said),) = await answers(port, post(b"now"))
     assert said == b"straight:now"
+
+
+async def test_whoever_sends_several_and_leaves_is_known_to_have_gone(port: int) -> None:
+    """The one in hands is not the one that came last; writing to a connection that is closed would be an error."""
+    GONE.clear()
+    for _ in range(3):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(b"not here, later") * 4)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.transport.abort()
+    await asyncio.sleep(0.3)
+    ((_, said),) = await answers(port, post(b"now"))
+    assert said == b"straight:now"
+    assert GONE == [True] * 3

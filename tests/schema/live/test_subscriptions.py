@@ -220,6 +220,35 @@ async def test_a_filter_is_applied_while_the_cursor_moves_on(live: Live) -> None
     assert cursors.decode(frames[-1]["cursor"], Stream.JOB, job.id) == Place(6)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "messages"),
+    [
+        ({"stepKey": "a"}, ["1 needle", "4"]),
+        ({"stepKey": "nobody"}, []),
+        ({"minLevel": "WARN"}, ["2 needle", "4"]),
+        ({"contains": "NEEDLE"}, ["1 needle", "2 needle"]),
+        ({"minLevel": "WARN", "stepKey": "b", "contains": "needle"}, ["2 needle"]),
+    ],
+)
+async def test_a_filter_is_applied_to_what_comes_while_one_watches(
+    live: Live, wanted: dict[str, Any], messages: list[str]
+) -> None:
+    """Which is read in a shorter way than what was there before."""
+    job = await live.job()
+    rows = live.api.acme.rows
+    got: list[str] = []
+    async with aclosing(live.frames(LOGS, {"id": job_id(job), "filter": wanted})) as frames:
+        assert (await anext(frames))["kind"] == "SNAPSHOT"
+        await rows.lines(job, "1 needle", level="INFO", step="a")
+        await rows.lines(job, "2 needle", level="ERROR", step="b")
+        await rows.lines(job, "3", level="DEBUG", step="b")
+        await rows.lines(job, "4", level="WARN", step="a")
+        await live.finish(job)
+        async for frame in frames:
+            got += [line["message"] for line in frame["lines"]]
+    assert got == messages
+
+
 async def test_a_tail_shows_the_last_lines_and_says_what_it_left_out(live: Live) -> None:
     job = await live.job()
     await live.api.acme.rows.lines(job, "1", "2", "3")
