@@ -116,7 +116,7 @@ async def run(rounds: int) -> str:
             }
             _compare(expected)
             for turn in range(rounds):
-                # Whoever comes after somebody who makes the machine hot is slower: each comes after each.
+                # Each comes after each: whoever follows one that makes the machine hot is slower.
                 order = sides[turn % len(sides) :] + sides[: turn % len(sides)]
                 for name, body in asked.items():
                     for concurrency in CONCURRENCY:
@@ -375,8 +375,7 @@ def _table(
         f"\n### Queries ({rounds} rounds of {_SECONDS} s, in turn; {sizes})\n",
         (
             "a: a plan with three relations; b: 50 plans with workflow, ten steps, template, three jobs; c: 100 jobs"
-            " of a status; d: `__typename`. Ratios are the middle of those of the rounds: the machine's speed changes"
-            " between them.\n"
+            " of a status; d: `__typename`. Ratios are the middle of those of the rounds.\n"
         ),
         "| | requests/s | of the bound | × PostGraphile | p50 ms | p99 ms | server CPU ms |",
         "|---|--:|--:|--:|--:|--:|--:|",

@@ -16,9 +16,10 @@ from app.db.collected import Collected
 from app.db.statements import Row, dumps
 from app.db.step_rows import StepRow, completeness_of, step_row, undecided_of
 from app.db.uow import Transaction
-from app.domain.decisions import JobMove, JobView, StepMove, decide, in_dependency_order
+from app.domain.decisions import JobMove, JobView, StepMove, decide
 from app.domain.enums import CancelMode, CancelOutcome, FailureStrategy, RollbackScope, StatusReason
 from app.domain.events import Stream
+from app.domain.graph import in_dependency_order
 from app.domain.statuses import JOB, JobStatus, PlanStatus, StepStatus
 from app.domain.values import Value
 from app.messages import StepDue
@@ -58,7 +59,6 @@ class Ledger:
     _expected: int | None = None
     _last: int = 0
     _plan_status: PlanStatus = PlanStatus.QUEUED
-    # The steps so that needs come first.
     _ordered: tuple[StepRow, ...] = ()
     # The end of the log, where all of it was written from here.
     _heard: tails.Heard | None = None
@@ -145,15 +145,14 @@ class Ledger:
         self._ordered = in_dependency_order(self.steps.values())
 
     def view(self) -> JobView:
-        row = self.row
         return JobView(
             status=self.status,
-            strategy=FailureStrategy(row["failure_strategy"]),
+            strategy=FailureStrategy(self.row["failure_strategy"]),
             steps=tuple(step.view() for step in self._ordered),
-            cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
-            forced=row["cancel_mode"] == CancelMode.FORCE,
+            cancel_outcome=CancelOutcome(self.row["cancel_outcome"]) if self.row["cancel_outcome"] else None,
+            forced=self.row["cancel_mode"] == CancelMode.FORCE,
             fallback=self.fallback,
-            scope=RollbackScope(row["rollback_scope"]),
+            scope=RollbackScope(self.row["rollback_scope"]),
             checkpoint=self.configuration.get("checkpoint"),
             width=self.configuration.get("width"),
         )
@@ -188,7 +187,7 @@ class Ledger:
         await self.transaction.fetch(transitions.LIMIT_ROLLBACK, {**self._key, **limits})
 
     def undecided(self) -> list[str]:
-        """The failed steps whose failure pauses the job until somebody decides about them."""
+        """The failed steps whose failure pauses the job until somebody decides."""
         return undecided_of(self.steps.values(), FailureStrategy(self.row["failure_strategy"]))
 
     def status_of(self, step_id: int) -> StepStatus | None:

@@ -7,10 +7,8 @@ name events of the machines in `statuses`, so that an illegal one cannot be expr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
 
 from app.domain import scopes
 from app.domain.enums import CancelOutcome, FailureStrategy, RollbackScope, StatusReason
@@ -375,30 +373,3 @@ class _Decision:
 
 def _blocks(move: Move, key: str) -> bool:
     return isinstance(move, StepMove) and move.key == key and move.status is StepStatus.BLOCKED
-
-
-class Needing(Protocol):
-    """What has a place among others by what it needs."""
-
-    key: str
-    needs: tuple[str, ...]
-
-
-Placed = TypeVar("Placed", bound=Needing)
-
-
-def in_dependency_order(steps: Iterable[Placed]) -> tuple[Placed, ...]:
-    """The steps so that needs come first; needs that name no step of the job are passed over."""
-    pending = {step.key: step for step in steps}
-    ordered: list[Placed] = []
-    placed: set[str] = set()
-    while pending:
-        ready = [step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)]
-        if not ready:
-            message = f"the steps {sorted(pending)} depend on each other in a circle"
-            raise ValueError(message)
-        for step in ready:
-            del pending[step.key]
-            placed.add(step.key)
-        ordered.extend(ready)
-    return tuple(ordered)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
+from typing import Protocol, TypeVar
 
 from app.domain.errors import Cyclic
 
@@ -262,3 +263,30 @@ def _reach(neighbours: Mapping[str, Mapping[str, Edge]], start: str) -> frozense
             seen.add(key)
             queue.extend(neighbours[key])
     return frozenset(seen)
+
+
+class Needing(Protocol):
+    """What has a place among others by what it needs."""
+
+    key: str
+    needs: tuple[str, ...]
+
+
+Placed = TypeVar("Placed", bound=Needing)
+
+
+def in_dependency_order(steps: Iterable[Placed]) -> tuple[Placed, ...]:
+    """The steps so that needs come first; needs that name no step of the job are passed over."""
+    pending = {step.key: step for step in steps}
+    ordered: list[Placed] = []
+    placed: set[str] = set()
+    while pending:
+        ready = [step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)]
+        if not ready:
+            message = f"the steps {sorted(pending)} depend on each other in a circle"
+            raise ValueError(message)
+        for step in ready:
+            del pending[step.key]
+            placed.add(step.key)
+        ordered.extend(ready)
+    return tuple(ordered)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide
 from app.domain.enums import CancelOutcome, FailureStrategy, StatusReason
+from app.domain.graph import in_dependency_order
 from app.domain.operations import Phase
 from app.domain.statuses import JOB, STEP, JobStatus, StepStatus
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide, in_dependency_order
+from app.domain.decisions import JobMove, JobView, StepMove, StepView, decide
 from app.domain.enums import ChangeAction, FailureStrategy, Reversibility, RollbackScope, StepType
 from app.domain.errors import Invalid
+from app.domain.graph import in_dependency_order
 from app.domain.naming import hint, nearest
 from app.domain.operations import LOOKING, OperationKind, Phase
 from app.domain.planning.deployment import Deployment, PlannedStep, ResourceChange
