@@ -58,12 +58,15 @@ async def test_whoever_leaves_while_a_connection_is_opened_harms_nobody(
     subject = Database.connect(database_url, name="test", pool_size=1)
     for turns in range(12):
         begun.clear()
-        asking = asyncio.ensure_future(ask(subject, acme.tenant_id))
-        await asyncio.wait_for(begun.wait(), 10)
+        asking, beginning = asyncio.ensure_future(ask(subject, acme.tenant_id)), asyncio.ensure_future(begun.wait())
+        done, _ = await asyncio.wait({asking, beginning}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert done
+        beginning.cancel()
         # At another place of the attempt each time.
         await asyncio.sleep(turns / 2000)
         asking.cancel()
         if (await asyncio.gather(asking, return_exceptions=True))[0] is None:
+            # There is a connection now: one was opened in time.
             break
     await asyncio.wait_for(ask(subject, acme.tenant_id), 20)
     await subject.close()
