@@ -8,13 +8,13 @@ are the same (schema/http.py).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web import requests
-from app.web.straight import Whole
+from app.web.straight import Whole, lines_of
 from schema import sse
 from schema.asking import PLAIN_JSON, RESPONSE_JSON, BadRequest, negotiated
 from schema.http import Answer, GraphQLEndpoint, Plain
@@ -36,9 +36,7 @@ _SAID: Final = {
     )
     for media_type in (PLAIN_JSON, RESPONSE_JSON)
 }
-_SAID_LINES: Final = {
-    media_type: b"".join(b"%s: %s\r\n" % header for header in said) for media_type, said in _SAID.items()
-}
+_SAID_LINES: Final = {media_type: lines_of(said) for media_type, said in _SAID.items()}
 
 
 class _Gone(Exception):
@@ -134,18 +132,18 @@ class Door:
 
 
 def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
-    return [*_SAID[answer.media_type], (_REQUEST_ID, plain.request_id.encode()), *_own_headers(answer.headers or {})]
+    return [*_SAID[answer.media_type], *_own_headers(answer, plain)]
 
 
 def _lines(answer: Answer, plain: Plain) -> bytes:
-    lines = b"%s%s: %s\r\n" % (_SAID_LINES[answer.media_type], _REQUEST_ID, plain.request_id.encode())
+    return _SAID_LINES[answer.media_type] + lines_of(_own_headers(answer, plain))
+
+
+def _own_headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
+    headers = [(_REQUEST_ID, plain.request_id.encode())]
     if answer.headers:
-        lines += b"".join(b"%s: %s\r\n" % header for header in _own_headers(answer.headers))
-    return lines
-
-
-def _own_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    return headers
 
 
 async def _later(answer: Awaitable[Answer], plain: Plain) -> Whole:

@@ -8,7 +8,7 @@ what it says goes out in one piece. Whatever it does not want to answer goes in 
 from __future__ import annotations
 
 import http
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -23,6 +23,11 @@ Straight = Callable[[Any, bytes], Whole | Awaitable[Whole] | None]
 _OF_PROXIES: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as lines of a head."""
+    return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
 class StraightHttp(ChunkedHttp):
@@ -121,6 +126,6 @@ class StraightHttp(ChunkedHttp):
         known, lines = StraightHttp._said_by_all
         if known is not given:
             # uvicorn makes the list anew each second, for the date.
-            lines = b"".join(b"%s: %s\r\n" % header for header in given)
+            lines = lines_of(given)
             StraightHttp._said_by_all = given, lines
         return lines
