@@ -87,17 +87,20 @@ def _is_watched(manager: Any) -> bool:
 def _writer(executor: Any, kind: GraphQLOutputType, details: Sequence[Any]) -> _Writer:
     if isinstance(kind, GraphQLNonNull):
         return _something(executor, kind.of_type, details)
-    try:
-        write = _something(executor, kind, details)
-    except _OutOfTheOrdinary:
-        # Most frames have none of what cannot be written here.
-        return _nothing
+    write = _prepared(executor, kind, details)
     return lambda value: None if value is None else write(value)
 
 
-def _nothing(value: Any) -> None:
-    if value is not None:
-        raise _OutOfTheOrdinary
+def _prepared(executor: Any, kind: Any, details: Sequence[Any]) -> _Writer:
+    """As `_something`; what cannot be written is out of the ordinary only where there is any: most frames have none."""
+    try:
+        return _something(executor, kind, details)
+    except _OutOfTheOrdinary:
+        return _nothing
+
+
+def _nothing(_: Any) -> Any:
+    raise _OutOfTheOrdinary
 
 
 def _something(executor: Any, kind: Any, details: Sequence[Any]) -> _Writer:
@@ -181,13 +184,6 @@ def _one_of(executor: Any, kind: GraphQLInterfaceType, details: Sequence[Any]) -
         return found(value)
 
     return write
-
-
-def _prepared(executor: Any, kind: GraphQLObjectType, details: Sequence[Any]) -> _Writer:
-    try:
-        return _object(executor, kind, details)
-    except _OutOfTheOrdinary:
-        return _nothing
 
 
 def _reader(field: Any) -> Callable[[Any], Any]:
