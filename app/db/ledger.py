@@ -59,7 +59,6 @@ class Ledger:
     _expected: int | None = None
     _last: int = 0
     _plan_status: PlanStatus = PlanStatus.QUEUED
-    _ordered: tuple[StepRow, ...] = ()
     # The end of the log, where all of it was written from here.
     _heard: tails.Heard | None = None
 
@@ -141,18 +140,19 @@ class Ledger:
             self.untried = {row["id"]: row for row in rows if row["untried"]}
 
     def _know(self, rows: Sequence[Row]) -> None:
-        self.steps = {row["step_key"]: step_row(row) for row in rows}
-        self._ordered = in_dependency_order(self.steps.values())
+        # Needs come first, as decisions want them.
+        self.steps = {step.key: step for step in in_dependency_order(map(step_row, rows))}
 
     def view(self) -> JobView:
+        row = self.row
         return JobView(
             status=self.status,
-            strategy=FailureStrategy(self.row["failure_strategy"]),
-            steps=tuple(step.view() for step in self._ordered),
-            cancel_outcome=CancelOutcome(self.row["cancel_outcome"]) if self.row["cancel_outcome"] else None,
-            forced=self.row["cancel_mode"] == CancelMode.FORCE,
+            strategy=FailureStrategy(row["failure_strategy"]),
+            steps=tuple(step.view() for step in self.steps.values()),
+            cancel_outcome=CancelOutcome(row["cancel_outcome"]) if row["cancel_outcome"] else None,
+            forced=row["cancel_mode"] == CancelMode.FORCE,
             fallback=self.fallback,
-            scope=RollbackScope(self.row["rollback_scope"]),
+            scope=RollbackScope(row["rollback_scope"]),
             checkpoint=self.configuration.get("checkpoint"),
             width=self.configuration.get("width"),
         )
@@ -187,7 +187,7 @@ class Ledger:
         await self.transaction.fetch(transitions.LIMIT_ROLLBACK, {**self._key, **limits})
 
     def undecided(self) -> list[str]:
-        """The failed steps whose failure pauses the job until somebody decides."""
+        """The failed steps whose failure pauses the job until somebody decides about them."""
         return undecided_of(self.steps.values(), FailureStrategy(self.row["failure_strategy"]))
 
     def status_of(self, step_id: int) -> StepStatus | None:
