@@ -8,9 +8,11 @@ raises NotExpressible: then the operation is executed in the ordinary way.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
+from graphql import GraphQLError
 from sqlalchemy import (
     ColumnElement,
     FromClause,
@@ -34,6 +36,17 @@ Part = ColumnElement[str]
 
 class NotExpressible(Exception):
     """A selection, or a part of one, is not for SQL alone."""
+
+
+@contextmanager
+def with_valid_values() -> Iterator[None]:
+    """What is wrong with the values of variables, such as null where only their default is valid, is for the execution
+    to say, in its place.
+    """
+    try:
+        yield
+    except GraphQLError as error:
+        raise NotExpressible(error.message) from error
 
 
 class NoColumn(NotExpressible, AttributeError):

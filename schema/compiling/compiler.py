@@ -53,6 +53,7 @@ from schema.symbols import (
     Written,
     finished,
     literal,
+    with_valid_values,
 )
 
 # What the statement of an object looks for it by.
@@ -90,6 +91,7 @@ class Compiler:
         self._path: list[str] = []
         self.completions: list[Completion] = []
 
+    @with_valid_values()
     def operation(self, operation: OperationDefinitionNode) -> Select[Any]:
         """The statement whose one value is the text of `{"data": …}`."""
         root = self._core.query_type
@@ -104,6 +106,7 @@ class Compiler:
             raise NotExpressible(message)
         return select(text.label("answer"))
 
+    @with_valid_values()
     def entity(self, kind: GraphQLObjectType, loader: str, sets: Sequence[SelectionSetNode]) -> Select[Any]:
         """The statement whose one value is the text of the object of KEY; NULL where it is not there."""
         key = Symbol(literal_column(KEY, BigInteger), BigInteger(), nullable=False)

@@ -16,7 +16,6 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLError,
     GraphQLList,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -218,8 +217,7 @@ class Entities:
         sets = [node.selection_set for node in nodes if node.selection_set is not None]
         try:
             return entity_plan(compiler.entity(*wanted, sets), compiler.completions)
-        except (NotExpressible, GraphQLError):
-            # As in queries: the execution says what is wrong.
+        except NotExpressible:
             return None
 
 

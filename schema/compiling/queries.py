@@ -40,7 +40,6 @@ from schema.symbols import NotExpressible, Slot
 
 _PLANS = 1000
 _OF_VIEWER = {"viewer", "tenant"}
-_NO_SLOTS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,6 @@ class _Known:
         """Which variables may have other values in another request, and what else of them is the same for all requests
         that a plan is good for; None where that cannot be said.
         """
-        if not variables and not self.by_viewer:
-            return _NO_SLOTS, b""
         slots: list[str] = []
         rest: dict[str, Any] = {}
         for key, value in variables.items():
@@ -232,9 +229,7 @@ class CompiledQueries:
         compiler = Compiler(self._schema, known.fragments, values, traced(context, as_viewer=known.by_viewer))
         try:
             statement = compiler.operation(known.operation)
-        except (NotExpressible, GraphQLError):
-            # What is wrong with these values, as null for a variable whose default is what makes it valid, is said
-            # where it is executed.
+        except NotExpressible:
             return None
         points = points_of(self._core, known.document, known.operation, variables)
         return query_plan(statement, points, compiler.completions)
