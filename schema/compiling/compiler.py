@@ -14,27 +14,25 @@ from typing import Any
 from graphql import (
     FieldNode,
     FragmentDefinitionNode,
-    FragmentSpreadNode,
     GraphQLField,
-    GraphQLIncludeDirective,
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLSchema,
-    GraphQLSkipDirective,
     OperationDefinitionNode,
     SelectionSetNode,
     get_named_type,
     is_leaf_type,
 )
-from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
+from graphql.execution.values import VariableValues, get_argument_values
 from sqlalchemy import BigInteger, Select, case, func, literal_column, select, true
 from strawberry.schema import BaseSchema
 from strawberry.schema.schema_converter import GraphQLCoreConverter, get_arguments
 from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 
+from schema.compiling.collecting import Collector
 from schema.compiling.completing import Completion, Inputs
 from schema.compiling.cuts import COUNTED, Cut, rows_of
 from schema.context import Context
@@ -81,8 +79,8 @@ class Compiler:
     ) -> None:
         self._schema = schema
         self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
-        self._fragments = fragments
         self._variables = variables
+        self._fields = Collector(self._core, fragments, variables).fields
         self._info: Any = _Info(context)
         # The levels that what is being compiled is below of, and the pages whose rows share what they lead to.
         self._outer: list[Level] = []
@@ -130,44 +128,6 @@ class Compiler:
             yield
         finally:
             self._path.pop()
-
-    def _fields(self, kind: GraphQLObjectType, sets: Sequence[SelectionSetNode]) -> dict[str, list[FieldNode]]:
-        """The fields that are selected, by the name that they have in the answer."""
-        found: dict[str, list[FieldNode]] = {}
-        for selections in sets:
-            for node in selections.selections:
-                if not self._included(node):
-                    continue
-                if isinstance(node, FieldNode):
-                    found.setdefault(node.alias.value if node.alias else node.name.value, []).append(node)
-                    continue
-                if isinstance(node, FragmentSpreadNode):
-                    fragment: Any = self._fragments[node.name.value]
-                else:
-                    fragment = node
-                if self._applies(fragment, kind):
-                    for name, nodes in self._fields(kind, [fragment.selection_set]).items():
-                        found.setdefault(name, []).extend(nodes)
-        return found
-
-    def _included(self, node: Any) -> bool:
-        if not node.directives:
-            return True
-        skip = get_directive_values(GraphQLSkipDirective, node, self._variables)
-        include = get_directive_values(GraphQLIncludeDirective, node, self._variables)
-        known = (skip is not None) + (include is not None)
-        if known < len(node.directives):
-            message = "a directive"
-            raise NotExpressible(message)
-        return not (skip and skip["if"]) and (include is None or bool(include["if"]))
-
-    def _applies(self, fragment: Any, kind: GraphQLObjectType) -> bool:
-        if fragment.type_condition is None:
-            return True
-        condition: Any = self._core.get_type(fragment.type_condition.name.value)
-        return condition is kind or (
-            not isinstance(condition, GraphQLObjectType) and self._core.is_sub_type(condition, kind)
-        )
 
     # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,28 +294,41 @@ class Compiler:
         page.level.shares = not self._outer and cut.size >= _SHARED_FROM
         self._sharing[page.level] = cut
         source = page.view(SymbolicRow(page.level))
+        items = {}
         with self._within(page.level):
-            found = {}
             for name, nodes in selected.items():
                 with self._at(name):
-                    found[name] = self._of_page(kind, cut, source, nodes)
+                    items[name] = self._item(kind, cut, source, nodes)
+        # How rows are told apart depends on all that they lead to.
+        found = {
+            name: self._about(kind, cut, selected[name]) if item is None else cut.listed(item)
+            for name, item in items.items()
+        }
         whole = select(joined(braced(found)))
         if not cut.used:
             return whole.scalar_subquery()
         # One answer for all rows, also where nothing in it is about them.
         return whole.select_from(cut.rows()).having(true()).scalar_subquery()
 
-    def _of_page(self, kind: GraphQLObjectType, cut: Cut, source: Any, nodes: list[FieldNode]) -> list[Part]:
+    def _item(self, kind: GraphQLObjectType, cut: Cut, source: Any, nodes: list[FieldNode]) -> list[Part] | None:
+        """What a row of the page is in a field of the connection; None for a field about the page."""
+        name = nodes[0].name.value
+        inner = [node.selection_set for node in nodes if node.selection_set is not None]
+        named: Any = get_named_type(kind.fields[name].type) if name in kind.fields else None
+        match name:
+            case "nodes":
+                return self._object(named, source, inner)
+            case "edges":
+                return self._edge(named, source, inner, cut)
+        return None
+
+    def _about(self, kind: GraphQLObjectType, cut: Cut, nodes: list[FieldNode]) -> list[Part]:
         name = nodes[0].name.value
         if name == "__typename":
             return [literal(f'"{kind.name}"')]
         inner = [node.selection_set for node in nodes if node.selection_set is not None]
         named: Any = get_named_type(kind.fields[name].type)
         match name:
-            case "nodes":
-                return cut.listed(self._object(named, source, inner))
-            case "edges":
-                return cut.listed(self._edge(named, source, inner, cut))
             case "pageInfo":
                 return self._named(named, inner, cut.page_info())
             case "totalCount":

@@ -6,14 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, case, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from app.db import pages
 from app.db.pages import COUNT_LIMIT, Order
 from app.domain.errors import DomainError
 from schema.rendering import NULL, joined, page_cursor, truth
-from schema.symbols import Level, NotExpressible, Part, PlaceSlot, Shared, Slot, SymbolicPage, SymbolicRow, literal
+from schema.symbols import (
+    Level,
+    NotExpressible,
+    Part,
+    PlaceSlot,
+    Shared,
+    Slot,
+    Symbol,
+    SymbolicPage,
+    SymbolicRow,
+    literal,
+)
 
 _RANK: ColumnElement[int] = literal_column("rank")
 _NEXT: ColumnElement[int] = literal_column("next")
@@ -57,7 +68,6 @@ class Cut:
     page: SymbolicPage
     size: int
     limited: Select[Any]
-    cursor: Part
     # Whether it is told where the page ends, and whether there is more.
     told: bool
     # Whether anything that was asked for needs the rows.
@@ -68,7 +78,6 @@ class Cut:
     @classmethod
     def of(cls, page: SymbolicPage, *, told: bool) -> Cut:
         """Raises NotExpressible for a window that makes no sense: the ordinary way says why."""
-        row = SymbolicRow(page.level)
         try:
             size = page.window.size()
             statement = page.level.statement
@@ -80,10 +89,9 @@ class Cut:
             limited = pages.windowed(statement, page.order, anywhere, size)
         except DomainError as error:
             raise NotExpressible(error.message) from error
-        cursor = page_cursor(page.order, [getattr(row, column.key) for column in page.order.keys])
         # A plan that is made once for many pages has to know how long they are.
         limit: ColumnElement[int] = literal_column(str(size + 1 if told else size))
-        return cls(page, size, limited.limit(limit), cursor, told)
+        return cls(page, size, limited.limit(limit), told)
 
     def share(self, shared: Shared, text: ColumnElement[str]) -> Part:
         """What a row has that leads to an object whose text is `text`, given its key; NULL without one."""
@@ -96,8 +104,7 @@ class Cut:
         Each has its rank where that is of use, and whether another one follows.
         """
         level = self.page.level
-        # Nothing is asked about their places, and they come in order.
-        if not (self.told or self.shared or self.page.window.backwards):
+        if not self._ranked:
             return _needed(level, self.limited).subquery(level.alias)
         inner = _needed(level, self.limited).subquery("page")
         numbered = [func.row_number().over().label("rank")]
@@ -124,39 +131,74 @@ class Cut:
         some = bounded.limit(literal_column(str(COUNT_LIMIT + 1))).subquery("bounded")
         return select(func.count().label("found")).select_from(some).subquery("counted")
 
+    @property
+    def cursor(self) -> Part:
+        """The place of a row."""
+        return page_cursor(self.page.order, self._keys)
+
+    @property
+    def _keys(self) -> list[Symbol]:
+        row = SymbolicRow(self.page.level)
+        return [getattr(row, column.key) for column in self.page.order.keys]
+
+    @property
+    def _ranked(self) -> bool:
+        """Whether the rows have to be told apart by their ranks: elsewhere they come in order, and are as fast again
+        without a window that all of them are kept for.
+        """
+        return self.page.window.backwards or bool(self.shared)
+
     def listed(self, item: Sequence[Part]) -> list[Part]:
-        """The text of a list of all items of the page."""
+        """The text of a list of all items of the page. What the rows share is known by then."""
         self.used = True
-        separator: Any = literal(",")
-        if self.page.window.backwards:
-            separator = aggregate_order_by(separator, _RANK.desc())
-        elif self.shared:
-            # Rows that were joined may come in any order.
-            separator = aggregate_order_by(separator, _RANK.asc())
-        together: Any = func.string_agg(joined(item), separator)
-        if self.told:
-            together = together.filter(self._within)
+        together: Any
+        if self._ranked:
+            rank = _RANK.desc() if self.page.window.backwards else _RANK.asc()
+            together = func.string_agg(joined(item), aggregate_order_by(literal(","), rank))
+            if self.told:
+                together = together.filter(self._within)
+        elif self.told:
+            # Without the row that only tells that there is more.
+            # Of text, also where it is the same for all and nothing says so.
+            items = func.array_agg(cast(joined(item), Text))
+            together = func.array_to_string(items[literal_column("1") : self._size], literal(","))
+        else:
+            together = func.string_agg(joined(item), literal(","))
         return [literal("["), func.coalesce(together, literal("")), literal("]")]
 
     def page_info(self) -> Mapping[str, Part]:
-        """The fields of a PageInfo."""
+        """The fields of a PageInfo. What the rows share is known by then."""
         self.used = True
         window = self.page.window
-        size: ColumnElement[int] = literal_column(str(self.size))
-        more = truth(func.count() > size)
-        first = literal_column("1") == _RANK
-        last = or_(size == _RANK, _NEXT.is_(None))
+        more = truth(func.count() > self._size)
         before, after = (literal("true" if given else "false") for given in (window.before, window.after))
+        if self._ranked:
+            first = self._cursor_where(literal_column("1") == _RANK)
+            last = self._cursor_where(or_(self._size == _RANK, _NEXT.is_(None)))
+        else:
+            first, last = self._cursor_at(literal_column("1")), self._cursor_at(self._length)
         return {
             "hasNextPage": before if window.backwards else more,
             "hasPreviousPage": more if window.backwards else after,
-            "startCursor": self._cursor_at(last if window.backwards else first),
-            "endCursor": self._cursor_at(first if window.backwards else last),
+            "startCursor": last if window.backwards else first,
+            "endCursor": first if window.backwards else last,
         }
 
     @property
-    def _within(self) -> ColumnElement[bool]:
-        return literal_column(str(self.size)) >= _RANK
+    def _size(self) -> ColumnElement[int]:
+        return literal_column(str(self.size))
 
-    def _cursor_at(self, place: ColumnElement[bool]) -> Part:
+    @property
+    def _length(self) -> ColumnElement[int]:
+        return func.least(func.count(), self._size)
+
+    @property
+    def _within(self) -> ColumnElement[bool]:
+        return self._size >= _RANK
+
+    def _cursor_where(self, place: ColumnElement[bool]) -> Part:
         return func.coalesce(func.max(self.cursor).filter(place, self._within), NULL)
+
+    def _cursor_at(self, place: ColumnElement[int]) -> Part:
+        keys = [Symbol(func.array_agg(key.expression)[place], key.kind, nullable=key.nullable) for key in self._keys]
+        return case((self._length > literal_column("0"), page_cursor(self.page.order, keys)), else_=NULL)

@@ -74,6 +74,14 @@ class WorkflowStep(Audited, SoftDeleted, Base):
         Index("idx_workflow_step_type", "step_type"),
         Index("idx_workflow_step_status", "status"),
         Index("idx_workflow_step_workflow_order", "workflow_id", "step_order"),
+        Index(
+            "idx_workflow_step_page",
+            "tenant_id",
+            "workflow_id",
+            "step_order",
+            "id",
+            postgresql_where=text("NOT is_deleted"),
+        ),
     )
 
     id: Mapped[int] = identity()

@@ -266,9 +266,20 @@ class Writer:
         return part
 
     def _boolean(self) -> str:
-        if self._chance.random() < 0.5:
+        luck = self._chance.random()
+        if luck < 0.5:
             return self._chance.choice(["true", "false"])
+        if luck < 0.6:
+            return self._defaulted("Boolean", "true")
         return self._variable("Boolean!", self._chance.random() < 0.5)
+
+    def _defaulted(self, kind: str, default: str) -> str:
+        """A variable that may be left out, and that is rarely null: then only the default would have been valid."""
+        name = f"v{len(self._declared)}"
+        self._declared.append(f"${name}: {kind} = {default}")
+        if self._chance.random() < 0.2:
+            self.variables[name] = None
+        return f"${name}"
 
     def _variable(self, kind: str, value: Any) -> str:
         name = f"v{len(self._declared)}"
@@ -324,7 +335,12 @@ class Writer:
     def _argument(self, name: str, kind: Any, field_name: str) -> str | None:
         if name in {"first", "last"}:
             number = self._chance.choice([0, 1, 2, 5, MAX_SIZE // 5])
-            return str(number) if self._chance.random() < 0.5 else self._variable("Int!", number)
+            luck = self._chance.random()
+            if luck < 0.1:
+                return self._defaulted("Int", str(number))
+            if luck < 0.15:
+                return "null" if luck < 0.12 else self._variable("Int", None)
+            return str(number) if luck < 0.5 else self._variable("Int!", number)
         if name == "slug":
             return self._variable("String!", self._chance.choice(["acme", "rival", "nobody"]))
         if name == "ids":

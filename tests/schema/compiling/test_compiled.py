@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from strawberry.types.execution import PreExecutionError
 
 from app.db.pages import Order
 from app.domain.enums import Permission
@@ -137,6 +138,9 @@ async def test_what_a_mutation_answers_is_what_a_query_finds(api: Api, world: Wo
         name, shown = CHANGES[kind]
         mutation, query = writer.mutation(name, shown, given)
         done = await COMPILED.execute(mutation, writer.variables, api.services.context(access.principal, "test"))
+        if isinstance(done, PreExecutionError):
+            # More than an operation may have, or null where only a default would do.
+            continue
         asked = await SCHEMA.execute(query, writer.variables, api.services.context(access.principal, "test"))
         assert done.data is not None, (seed, mutation, done.errors)
         if done.data[name]["userErrors"]:
