@@ -74,7 +74,8 @@ class Bill:
     points: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes one; that it cannot be would take as long again as making it, for every request.
+@dataclass(slots=True, eq=False)
 class Context:
     """One operation of one principal. Resolvers run concurrently: it holds ways to open sessions, never a session."""
 

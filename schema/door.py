@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web import requests
-from app.web.straight import Whole, lines_of
+from app.web.straight import Respond, Whole, lines_of
 from schema import sse
 from schema.asking import PLAIN_JSON, RESPONSE_JSON, BadRequest, negotiated
 from schema.http import Answer, GraphQLEndpoint, Plain
@@ -61,6 +61,7 @@ class Door:
         if plain is None:
             await self.app(scope, receive, send)
             return
+        plain = _numbered(plain)
 
         async def body() -> bytes:
             return await _whole(receive)
@@ -74,20 +75,25 @@ class Door:
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})
 
-    def straight(self, scope: Scope, body: bytes) -> Whole | Awaitable[Whole] | None:
-        """The same for a request that is there whole (app.web.straight)."""
+    def straight(self, scope: Scope) -> Respond | None:
+        """Who answers requests with such a head that are there whole (app.web.straight)."""
         if scope["path"] != PATH or scope["method"] != "POST":
             return None
         plain = self._plain(scope)
         if plain is None:
             return None
-        answer = self._endpoint.respond_at_once(plain, body)
-        if isinstance(answer, Answer):
-            return answer.status, _lines(answer, plain), answer.body
-        return _later(answer, plain)
+
+        def respond(body: bytes) -> Whole | Awaitable[Whole]:
+            this = _numbered(plain)
+            answer = self._endpoint.respond_at_once(this, body)
+            if isinstance(answer, Answer):
+                return answer.status, _lines(answer, this), answer.body
+            return _later(answer, this)
+
+        return respond
 
     def _plain(self, scope: Scope) -> Plain | None:
-        """What the head says, or None for the long way."""
+        """What the head says, or None for the long way; without a number where it brings none."""
         given = scope["headers"]
         headers: dict[bytes, bytes] = dict(given)
         # One that comes twice is for somebody to decide who looks more closely.
@@ -107,7 +113,7 @@ class Door:
         return Plain(
             token=authorization[7:].decode("latin-1").strip(),
             media_type=media_type,
-            request_id=(requests.well_formed(request_id) if request_id else None) or requests.made(),
+            request_id=(requests.well_formed(request_id) if request_id else None) or "",
             address=scope["client"][0] if scope.get("client") else "",
         )
 
@@ -129,6 +135,11 @@ class Door:
         if len(self._media_types) < _KEPT and len(accept) < 200:
             self._media_types[accept] = media_type
         return media_type
+
+
+def _numbered(plain: Plain) -> Plain:
+    """Of this request, and no other with such a head."""
+    return plain if plain.request_id else plain._replace(request_id=requests.made())
 
 
 def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:

@@ -185,7 +185,7 @@ async def test_on_the_connection_the_same_is_said(api: Api, name: str, token: st
     for fresh in (True, False):
         if fresh:
             api.services.authenticator._seen.clear()
-        found = api.app.state.straight(scope, body)
+        found = api.app.state.straight(scope)(body)
         assert not (fresh and isinstance(found, tuple))
         status, lines, said = found if isinstance(found, tuple) else await found
         headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
@@ -197,6 +197,6 @@ async def test_what_waits_for_nobody_is_answered_at_once(api: Api) -> None:
     first = await _ask(api, TYPENAME)
     given = [(key.lower(), value) for key, value in first.request.headers.raw]
     scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": given}
-    assert isinstance(api.app.state.straight(scope, first.request.content), tuple)
-    assert api.app.state.straight({**scope, "path": "/healthz"}, b"{}") is None
-    assert api.app.state.straight({**scope, "headers": [*given, (b"cookie", b"a"), (b"cookie", b"b")]}, b"{}") is None
+    assert isinstance(api.app.state.straight(scope)(first.request.content), tuple)
+    assert api.app.state.straight({**scope, "path": "/healthz"}) is None
+    assert api.app.state.straight({**scope, "headers": [*given, (b"cookie", b"a"), (b"cookie", b"b")]}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -14,11 +15,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from app.cli.serve import listen
-from app.web.straight import StraightHttp, Whole
+from app.web.straight import Respond, StraightHttp, Whole
 
 PATIENCE = 20.0
 # Of requests that took a moment: whether it was known by then that whoever sent them had gone.
 GONE: list[bool] = []
+# Heads that somebody was asked to answer.
+HEADS: list[dict[bytes, bytes]] = []
 
 
 async def through(request: Request) -> PlainTextResponse:
@@ -29,21 +32,28 @@ async def through(request: Request) -> PlainTextResponse:
     return PlainTextResponse(b"through:" + body)
 
 
-def straight(scope: Any, body: bytes) -> Whole | Awaitable[Whole] | None:
+def straight(scope: Any) -> Respond | None:
     """Says back what it was sent; what it is sent says how."""
-    answer: Whole = (200, b"x-path: %s\r\n" % scope["path"].encode(), b"straight:" + body)
-
-    async def later() -> Whole:
-        await asyncio.sleep(0.05)
-        if body == b"broken":
-            raise RuntimeError
-        return answer
-
-    if body.startswith(b"not here"):
-        return None
-    if body == b"broken at once":
+    HEADS.append(dict(scope["headers"]))
+    if scope["path"] == "/broken":
         raise RuntimeError
-    return answer if body == b"now" else later()
+
+    def respond(body: bytes) -> Whole | Awaitable[Whole] | None:
+        answer: Whole = (200, b"x-path: %s\r\n" % scope["path"].encode(), b"straight:" + body)
+
+        async def later() -> Whole:
+            await asyncio.sleep(0.05 if body == b"later" else 0.002)
+            if body == b"broken":
+                raise RuntimeError
+            return answer
+
+        if body.startswith(b"not here"):
+            return None
+        if body == b"broken at once":
+            raise RuntimeError
+        return answer if body.startswith(b"now") else later()
+
+    return respond
 
 
 @pytest.fixture
@@ -54,6 +64,7 @@ async def port() -> AsyncIterator[int]:
     config = uvicorn.Config(application, http=StraightHttp, log_config=None, lifespan="off", server_header=False)
     server, listening = uvicorn.Server(config), listen("127.0.0.1", 0)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
+    HEADS.clear()
     yield listening.getsockname()[1]
     server.should_exit = True
     await asyncio.wait_for(serving, PATIENCE)
@@ -64,12 +75,12 @@ def post(body: bytes, *more: bytes) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
-async def answers(port: int, *pieces: bytes, number: int = 1) -> list[tuple[bytes, bytes]]:
+async def answers(port: int, *pieces: bytes, number: int = 1, pause: float = 0.05) -> list[tuple[bytes, bytes]]:
     """Heads and bodies of so many answers to what is sent in these pieces; nothing may follow them."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for piece in pieces:
         writer.write(piece)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
     found = []
     for _ in range(number):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
@@ -133,6 +144,63 @@ async def test_a_bug_is_answered_and_ends_the_connection(port: int, body: bytes)
     ((head, said),) = await answers(port, post(body))
     assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert (b"connection: close\r\n" in head, said) == (True, b"Internal Server Error")
+
+
+async def test_a_fault_in_asking_who_answers_is_no_fault_of_the_request(port: int) -> None:
+    ((head, said),) = await answers(port, post(b"now").replace(b"POST /", b"POST /broken"))
+    assert head.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert (b"connection: close\r\n" in head, said) == (True, b"Internal Server Error")
+
+
+async def test_a_head_that_comes_again_is_not_read_again(port: int) -> None:
+    bodies = [b"now 0000", b"now 0001", b"later on", b"not here", b"now 0002", b"not here", b"later by"]
+    found = await answers(port, *(post(body) for body in bodies), number=len(bodies))
+    assert [said.split(b":")[1] for _, said in found] == bodies
+    assert [said.split(b":")[0] == b"through" for _, said in found] == [body == b"not here" for body in bodies]
+    assert len(HEADS) == 1
+    # Another length is another head, and so is another value; of old ones there are few.
+    heads = [post(b"now"), post(b"now 1"), *(post(b"now", b"X-Number: %d" % number) for number in range(6))]
+    await answers(port, *heads, *heads, number=2 * len(heads))
+    assert len(HEADS) == 1 + 2 * len(heads)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [b"X-Odd: a\nX-Other: b"],
+        [b"Transfer-Encoding: identity"],
+        [b"Content-Length: 3"],
+        [b"X-Folded: a", b" b"],
+    ],
+    ids=["ends of lines", "in pieces", "two lengths", "folded"],
+)
+async def test_what_is_no_request_is_none_behind_one_that_is_known(port: int, more: list[bytes]) -> None:
+    *_, (head, _) = await answers(port, post(b"now"), post(b"now"), post(b"now", *more), number=3)
+    assert head.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("more", [b"Expect: nothing", b"Trailer: x"])
+async def test_heads_that_say_more_are_read_anew(port: int, more: bytes) -> None:
+    await answers(port, *[post(b"now", more)] * 3, number=3)
+    assert len(HEADS) == 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_however_requests_arrive_each_is_answered_in_its_turn(port: int, seed: int) -> None:
+    """Heads that are known and others, cut and joined at random, answered at once, later, and elsewhere."""
+    chance = random.Random(seed)
+    for _ in range(5):
+        bodies = [chance.choice([b"now %04d", b"later %02d", b"not here %d"]) % number for number in range(10, 25)]
+        heads = [chance.choice([[], [b"X-A: 1"], [b"X-Forwarded-For: 1"]]) for _ in bodies]
+        waiting = b"".join(post(body, *more) for body, more in zip(bodies, heads, strict=True))
+        ends, at = [], 0
+        for body, more in zip(bodies, heads, strict=True):
+            at += len(post(body, *more))
+            ends.append(at)
+        places = sorted({*chance.sample(ends, 10), *chance.sample(range(at), chance.choice([0, 0, 2]))})
+        pieces = [waiting[begin:end] for begin, end in zip([0, *places], [*places, at], strict=True)]
+        found = await answers(port, *pieces, number=len(bodies), pause=0.004)
+        assert [said.split(b":")[1] for _, said in found] == bodies
 
 
 async def test_whoever_leaves_is_not_answered(port: int) -> None:
