@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -33,13 +32,13 @@ from app.domain.enums import Permission, Role
 from app.embedded.processes import free_port
 from app.settings import Settings
 from benchmarks.dashboard import fill
+from benchmarks.query_table import CONCURRENCY, Measured, table_of
 from benchmarks.surroundings import Surroundings, surroundings
 from schema.compiling.queries import CompiledQueries
 from schema.context import Context
 from schema.nodes import encode_id, number_in
 from schema.root import build_schema
 
-CONCURRENCY = (1, 16, 64)
 _SECONDS = 0.75
 # The default of ours.
 _POOL_SIZE = Settings().pool_size
@@ -74,15 +73,6 @@ PEER_LIST = """query($tenant: BigInt!) { allOrchestrationJobs(first: 100, orderB
   condition: {tenantId: $tenant, status: "SUCCEEDED", isDeleted: false}) { nodes { id jobName jobType status direction
   stack statusReason createdAt startedAt completedAt durationSeconds retryCount }
   pageInfo { hasNextPage endCursor } } }"""
-
-
-@dataclass
-class Measured:
-    """One side on one query at one concurrency, over all rounds."""
-
-    rates: list[float] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,7 +120,7 @@ async def run(rounds: int) -> str:
                             )
                             await _measure(side, *requests, concurrency, found[name, concurrency, side.name])
     own = {name: expected[sides[0].name, name] for name in asked}
-    return _table(found, [side.name for side in sides], own, rounds)
+    return table_of(found, [side.name for side in sides], _PEER, own, _SECONDS)
 
 
 def _compare(expected: dict[tuple[str, str], bytes]) -> None:
@@ -345,7 +335,7 @@ async def _measure(side: Side, request: bytes, expected: bytes, concurrency: int
     waits = await _asked(side, request, expected, concurrency, _SECONDS)
     found.rates.append(len(waits) / (time.perf_counter() - began))
     found.cpu.append((sum(side.process.cpu_times()[:2]) - before) / max(len(waits), 1))
-    found.waits += waits
+    found.waits.append(sorted(waits))
 
 
 async def _asked(side: Side, request: bytes, expected: bytes, concurrency: int, seconds: float) -> list[float]:
@@ -365,36 +355,3 @@ async def _ready(side: Side) -> None:
                 await client.get(f"http://127.0.0.1:{side.port}/healthz", timeout=2)
                 return
             await asyncio.sleep(0.1)
-
-
-def _table(
-    found: dict[tuple[str, int, str], Measured], sides: list[str], expected: dict[str, bytes], rounds: int
-) -> str:
-    sizes = ", ".join(f"{name} {len(body):,} B" for name, body in expected.items())
-    lines = [
-        f"\n### Queries ({rounds} rounds of {_SECONDS} s, in turn; {sizes})\n",
-        (
-            "a: a plan with three relations; b: 50 plans with workflow, ten steps, template, three jobs; c: 100 jobs"
-            " of a status; d: `__typename`. Ratios are the middle of those of the rounds.\n"
-        ),
-        "| | requests/s | of the bound | × PostGraphile | p50 ms | p99 ms | server CPU ms |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name in expected:
-        for concurrency in CONCURRENCY:
-            others = [found[name, concurrency, side].rates for side in (sides[-1], _PEER)]
-            for side in sides:
-                one = found.get((name, concurrency, side))
-                if one is None:
-                    continue
-                waits = sorted(one.waits)
-                p50, p99 = (waits[int(len(waits) * share)] * 1e3 for share in (0.5, 0.99))
-                bound, peer = (
-                    statistics.median(mine / theirs for mine, theirs in zip(one.rates, other, strict=True))
-                    for other in others
-                )
-                lines.append(
-                    f"| {name}, {concurrency} at a time: {side} | {statistics.median(one.rates):,.0f} | {bound:.2f}"
-                    f" | {peer:.2f} | {p50:.2f} | {p99:.2f} | {statistics.median(one.cpu) * 1e3:.3f} |"
-                )
-    return "\n".join(lines)

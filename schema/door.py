@@ -139,7 +139,9 @@ class Door:
 
 def _numbered(plain: Plain) -> Plain:
     """Of this request, and no other with such a head."""
-    return plain if plain.request_id else plain._replace(request_id=requests.made())
+    if plain.request_id:
+        return plain
+    return Plain(plain.token, plain.media_type, requests.made(), plain.address)
 
 
 def _headers(answer: Answer, plain: Plain) -> list[tuple[bytes, bytes]]:
