@@ -114,7 +114,6 @@ async def _write(
         step_key="bench",
         attempt=1,
         fence=1,
-        hidden={},
         room=_ROOM,
         batch_lines=batch,
     )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dramatiq
 
 from app.messages import StepDue
 
-Handler = Callable[[StepDue], None]
+Handler = Callable[[Sequence[StepDue]], None]
 
 
-def declare_actors(broker: dramatiq.Broker, on_step_due: Handler | None = None) -> None:
+def declare_actors(broker: dramatiq.Broker, on_steps_due: Handler | None = None) -> None:
     """Declare every actor on `broker`. A process that only rings needs no handler."""
 
-    def step_due(tenant_id: int, job_id: int, step_run_id: int) -> None:
-        if on_step_due is None:
+    def step_due(tenant_id: int, job_id: int, step_run_id: int, more: Sequence[Sequence[int]] = ()) -> None:
+        """`more`: others that were rung for together with it, each as the first three."""
+        if on_steps_due is None:
             message = "this process rings doorbells; it does not answer them"
             raise RuntimeError(message)
-        on_step_due(StepDue(tenant_id, job_id, step_run_id))
+        on_steps_due([StepDue(tenant_id, job_id, step_run_id), *(StepDue(*other) for other in more)])
 
     declare = dramatiq.actor(broker=broker, actor_name=StepDue.actor, queue_name=StepDue.queue)
     declare(step_due)

@@ -15,6 +15,10 @@ from app.messages import StepDue
 _logger = structlog.get_logger(__name__)
 _CAPACITY = 10_000
 _STOP = None
+# Of many that wait some go into one message, which costs whoever hears it two questions to the broker. A few go each by
+# itself, and find whoever is free: docs/decisions/0084-rings-together.md.
+_TOGETHER = 8
+_SHARE = 16
 
 
 class Doorbell:
@@ -49,7 +53,8 @@ class Doorbell:
         actor = self._broker.get_actor(StepDue.actor)
         while (message := self._waiting.get()) is not _STOP:
             try:
-                actor.send(message.tenant_id, message.job_id, message.step_run_id)
+                more = [(other.tenant_id, other.job_id, other.step_run_id) for other in self._more()]
+                actor.send(message.tenant_id, message.job_id, message.step_run_id, *([more] if more else ()))
                 # Once for all that are rung for together.
                 if self._waiting.empty():
                     self._tell()
@@ -57,3 +62,14 @@ class Doorbell:
                 _logger.warning("a doorbell could not be rung", step_run_id=message.step_run_id)
         with contextlib.suppress(Exception):
             self._tell()
+
+    def _more(self) -> list[StepDue]:
+        """What goes out together with one, where many wait."""
+        found: list[StepDue] = []
+        for _ in range(min(self._waiting.qsize() // _SHARE, _TOGETHER - 1)):
+            message = self._waiting.get()
+            if message is _STOP:
+                self._waiting.put(_STOP)
+                break
+            found.append(message)
+        return found

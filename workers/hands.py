@@ -27,27 +27,41 @@ _HURRY_SECONDS = 2.5
 # So long a bell has for being heard, before somebody takes a lost worker's step without it.
 _PATIENCE_SECONDS = 1.0
 
+# Of several steps that were rung for together, so long one waits for a hand before others are asked.
+_TOGETHER_SECONDS = 0.05
+
 Answer = Callable[[StepDue], Coroutine[Any, Any, None]]
 
 
 class Hands:
     """So many steps at a time are answered in the loop, by `answer` once there is one.
 
-    What was taken from a lost worker is taken on before any bell that is heard later: it has waited already.
+    What was taken from a lost worker is taken on before any bell that is heard later: it has waited already. `ring` is
+    for what there is no hand for.
     """
 
-    def __init__(self, loop: LoopThread, number: int) -> None:
+    def __init__(self, loop: LoopThread, number: int, ring: Callable[[Sequence[StepDue]], None]) -> None:
         self.answer: Answer | None = None
         self.number = number
         self.draining = False
         self._loop = loop
+        self._ring = ring
         self._free = threading.BoundedSemaphore(number)
         self._first: deque[StepDue] = deque()
 
-    def hear(self, message: StepDue) -> None:
-        """Begin to answer a doorbell; waits while all hands are full, so that others may have the next one."""
+    def hear(self, messages: Sequence[StepDue]) -> None:
+        """Begin to answer a doorbell; waits while all hands are full, so that others may have the next one.
+
+        Of several steps those that no hand becomes free for in a moment are rung for again, one by one.
+        """
         self._free.acquire()
-        self._begin(message)
+        self._begin(messages[0])
+        until = clock.monotonic() + _TOGETHER_SECONDS
+        for number, message in enumerate(messages[1:], 1):
+            if not self._free.acquire(timeout=max(until - clock.monotonic(), 0)):
+                self._ring(messages[number:])
+                return
+            self._begin(message)
 
     @property
     def room(self) -> int:

@@ -47,7 +47,7 @@ class WorkerProcess:
         self.loop = LoopThread()
         self.worker: Worker = worker_of(house)
         self.runner: Runner | None = None
-        self.hands = Hands(self.loop, house.settings.worker_threads)
+        self.hands = Hands(self.loop, house.settings.worker_threads, house.doorbell.ring)
         self._tasks: list[asyncio.Task[Any]] = []
 
     def start(self) -> None:

@@ -208,7 +208,8 @@ class Ledger:
         """The step's row is written apart, and nobody holds the step any more."""
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.worker_id, step.ended_at, step.abandoned = status, None, None, False
+            step.status, step.ended_at, step.abandoned = status, None, False
+            step.give_to(None)
             step.attempt = step.attempt if attempt is None else attempt
 
     def overtake(self, step_id: int) -> None:
@@ -285,7 +286,8 @@ class Ledger:
         self.untried.pop(claim["step"], None)
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.worker_id, step.fence = StepStatus(claim["held"]), claim["worker"], fence
+            step.status, step.fence = StepStatus(claim["held"]), fence
+            step.give_to(claim["worker"])
             step.attempt, step.touched = claim["attempt"], step.touched or claim["acts"]
 
     async def flush(self) -> None:

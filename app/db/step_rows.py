@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
 from app.db.statements import Row
 from app.domain.decisions import StepView
@@ -13,48 +12,23 @@ from app.domain.operations import Phase
 from app.domain.statuses import JobStatus, StepStatus
 
 
-@dataclass(slots=True)
-class StepRow:
-    """One step of the locked job, as the decision sees it."""
+@dataclass(slots=True, kw_only=True)
+class StepRow(StepView):
+    """One step of the locked job: what a decision needs, and what the ledger does."""
 
     id: int
-    key: str
-    status: StepStatus
-    needs: tuple[str, ...]
-    phase: Phase
     worker_id: int | None
     fence: int
-    touched: bool
     attempt: int
-    strategy: FailureStrategy | None
-    ignore: bool
-    gate: bool = False
-    checkpoint: str | None = None
-    verifies: bool = False
-    abandoned: bool = False
-    ended_at: datetime | None = None
     has_resource: bool = False
-    lost: bool = False
-    retains: bool = False
 
     def view(self) -> StepView:
-        return StepView(
-            key=self.key,
-            status=self.status,
-            needs=self.needs,
-            phase=self.phase,
-            claimed=self.worker_id is not None,
-            touched=self.touched,
-            strategy=self.strategy,
-            ignore=self.ignore,
-            gate=self.gate,
-            checkpoint=self.checkpoint,
-            verifies=self.verifies,
-            abandoned=self.abandoned,
-            ended_at=self.ended_at,
-            lost=self.lost,
-            retains=self.retains,
-        )
+        """The step as it stands, for a decision that is taken at once."""
+        return self
+
+    def give_to(self, worker_id: int | None) -> None:
+        """The worker that holds it from now on, if any does."""
+        self.worker_id, self.claimed = worker_id, worker_id is not None
 
 
 def completeness_of(status: JobStatus, steps: Iterable[StepRow]) -> RollbackCompleteness | None:
@@ -91,6 +65,7 @@ def step_row(row: Row) -> StepRow:
         needs=tuple(row["needs"]),
         phase=Phase(row["phase"]),
         worker_id=row["worker_id"],
+        claimed=row["worker_id"] is not None,
         fence=row["fence"],
         touched=row["touched"],
         attempt=row["attempt"],

@@ -280,13 +280,18 @@ def in_dependency_order(steps: Iterable[Placed]) -> tuple[Placed, ...]:
     pending = {step.key: step for step in steps}
     ordered: list[Placed] = []
     placed: set[str] = set()
+    known = pending.keys()
     while pending:
-        ready = [step for step in pending.values() if all(need in placed or need not in pending for need in step.needs)]
+        ready = []
+        # What was placed in this round counts: steps that come in their order already are placed in one.
+        for step in pending.values():
+            if all(need in placed or need not in known for need in step.needs):
+                ready.append(step)
+                placed.add(step.key)
         if not ready:
             message = f"the steps {sorted(pending)} depend on each other in a circle"
             raise ValueError(message)
+        ordered.extend(ready)
         for step in ready:
             del pending[step.key]
-            placed.add(step.key)
-        ordered.extend(ready)
     return tuple(ordered)

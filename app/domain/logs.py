@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from app.domain.enums import LogLevel
@@ -56,9 +57,14 @@ def stamps(moments: Iterable[int]) -> list[str]:
         if not 0 <= rest < 1_000:
             low, rest = moment - moment % 1_000, moment % 1_000
             second, thousandth = divmod(low // 1_000, 1_000)
-            shared = f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.{thousandth:03d}"
+            shared = f"{_second(second)}.{thousandth:03d}"
         found.append(shared + _MICROS[rest])
     return found
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}"
 
 
 def chunked(lines: Sequence[LogLine]) -> Iterator[Sequence[LogLine]]:

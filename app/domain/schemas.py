@@ -30,6 +30,7 @@ _META = "https://json-schema.org/draft/2020-12/schema"
 _SEALING = re.compile(rb'"(writeOnly|x-sensitive)":true')
 _BRANCHES = ("anyOf", "oneOf")
 _CONDITIONS = ("if", "then", "else")
+_COMBINING = frozenset({*_BRANCHES, *_CONDITIONS, "$ref", "allOf"})
 # Whether these hold can depend on a value that is not known yet, wherever in the instance it is.
 _UNDECIDED = frozenset({*_BRANCHES, *_CONDITIONS, "not", "dependentSchemas", "contains", "propertyNames"})
 # These are decided by the presence of names, and an unknown value has a name.
@@ -134,8 +135,11 @@ class _Document:
 
     def parts(self, schemas: Iterable[Any], *, branches: bool) -> list[Schema]:
         """All schemas that speak about the same place: themselves, what they refer to, and what they combine."""
-        found: dict[int, Schema] = {}
         pending = list(schemas)
+        if len(pending) == 1 and isinstance(pending[0], dict) and pending[0].keys().isdisjoint(_COMBINING):
+            # As most do, it speaks alone.
+            return pending
+        found: dict[int, Schema] = {}
         while pending:
             part = pending.pop()
             if not isinstance(part, Mapping) or id(part) in found:
@@ -160,7 +164,7 @@ class _Document:
                 for name, child in part.get("properties", {}).items():
                     default = self._default(child) if name not in filled else UNKNOWN
                     if default is not UNKNOWN:
-                        filled[name] = copy.deepcopy(default)
+                        filled[name] = _copied(default)
             return {name: self.fill(_beneath(parts, name), item, depth + 1) for name, item in filled.items()}
         if isinstance(value, (list, tuple)):
             parts = self.parts(schemas, branches=False)
@@ -232,6 +236,13 @@ class _Document:
                     raise LimitExceeded(_TOO_LARGE)
                 return part["default"]
         return UNKNOWN
+
+
+def _copied(default: Value) -> Value:
+    """A default of one's own; the common ones need no asking how they are copied."""
+    if type(default) in PLAIN:
+        return default
+    return copy.deepcopy(default) if default or type(default) not in (dict, list) else type(default)()
 
 
 def _children(part: Schema) -> Iterator[tuple[str, Any]]:

@@ -1,12 +1,12 @@
 """Runs a job ahead of what is written of it: steps that touch nothing outside are written together when they are over.
 
 Nothing has to be known of such a step before it has ended: whoever finds it not begun runs it again, which does no
-harm. So they cost one statement together where each would cost two. Who watches shall not notice, hence the bounds.
+harm. So they cost one statement together where each would cost two. Who watches shall not notice, hence the bounds. A
+step that waits for anything is not run ahead.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from app import clock
@@ -30,12 +30,15 @@ class Ahead:
     def has_room(self) -> bool:
         return self.steps < _STEPS and clock.monotonic() - self.began < _SECONDS
 
-    async def run(self, executor: Executor, work: Work, context: StepContext) -> Outcome | None:
-        """What came of the work; None if that takes longer than there is room."""
+    def run(self, executor: Executor, work: Work, context: StepContext) -> Outcome | None:
+        """What came of the work; None if it waits for something, and has to be run again."""
         self.steps += 1
+        call = executor.call(work, context)
         try:
-            # No task of its own, as it has nobody to be cancelled for: others would come in between at each step.
-            async with asyncio.timeout(_SECONDS):
-                return await executor.call(work, context)
-        except TimeoutError:
-            return None
+            # Neither a task, in which others would come in between at each step, nor a timer, which nobody would hear.
+            call.send(None)
+        except StopIteration as done:
+            outcome: Outcome = done.value
+            return outcome
+        call.close()
+        return None

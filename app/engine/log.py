@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from app.domain import redaction
 from app.domain.enums import LogLevel
 from app.domain.events import Event, EventKind
 from app.domain.logs import CHUNK_LINES, CHUNK_TEXT, DEFAULT_ROOM, LogLine, LogRoom
-from app.domain.values import Value, leaves, secrets_in
+from app.domain.values import Secret, leaves
 
 _FIRST_SECONDS = 0.005
 _FLUSH_SECONDS = 0.05
@@ -66,7 +66,7 @@ class StepLog:
         step_key: str,
         attempt: int,
         fence: int,
-        hidden: Value,
+        secrets: Sequence[Secret] = (),
         words: frozenset[str] = frozenset(),
         room: LogRoom = DEFAULT_ROOM,
         batch_lines: int = CHUNK_LINES,
@@ -80,7 +80,7 @@ class StepLog:
         self._step_key = step_key
         self._attempt = attempt
         self._fence = fence
-        self._secrets = _spellings(hidden, words)
+        self._secrets = _spellings(secrets, words)
         self._room = room
         self._batch_lines = batch_lines
         # Whether the row of the step has to show that something was said; and when that was.
@@ -366,9 +366,9 @@ def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _spellings(hidden: Value, words: frozenset[str]) -> tuple[str, ...]:
+def _spellings(secrets: Sequence[Secret], words: frozenset[str]) -> tuple[str, ...]:
     """The texts to look for."""
-    found = {
-        str(inner) for secret in secrets_in(hidden) for _, inner in leaves(secret.value) if not isinstance(inner, bool)
-    }
+    if not secrets and not words:
+        return ()
+    found = {str(inner) for secret in secrets for _, inner in leaves(secret.value) if not isinstance(inner, bool)}
     return redaction.spellings(found | words)

@@ -154,10 +154,11 @@ class Runner:
         log = self._log(work, speaks=False)
         context = StepContext(work, None, log, await self._folder(work.tenant_id), self._connect(work, None))
         began = clock.monotonic()
-        outcome = await ahead.run(self._executor, work, context)
+        outcome = ahead.run(self._executor, work, context)
         if not isinstance(outcome, Succeeded):
             return False
-        work = replace(work, fence=ledger.begin(work.key, take, began))
+        # Nobody else has seen it.
+        work.fence = ledger.begin(work.key, take, began)
         return await self._recorder.record(ledger, work, outcome, log.take())
 
     async def _advance(self, ledger: Ledger, *, stay: bool = True) -> int | None:
@@ -264,7 +265,7 @@ class Runner:
             step_key=work.key,
             attempt=work.attempt,
             fence=work.fence,
-            hidden=[work.inputs, work.spec],
+            secrets=work.secrets,
             words=work.words,
             room=self._recorder.room,
             watched=work.heartbeat_seconds is not None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,8 +37,13 @@ def conceal(tree: Mapping[str, Value], pointers: frozenset[str]) -> dict[str, Va
 
 def words_in(*trees: Value) -> frozenset[str]:
     """The texts that are Secrets somewhere in the trees; very short ones would make a secret of everything."""
+    return words_of(secret for tree in trees for secret in secrets_in(tree))
+
+
+def words_of(secrets: Iterable[Secret]) -> frozenset[str]:
+    """The texts that are in these; very short ones would make a secret of everything."""
     # A whole object may be a secret: what is told of it is what is in it.
-    found = (inner for tree in trees for secret in secrets_in(tree) for _, inner in leaves(secret.value))
+    found = (inner for secret in secrets for _, inner in leaves(secret.value))
     return frozenset(word for word in found if isinstance(word, str) and len(word) >= redaction.SHORTEST)
 
 
@@ -68,7 +73,7 @@ class Hidden:
     def of(cls, work: Work, registry: Registry) -> Hidden:
         """What is to be hidden of the state that `work` brings about, and of what it gives."""
         pointers = registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
-        return cls(pointers, work.words | words_in(work.inputs, work.spec))
+        return cls(pointers, work.words | words_of(work.secrets) if work.secrets else work.words)
 
     def masked(self, message: str) -> str:
         """The message without any of the words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ from app.domain.enums import ChangeAction, ErrorClass
 from app.domain.operations import EffectState, OperationKind
 from app.domain.retrying import RetryPolicy
 from app.domain.statuses import StepStatus
-from app.domain.values import Value
+from app.domain.values import Secret, Value, secrets_in
 from app.providers.base import Artifact, ResourceState
 
 
@@ -106,6 +106,14 @@ class Work:
     rehearsal: Rehearsal | None = None
     inherited: Effect | None = None
     inherited_from: int | None = None
+    _secrets: Sequence[Secret] | None = field(default=None, init=False)
+
+    @property
+    def secrets(self) -> Sequence[Secret]:
+        """What must not be shown of what the step is told. Looked for once: the log and the record both ask."""
+        if self._secrets is None:
+            self._secrets = tuple(secrets_in([self.inputs, self.spec]))
+        return self._secrets
 
     @property
     def undoing(self) -> UndoAim | None:

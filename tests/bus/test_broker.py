@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import dramatiq
@@ -39,7 +39,12 @@ def hearing(valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> _
     def hear(patience: float) -> Iterator[queue.Queue[int]]:
         monkeypatch.setattr(brokers, "_PATIENCE_SECONDS", patience)
         broker, heard, stopping = make_broker(valkey_server.url), queue.Queue[int](), threading.Event()
-        declare_actors(broker, lambda message: heard.put(message.step_run_id))
+
+        def hear_all(messages: Sequence[StepDue]) -> None:
+            for message in messages:
+                heard.put(message.step_run_id)
+
+        declare_actors(broker, hear_all)
         ears = dramatiq.Worker(broker, worker_timeout=100, worker_threads=1)
         listener = threading.Thread(target=broker.listen, args=(stopping,))
         listener.start()
@@ -76,6 +81,16 @@ def test_what_is_done_makes_room_for_more(ringing: Broker, hearing: _Hearing) ->
     with hearing(_NEVER) as heard:
         _ring(ringing, range(100), ringing.tell)
         assert sorted(heard.get(timeout=20) for _ in range(100)) == list(range(100))
+
+
+def test_many_go_together_and_few_each_by_itself(ringing: Broker) -> None:
+    messages = {}
+    for number in (1, 10, 100):
+        ringing.flush_all()
+        _ring(ringing, range(number), _nothing)
+        messages[number] = ringing.client.llen(f"{brokers.NAMESPACE}:{StepDue.queue}")
+    assert (messages[1], messages[10]) == (1, 10)
+    assert 100 / 8 <= messages[100] <= 40
 
 
 def test_a_hint_that_is_lost_costs_a_moment(ringing: Broker, hearing: _Hearing) -> None:

@@ -39,7 +39,7 @@ class Running:
             step_key="a",
             attempt=1,
             fence=fence,
-            **{"hidden": {}, **more},
+            **more,
         )
 
     async def rows(self) -> list[Any]:
@@ -130,7 +130,7 @@ async def test_what_is_said_is_cleaned_and_never_cut_silently(running: Running, 
 
 
 async def test_a_secret_is_hidden_before_a_line_is_continued(running: Running) -> None:
-    log = running.log(hidden={"password": Secret("s3cr3t-value")})
+    log = running.log(secrets=[Secret("s3cr3t-value")])
     say(log, "y" * 16_380 + "s3cr3t-value")
     log.add("with fields", LogLevel.WARN, "stdout", {"url": "x://s3cr3t-value@h"})
     # Hidden before it is cut, it fits; in two parts it would be seen by nobody who looks for it.

@@ -113,11 +113,16 @@ async def see_it_reconnect(
         await eyes.close()
 
 
+# What was rung for again.
+RUNG: list[StepDue] = []
+
+
 @pytest.fixture
 def hands() -> tuple[Hands, LoopThread]:
+    RUNG.clear()
     loop = LoopThread()
     loop.start()
-    return Hands(loop, 2), loop
+    return Hands(loop, 2, RUNG.extend), loop
 
 
 def test_hands_take_on_what_was_lost_before_what_is_heard_later(hands: tuple[Hands, LoopThread]) -> None:
@@ -146,12 +151,12 @@ def test_hands_take_on_what_was_lost_before_what_is_heard_later(hands: tuple[Han
         gates[number].set()
 
     try:
-        two.hear(step(0))
+        two.hear([step(0)])
         assert two.room == 0, "nobody answers yet"
         two.answer = answer
         assert two.room == 2
-        two.hear(step(0))
-        two.hear(step(1))
+        two.hear([step(0)])
+        two.hear([step(1)])
         loop.call(take_on(2, 3))
         assert two.room == 0
         loop.call(finish(0))
@@ -166,8 +171,36 @@ def test_hands_take_on_what_was_lost_before_what_is_heard_later(hands: tuple[Han
         assert not two.drain(0.05), "two steps are in hands"
         loop.call(finish(3))
         loop.call(finish(4))
-        two.hear(step(5))
+        two.hear([step(5)])
         assert begun == [0, 1, 2, 3, 4], "who drains begins nothing"
         assert two.room == 0
+    finally:
+        loop.stop()
+
+
+def test_of_several_that_were_rung_for_together_those_without_a_hand_are_rung_for_again(
+    hands: tuple[Hands, LoopThread],
+) -> None:
+    two, loop = hands
+    steps = [StepDue(1, 1, number) for number in range(8)]
+    open_at_once, begun = asyncio.Event(), list[StepDue]()
+
+    async def answer(message: StepDue) -> None:
+        begun.append(message)
+        await open_at_once.wait()
+
+    async def open_() -> None:
+        open_at_once.set()
+
+    try:
+        two.answer = answer
+        two.hear(steps)
+        assert (begun, RUNG) == (steps[:2], steps[2:])
+        # Where hands become free all of them are begun.
+        loop.call(open_())
+        RUNG.clear()
+        two.hear(steps)
+        assert two.drain(DEADLINE_SECONDS)
+        assert (begun[2:], RUNG) == (steps, [])
     finally:
         loop.stop()
