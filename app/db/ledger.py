@@ -208,8 +208,7 @@ class Ledger:
         """The step's row is written apart, and nobody holds the step any more."""
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.ended_at, step.abandoned = status, None, False
-            step.give_to(None)
+            step.end(status)
             step.attempt = step.attempt if attempt is None else attempt
 
     def overtake(self, step_id: int) -> None:
@@ -286,8 +285,7 @@ class Ledger:
         self.untried.pop(claim["step"], None)
         step = self.steps.get(key)
         if step is not None:
-            step.status, step.fence = StepStatus(claim["held"]), fence
-            step.give_to(claim["worker"])
+            step.take(StepStatus(claim["held"]), fence, claim["worker"])
             step.attempt, step.touched = claim["attempt"], step.touched or claim["acts"]
 
     async def flush(self) -> None:

@@ -26,9 +26,18 @@ class StepRow(StepView):
         """The step as it stands, for a decision that is taken at once."""
         return self
 
-    def give_to(self, worker_id: int | None) -> None:
-        """The worker that holds it from now on, if any does."""
-        self.worker_id, self.claimed = worker_id, worker_id is not None
+    def take(self, status: StepStatus, fence: int, worker_id: int) -> None:
+        """A worker holds it from now on."""
+        self.status, self.fence, self.worker_id, self.claimed = status, fence, worker_id, True
+
+    def let_go(self, status: StepStatus) -> None:
+        """Nobody holds it any more."""
+        self.status, self.worker_id, self.claimed = status, None, False
+
+    def end(self, status: StepStatus) -> None:
+        """It has an outcome that is about to be written."""
+        self.let_go(status)
+        self.ended_at, self.abandoned = None, False
 
 
 def completeness_of(status: JobStatus, steps: Iterable[StepRow]) -> RollbackCompleteness | None:

@@ -344,7 +344,7 @@ class TaskType(ABC):
     outputs_schema: ClassVar[Schema] = NO_PROPERTIES
     # Whether running it again after an unknown outcome does no harm.
     idempotent: ClassVar[bool] = False
-    # Whether it is no more than a function of its inputs, touching nothing and waiting for nothing: a simulation runs it.
+    # Whether it is no more than a function of its inputs, touching and waiting for nothing: a simulation runs it.
     pure: ClassVar[bool] = False
     # Whether `undo` leaves the world as it was before.
     undoable: ClassVar[bool] = False

@@ -294,8 +294,7 @@ async def _take_away(ledger: Ledger, step: StepRow) -> None:
     if status is not step.status:
         ledger.step_event(step.id, step.key, step.status, status, step.attempt, StatusReason.FORCED)
     await losing.lose(ledger, step.id)
-    step.status = status
-    step.give_to(None)
+    step.let_go(status)
 
 
 async def _locked(transaction: Transaction, job_id: int, expected_version: int | None) -> OrchestrationJob:
