@@ -26,6 +26,7 @@ _OPEN = frozenset(
         StepStatus.UNKNOWN,
     }
 )
+_CALM = _OPEN | _SATISFIED
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _UNDOABLE = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.SKIPPED})
 
@@ -209,6 +210,8 @@ class _Decision:
 
     def _block(self, failed: set[str]) -> None:
         """What waits for a failed step will not run, unless somebody decides otherwise about that one."""
+        if not failed and self._is_calm():
+            return
         for step in self.job.steps:
             if self.now[step.key] is StepStatus.PENDING:
                 culprit = self._obstacle(step, failed)
@@ -217,9 +220,15 @@ class _Decision:
 
     def _unblock(self, failed: set[str]) -> None:
         """What was blocked by a step that is tried again, or was skipped, may hope again."""
+        if self._is_calm():
+            return
         for step in self.job.steps:
             if self.now[step.key] is StepStatus.BLOCKED and self._obstacle(step, failed) is None:
                 self._move(step, "upstream_recovered")
+
+    def _is_calm(self) -> bool:
+        """Whether every step is open or has what was wanted of it, as mostly: then none stands in another's way."""
+        return _CALM.issuperset(self.now.values())
 
     def _obstacle(self, step: StepView, failed: set[str]) -> str | None:
         """The step whose failure keeps this one from running: something it needs, or for COMMIT anything in APPLY."""

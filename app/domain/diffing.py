@@ -129,7 +129,7 @@ def _covered(path: Path, pointers: tuple[Path, ...]) -> bool:
 
 
 def _holds_secret(value: Value) -> bool:
-    return next(secrets_in(value), None) is not None
+    return bool(secrets_in(value))
 
 
 def _hidden(value: Value) -> Value:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from app.domain.enums import ErrorClass
 
@@ -47,9 +50,11 @@ class RetryPolicy:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> RetryPolicy:
         """The policy of a checked document; what it leaves out has its default."""
+        return _policy(orjson.dumps(document)) if document else _DEFAULT
+
+    @classmethod
+    def _of(cls, document: Mapping[str, Any]) -> RetryPolicy:
         default = _DEFAULT
-        if not document:
-            return default
         return cls(
             max_attempts=int(document.get("maxAttempts", default.max_attempts)),
             initial_seconds=float(document.get("initialSeconds", default.initial_seconds)),
@@ -62,6 +67,12 @@ class RetryPolicy:
 
 
 _DEFAULT = RetryPolicy()
+
+
+@lru_cache(maxsize=256)
+def _policy(document: bytes) -> RetryPolicy:
+    """Steps of a workflow, and jobs of a plan, have the same again and again."""
+    return RetryPolicy._of(orjson.loads(document))  # noqa: SLF001  it is part of it
 
 
 def delay(policy: RetryPolicy, attempt: int, random: float) -> float:

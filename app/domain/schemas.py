@@ -76,7 +76,8 @@ def apply_schema(schema: Schema, value: Value, path: Path = ()) -> tuple[Value, 
         if () in unknown:
             return filled, []
         canonical = _canonical(schema)
-        errors = list(_validator(canonical).iter_errors(instance))
+        validator = _validator(canonical)
+        errors = [] if validator.is_valid(instance) else list(validator.iter_errors(instance))
         if not errors and not _SEALING.search(canonical):
             return filled, []
     except LimitExceeded as error:
@@ -165,7 +166,10 @@ class _Document:
                     default = self._default(child) if name not in filled else UNKNOWN
                     if default is not UNKNOWN:
                         filled[name] = _copied(default)
-            return {name: self.fill(_beneath(parts, name), item, depth + 1) for name, item in filled.items()}
+            return {
+                name: item if type(item) in PLAIN else self.fill(_beneath(parts, name), item, depth + 1)
+                for name, item in filled.items()
+            }
         if isinstance(value, (list, tuple)):
             parts = self.parts(schemas, branches=False)
             return [self.fill(_beneath(parts, position), item, depth + 1) for position, item in enumerate(value)]

@@ -91,20 +91,24 @@ def leaves(value: Value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def secrets_in(value: Value) -> Iterator[Secret]:
-    """Every Secret of the tree. Apart from `leaves`, because it is asked several times for each step that is run."""
+def secrets_in(value: Value) -> list[Secret]:
+    """Every Secret of the tree. Apart from `leaves`, because it is asked for each step that is run."""
+    found: list[Secret] = []
     rest = [value]
-    while rest:
-        item = rest.pop()
-        # To ask an abstract class whether it means a leaf takes longer than all the rest.
-        if type(item) in PLAIN:
-            continue
-        if isinstance(item, Secret):
-            yield item
-        elif isinstance(item, (dict, Mapping)):
-            rest.extend(item.values())
+    for item in rest:
+        if isinstance(item, (dict, Mapping)):
+            inside: Any = item.values()
         elif isinstance(item, (list, tuple)):
-            rest.extend(item)
+            inside = item
+        else:
+            if isinstance(item, Secret):
+                found.append(item)
+            continue
+        for inner in inside:
+            # To ask an abstract class whether it means a leaf takes longer than all the rest.
+            if type(inner) not in PLAIN:
+                rest.append(inner)  # noqa: PERF401  it is the list that is gone through
+    return found
 
 
 def is_known(value: Value) -> bool:

@@ -258,13 +258,13 @@ class Claimer:
                 rendered = embedded.render(spec.get("inputs") or {}, scope)
                 inputs, faults = self.registry.check_action(spec["type"], spec["action"], rendered)
                 _refuse(work, faults)
-                return replace(work, inputs=inputs, action=ChangeAction.RUN), None
+                return work.told(inputs, ChangeAction.RUN), None
             case OperationKind.RUN:
                 inputs, faults = self.registry.check_task(
                     spec["task"], embedded.render(spec.get("inputs") or {}, scope)
                 )
                 _refuse(work, faults)
-                return replace(work, inputs=inputs, action=ChangeAction.RUN), None
+                return work.told(inputs, ChangeAction.RUN), None
             case OperationKind.GATE:
                 message = f"the gate '{work.key}' has nothing to resolve"
                 raise AssertionError(message)

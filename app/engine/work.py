@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from app.domain.diffing import Difference
@@ -59,7 +59,7 @@ class Rehearsal:
 class Work:
     """One claimed step. Everything a provider call needs, taken from the database in the claiming transaction.
 
-    It is only read; `dataclasses.replace` makes another.
+    Once it is claimed it is only read; `dataclasses.replace` makes another.
 
     `resource_id` is the resource's place in the record that the job reads and writes (app.engine.records).
     `prior` is the resource as recorded before this job touched it, or as it is recorded now where nothing did.
@@ -114,6 +114,11 @@ class Work:
         if self._secrets is None:
             self._secrets = tuple(secrets_in([self.inputs, self.spec]))
         return self._secrets
+
+    def told(self, inputs: Mapping[str, Value], action: ChangeAction) -> Self:
+        """The same work, now that it is known what it is told and what it does: as long as nobody else has seen it."""
+        self.inputs, self.action, self._secrets = inputs, action, None
+        return self
 
     @property
     def undoing(self) -> UndoAim | None:
