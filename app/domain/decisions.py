@@ -60,7 +60,8 @@ class StepView:
     retains: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as its steps are not. It is only read.
+@dataclass(slots=True)
 class JobView:
     """What a decision needs to know of a job. `steps` in an order in which needs come first.
 

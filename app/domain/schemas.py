@@ -6,9 +6,9 @@ validator, which is native code and recurses, sees anything.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -66,6 +66,21 @@ def apply_schema(schema: Schema, value: Value, path: Path = ()) -> tuple[Value, 
     UNKNOWN satisfies every rule about its own place. Codes are REQUIRED, TYPE_MISMATCH, UNKNOWN_PROPERTY,
     LIMIT_EXCEEDED and INVALID; paths begin with `path`. No message contains a value.
     """
+    if type(value) is dict and not value and not path:
+        with suppress(TypeError):  # no schema at all: what is wrong with it is said below
+            filled, faults = _of_nothing(_canonical(schema))
+            return _copied(filled), list(faults)
+    return _applied(schema, value, path)
+
+
+@lru_cache(maxsize=512)
+def _of_nothing(canonical: bytes) -> tuple[Value, tuple[Diagnostic, ...]]:
+    """What becomes of an empty object: of many steps nothing is told, and that is asked again for each of them."""
+    filled, faults = _applied(orjson.loads(canonical), {}, ())
+    return filled, tuple(faults)
+
+
+def _applied(schema: Schema, value: Value, path: Path) -> tuple[Value, list[Diagnostic]]:
     if is_deeper(value, MAX_DEPTH):
         return value, [_fault("LIMIT_EXCEEDED", f"a value may be {MAX_DEPTH} levels deep", path)]
     document = _Document(schema)
@@ -242,11 +257,13 @@ class _Document:
         return UNKNOWN
 
 
-def _copied(default: Value) -> Value:
-    """A default of one's own; the common ones need no asking how they are copied."""
-    if type(default) in PLAIN:
-        return default
-    return copy.deepcopy(default) if default or type(default) not in (dict, list) else type(default)()
+def _copied(value: Value) -> Value:
+    """The same for somebody of their own. Secrets, and what is neither object nor list, nobody changes."""
+    if isinstance(value, (dict, Mapping)):
+        return {name: _copied(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    return value
 
 
 def _children(part: Schema) -> Iterator[tuple[str, Any]]:

@@ -183,3 +183,16 @@ def test_depth_is_counted_exactly(tree: Any) -> None:
     found = depth(tree)
     assert not is_deeper(tree, found)
     assert found == 0 or is_deeper(tree, found - 1)
+
+
+def test_what_becomes_of_nothing_is_everybodys_own() -> None:
+    schema = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"list": {"default": [{"a": []}]}, "secret": {"default": "x", "writeOnly": True}},
+    }
+    first, _ = apply_schema(schema, {})
+    first["list"][0]["a"].append(1)
+    second, faults = apply_schema(schema, {})
+    assert second == {"list": [{"a": []}], "secret": Secret("x")}
+    assert [(fault.code, fault.path) for fault in faults] == [("REQUIRED", ("name",))]
