@@ -73,7 +73,10 @@ _GRAPH: dict[str, Any] = {
 _DIAGNOSTIC = {"severity": "WARN", "code": "C", "message": "m", "path": ["a", 1], "suggestion": None}
 _FINDING = {"policy": "p", "level": "ADVISORY", "passed": False, "message": "no", "path": ["changes", "a"]}
 _AT = datetime(2026, 1, 31, 8, 0, 0, 250, tzinfo=UTC)
-_SCHEDULE = {"timeZone": "Europe/Berlin", "recurrence": "0 3 * * *", "overlap": "SKIP", "missed": "RUN_NOW"}
+_SCHEDULE = {
+    "timeZone": "Europe/Berlin", "at": None, "recurrence": "0 3 * * *", "windowSeconds": None, "jitterSeconds": 0,
+    "overlap": "SKIP", "missed": "RUN_NOW",
+}  # fmt: skip
 _WORDS = ["a", "b", "ä", "%", "_", "'", '"', "\\", "\n", "\u2028", "😀", "한글", "\t\x01", "plan", ""]
 _JSON: list[Any] = [
     None, {}, {"a": [1, 2.5, None, True, 'x"y\\']}, {"key": {"$sealed": "c2VjcmV0"}},
