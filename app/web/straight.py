@@ -73,6 +73,7 @@ class StraightHttp(ChunkedHttp):
 
     def data_received(self, data: bytes) -> None:
         if self._in_step:
+            # Where there is no end of a head, nothing is as short as what this finds.
             end = data.find(_END) + len(_END)
             head = self._heads.get(data[:end])
             if head is not None and len(data) == end + head.length and self._is_free():
@@ -94,21 +95,23 @@ class StraightHttp(ChunkedHttp):
 
     def _keeps(self, data: bytes) -> bool:
         """Whether `data` is one whole request; its head is kept where it may be known again."""
-        end = data.find(_END) + len(_END)
-        lines = data[: end - len(_END)].split(b"\r\n")
+        head, found, body = data.partition(_END)
+        if not found or self.transport.is_closing():
+            return False
+        lines = head.split(b"\r\n")
         headers: list[tuple[bytes, bytes]] = self.scope["headers"]  # type: ignore[assignment]  # uvicorn has it so
         # Read as we do, and in no other way: a line for each header, and none that ends differently.
         if len(lines) != len(headers) + 1 or any(b"\n" in line or b"\r" in line for line in lines):
             return False
         lengths = [value for name, value in headers if name == b"content-length"] or [b"0"]
-        if len(lengths) > 1 or not lengths[0].isdigit() or len(data) != end + int(lengths[0]):
+        if len(lengths) > 1 or not lengths[0].isdigit() or len(body) != int(lengths[0]):
             return False
         if any(name in _UNUSUAL for name, _ in headers) or not self.cycle.keep_alive:
             return False
         if self._respond is not None:
             if len(self._heads) >= _KEPT_HEADS:
                 del self._heads[next(iter(self._heads))]
-            self._heads[data[:end]] = _Head(int(lengths[0]), self.scope, self._respond)
+            self._heads[head + _END] = _Head(len(body), self.scope, self._respond)
         return True
 
     def _arrived_again(self, head: _Head, body: bytes) -> None:

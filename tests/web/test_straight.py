@@ -185,6 +185,37 @@ async def test_heads_that_say_more_are_read_anew(port: int, more: bytes) -> None
     assert len(HEADS) == 3
 
 
+async def test_a_request_may_be_cut_anywhere_behind_one_that_is_known(port: int) -> None:
+    whole = post(b"now")
+    for place in range(1, len(whole)):
+        found = await answers(port, whole, whole, whole[:place], whole[place:], whole, number=4, pause=0.003)
+        assert [said.split(b":")[1] for _, said in found] == [b"now"] * 4
+
+
+@pytest.mark.parametrize("beginning", [b"POS", b"P", b"\x00", b"GET / HTTP/1.1\r\n"])
+async def test_what_begins_before_a_known_request_makes_it_another(port: int, beginning: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in (post(b"now"), post(b"now"), beginning, post(b"now")):
+        writer.write(piece)
+        await asyncio.sleep(0.02)
+    told = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    assert told.count(b"straight:now") == 2
+    assert b"HTTP/1.1 400 " in told
+
+
+@pytest.mark.parametrize("first", [b"POST / HTTP/9.9\r\n\r\n", b"\r\n\r\n\x00", b"POS"])
+async def test_a_connection_may_begin_with_anything(port: int, first: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(first)
+    await asyncio.sleep(0.05)
+    writer.write_eof()
+    told = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    assert told == b"" or told.startswith(b"HTTP/1.1 400 ")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_however_requests_arrive_each_is_answered_in_its_turn(port: int, seed: int) -> None:
     """Heads that are known and others, cut and joined at random, answered at once, later, and elsewhere."""
