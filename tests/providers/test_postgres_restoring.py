@@ -84,7 +84,8 @@ BEFORE = {
     "db": database("owner"),
     "owner": role("owner", connectionLimit=3),
     "app": role("app", login=True, connectionLimit=5, password="first word"),
-    "named": role("old", connectionLimit=7, memberOf=["undo_app"]),
+    # By its name alone nobody sees that it has to be there first.
+    "named": {**role("old", connectionLimit=7, memberOf=["undo_app"]), "dependsOn": ["app"]},
 }
 AFTER = {
     "db": database("successor"),
