@@ -10,7 +10,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Function,
+    Integer,
     Select,
     func,
     literal,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
+from app.characters import half_in
 from app.domain.errors import Invalid, LimitExceeded
 
 DEFAULT_SIZE = 20
@@ -260,4 +262,18 @@ def _restored(column: InstrumentedAttribute[Any], value: Any) -> Any:
     restored = datetime.fromisoformat(value) if kind is datetime else value
     if not isinstance(restored, kind) or isinstance(restored, bool):
         raise TypeError(column.key)
+    if (
+        isinstance(restored, int)
+        and not -(limit := 2**31 if type(column.type) is Integer else 2**63) <= restored < limit
+    ):
+        raise ValueError(column.key)
+    if isinstance(restored, datetime):
+        if restored.tzinfo is None:
+            raise ValueError(column.key)
+        try:
+            return restored.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(column.key) from error
+    if isinstance(restored, str) and ("\0" in restored or half_in(restored)):
+        raise ValueError(column.key)
     return restored

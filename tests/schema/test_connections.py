@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from schema.compiling.queries import CompiledQueries
+from schema.root import build_schema
 from tests.schema.conftest import Api
+
+SCHEMA = build_schema()
 
 PLANS = """
 query ($filter: PlanFilter, $orderBy: PlanOrder, $first: Int, $after: Cursor, $last: Int, $before: Cursor) {
@@ -151,3 +157,29 @@ def _delete(name: str) -> Any:
     from app.db.models import DeploymentPlan
 
     return update(DeploymentPlan).where(DeploymentPlan.plan_name == name).values(is_deleted=True)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("name", "field", "key"),
+    [
+        ("plan:CREATED_AT:True", "CREATED_AT", ["2026-01-01T00:00:00+00:00", 2**63]),
+        ("plan:CREATED_AT:True", "CREATED_AT", ["0001-01-01T00:00:00+23:59", 1]),
+        ("plan:CREATED_AT:True", "CREATED_AT", ["9999-12-31T23:59:59-23:59", 1]),
+        ("plan:CREATED_AT:True", "CREATED_AT", ["2026-01-01", 1]),
+        ("plan:NAME:True", "NAME", ["a\0b", 1]),
+    ],
+)
+async def test_a_place_that_no_row_can_have_is_refused(
+    api: Api, name: str, field: str, key: list[Any], *, compiled: bool
+) -> None:
+    text = base64.urlsafe_b64encode(json.dumps([name, *key], separators=(",", ":")).encode()).decode().rstrip("=")
+    query = (
+        f"query($a: Cursor) {{ deploymentPlans(first: 1, after: $a, orderBy: {{field: {field}, direction: DESC}})"
+        " { nodes { id } } }"
+    )
+    context = api.services.context(api.acme.principal, "test")
+    if compiled:
+        assert CompiledQueries(SCHEMA).begun(query, {"a": text}, None, context) is None
+    found = await SCHEMA.execute(query, {"a": text}, api.services.context(api.acme.principal, "test"))
+    assert [(error.extensions or {})["code"] for error in found.errors or ()] == ["INVALID"]
