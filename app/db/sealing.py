@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.db.places import ENGINE, Place, associated
-from app.domain.values import PLAIN, Secret, Value
+from app.domain.values import PLAIN, Secret, Value, branches
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -151,22 +151,7 @@ class Sealer:
 
 def _is_any_sealed(tree: Value) -> bool:
     """Whether there is anything to open in what was stored: mostly there is not, and this is found out much faster."""
-    if not tree:
-        return False
-    rest = [tree]
-    for item in rest:
-        if isinstance(item, (dict, Mapping)):
-            if _SEALED in item:
-                return True
-            inside: Any = item.values()
-        elif isinstance(item, (list, tuple)):
-            inside = item
-        else:
-            continue
-        for inner in inside:
-            if type(inner) not in PLAIN:
-                rest.append(inner)  # noqa: PERF401  it is the list that is gone through; a generator takes as long again
-    return False
+    return bool(tree) and any(_SEALED in item for item in branches(tree) if isinstance(item, (dict, Mapping)))
 
 
 def name_of(key: bytes) -> str:
