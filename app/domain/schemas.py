@@ -17,7 +17,7 @@ import orjson
 
 from app.domain.errors import Diagnostic, LimitExceeded, Path, Severity
 from app.domain.naming import hint, nearest
-from app.domain.values import PLAIN, UNKNOWN, Secret, Value
+from app.domain.values import PLAIN, UNKNOWN, Secret, Value, transform
 
 MAX_DEPTH = 64
 # Subschemas after every reference is written out.
@@ -258,12 +258,8 @@ class _Document:
 
 
 def _copied(value: Value) -> Value:
-    """The same for somebody of their own. Secrets, and what is neither object nor list, nobody changes."""
-    if isinstance(value, (dict, Mapping)):
-        return {name: _copied(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copied(item) for item in value]
-    return value
+    """The same for somebody of their own: Secrets, and what is neither object nor list, nobody changes."""
+    return transform(value, lambda leaf: leaf)
 
 
 def _children(part: Schema) -> Iterator[tuple[str, Any]]:
