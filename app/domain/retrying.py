@@ -52,27 +52,23 @@ class RetryPolicy:
         """The policy of a checked document; what it leaves out has its default."""
         return _policy(orjson.dumps(document)) if document else _DEFAULT
 
-    @classmethod
-    def _of(cls, document: Mapping[str, Any]) -> RetryPolicy:
-        default = _DEFAULT
-        return cls(
-            max_attempts=int(document.get("maxAttempts", default.max_attempts)),
-            initial_seconds=float(document.get("initialSeconds", default.initial_seconds)),
-            multiplier=float(document.get("multiplier", default.multiplier)),
-            max_seconds=float(document.get("maxSeconds", default.max_seconds)),
-            jitter=bool(document.get("jitter", default.jitter)),
-            retry_on=tuple(ErrorClass(item) for item in document.get("retryOn", default.retry_on)),
-            never_on=tuple(str(code) for code in document.get("nonRetryableCodes", ())),
-        )
-
 
 _DEFAULT = RetryPolicy()
 
 
 @lru_cache(maxsize=256)
-def _policy(document: bytes) -> RetryPolicy:
+def _policy(text: bytes) -> RetryPolicy:
     """Steps of a workflow, and jobs of a plan, have the same again and again."""
-    return RetryPolicy._of(orjson.loads(document))  # noqa: SLF001  it is part of it
+    document, default = orjson.loads(text), _DEFAULT
+    return RetryPolicy(
+        max_attempts=int(document.get("maxAttempts", default.max_attempts)),
+        initial_seconds=float(document.get("initialSeconds", default.initial_seconds)),
+        multiplier=float(document.get("multiplier", default.multiplier)),
+        max_seconds=float(document.get("maxSeconds", default.max_seconds)),
+        jitter=bool(document.get("jitter", default.jitter)),
+        retry_on=tuple(ErrorClass(item) for item in document.get("retryOn", default.retry_on)),
+        never_on=tuple(str(code) for code in document.get("nonRetryableCodes", ())),
+    )
 
 
 def delay(policy: RetryPolicy, attempt: int, random: float) -> float:
