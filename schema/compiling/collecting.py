@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphql import (
@@ -18,6 +18,11 @@ from graphql import (
 from graphql.execution.values import VariableValues, get_directive_values
 
 from schema.symbols import NotExpressible
+
+
+def sets_of(nodes: Iterable[FieldNode]) -> list[SelectionSetNode]:
+    """What fields of one name select together."""
+    return [node.selection_set for node in nodes if node.selection_set is not None]
 
 
 class Collector:

@@ -32,7 +32,7 @@ from strawberry.schema.schema_converter import GraphQLCoreConverter, get_argumen
 from strawberry.types.base import has_object_definition
 from strawberry.types.field import StrawberryField
 
-from schema.compiling.collecting import Collector
+from schema.compiling.collecting import Collector, sets_of
 from schema.compiling.completing import Completion, Inputs
 from schema.compiling.cuts import COUNTED, Cut, rows_of
 from schema.context import Context
@@ -211,7 +211,7 @@ class Compiler:
         named = get_named_type(kind)
         if is_leaf_type(named):
             return [written(named, value) if isinstance(value, StrEnum) else text_of(value, named)]
-        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        sets = sets_of(nodes)
         if isinstance(value, SymbolicChoice):
             cases = [
                 (condition, self._of_kind(name, one, sets, required=False)) for condition, name, one in value.cases
@@ -260,7 +260,7 @@ class Compiler:
         if is_leaf_type(named) and all(isinstance(one, StrEnum) for one in value):
             # What who asks may do is the same for all who are answered by the same statement.
             return joined(listed([written(named, one) for one in value]))
-        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        sets = sets_of(nodes)
         if not self._outer and all(_is_one(one) for one in value):
             return joined(listed([self._of_kind(named.name, one, sets, required=True) for one in value]))
         if len(value) != 1 or not isinstance(named, GraphQLObjectType):
@@ -313,20 +313,18 @@ class Compiler:
     def _item(self, kind: GraphQLObjectType, cut: Cut, source: Any, nodes: list[FieldNode]) -> list[Part] | None:
         """What a row of the page is in a field of the connection; None for a field about the page."""
         name = nodes[0].name.value
-        inner = [node.selection_set for node in nodes if node.selection_set is not None]
-        named: Any = get_named_type(kind.fields[name].type) if name in kind.fields else None
-        match name:
-            case "nodes":
-                return self._object(named, source, inner)
-            case "edges":
-                return self._edge(named, source, inner, cut)
-        return None
+        if name not in ("nodes", "edges"):
+            return None
+        named: Any = get_named_type(kind.fields[name].type)
+        if name == "nodes":
+            return self._object(named, source, sets_of(nodes))
+        return self._edge(named, source, sets_of(nodes), cut)
 
     def _about(self, kind: GraphQLObjectType, cut: Cut, nodes: list[FieldNode]) -> list[Part]:
         name = nodes[0].name.value
         if name == "__typename":
             return [literal(f'"{kind.name}"')]
-        inner = [node.selection_set for node in nodes if node.selection_set is not None]
+        inner = sets_of(nodes)
         named: Any = get_named_type(kind.fields[name].type)
         match name:
             case "pageInfo":
@@ -340,7 +338,7 @@ class Compiler:
         node: Any = get_named_type(kind.fields["node"].type)
         found: dict[str, list[Part]] = {}
         for name, nodes in self._fields(kind, sets).items():
-            inner = [one.selection_set for one in nodes if one.selection_set is not None]
+            inner = sets_of(nodes)
             match nodes[0].name.value:
                 case "__typename":
                     found[name] = [literal(f'"{kind.name}"')]

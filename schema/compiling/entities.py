@@ -31,6 +31,7 @@ from strawberry.schema import BaseSchema
 
 from app.db.pages import shape_of
 from schema.compiling import plain
+from schema.compiling.collecting import sets_of
 from schema.compiling.compiler import Compiler
 from schema.compiling.completing import complete
 from schema.compiling.plans import KEYS, TENANT, USER, Plan, entity_plan, name_of, traced
@@ -214,7 +215,7 @@ class Entities:
         if isinstance(values, list):
             return None
         compiler = Compiler(self._schema, executor.fragment_definitions, values, traced(executor.context_value))
-        sets = [node.selection_set for node in nodes if node.selection_set is not None]
+        sets = sets_of(nodes)
         try:
             return entity_plan(compiler.entity(*wanted, sets), compiler.completions)
         except NotExpressible:
