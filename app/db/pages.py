@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from app.characters import half_in
 from app.domain.errors import Invalid, LimitExceeded
+from app.domain.keeping import fault_of
 
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
@@ -137,7 +137,7 @@ def decode_cursor(order: Order, cursor: str, argument: str = "after") -> tuple[A
     """The values in a cursor of `order`. Raises Invalid with the path of `argument` for anything else."""
     try:
         return _values_in(cursor, order)
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         message = "this cursor does not belong to this list in this order"
         raise Invalid(message, path=(argument,)) from error
 
@@ -257,23 +257,17 @@ def _values_in(cursor: str, order: Order) -> tuple[Any, ...]:
 
 
 def _restored(column: InstrumentedAttribute[Any], value: Any) -> Any:
-    """The value as the column has it. Raises TypeError or ValueError when a column cannot have it."""
+    """The value as the column has it. Raises TypeError, ValueError or OverflowError when a column cannot have it."""
     kind = column.type.python_type
     restored = datetime.fromisoformat(value) if kind is datetime else value
     if not isinstance(restored, kind) or isinstance(restored, bool):
         raise TypeError(column.key)
-    if (
-        isinstance(restored, int)
-        and not -(limit := 2**31 if type(column.type) is Integer else 2**63) <= restored < limit
-    ):
-        raise ValueError(column.key)
     if isinstance(restored, datetime):
         if restored.tzinfo is None:
+            # It would be another moment on another server.
             raise ValueError(column.key)
-        try:
-            return restored.astimezone(UTC)
-        except OverflowError as error:
-            raise ValueError(column.key) from error
-    if isinstance(restored, str) and ("\0" in restored or half_in(restored)):
+        return restored.astimezone(UTC)
+    bits = 31 if type(column.type) is Integer else 63
+    if fault_of(restored, ()) is not None or (isinstance(restored, int) and not -(2**bits) <= restored < 2**bits):
         raise ValueError(column.key)
     return restored
