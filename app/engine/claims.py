@@ -170,8 +170,8 @@ class Claimer:
         return runs and bool(work.spec.get("pure")) and self.registry.task(work.spec["task"]).pure
 
     def _words(self, row: Row, tenant_id: int) -> frozenset[str]:
-        recorded = [row[name] for name in ("applied", "resource_outputs", "before", "after") if row.get(name)]
-        return words_in(*(self.sealer.open(tree, tenant_id) for tree in recorded)) if recorded else frozenset()
+        recorded = ("applied", "resource_outputs", "before", "after")
+        return words_in(*(self.sealer.open(row[name], tenant_id) for name in recorded if row.get(name)))
 
     def _effect(self, row: Row, tenant_id: int) -> Effect | None:
         if row["effect_action"] is None:

@@ -368,7 +368,5 @@ def _clean(text: str) -> str:
 
 def _spellings(secrets: Sequence[Secret], words: frozenset[str]) -> tuple[str, ...]:
     """The texts to look for."""
-    if not secrets and not words:
-        return ()
     found = {str(inner) for secret in secrets for _, inner in leaves(secret.value) if not isinstance(inner, bool)}
     return redaction.spellings(found | words)

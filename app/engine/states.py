@@ -73,7 +73,7 @@ class Hidden:
     def of(cls, work: Work, registry: Registry) -> Hidden:
         """What is to be hidden of the state that `work` brings about, and of what it gives."""
         pointers = registry.secret(work.spec["type"]) if work.spec.get("type") else frozenset()
-        return cls(pointers, work.words | words_of(work.secrets) if work.secrets else work.words)
+        return cls(pointers, work.words | words_of(work.secrets))
 
     def masked(self, message: str) -> str:
         """The message without any of the words."""
