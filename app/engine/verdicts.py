@@ -40,11 +40,6 @@ class Verdict:
     error: Failed | None = None
 
 
-# What mostly becomes of a step.
-_DONE = Verdict(STEP.after(StepStatus.RUNNING, "ok"))
-_UNCHANGED = Verdict(STEP.after(StepStatus.RUNNING, "no_diff"))
-
-
 def judge(work: Work, outcome: Outcome) -> Verdict:
     """The verdict on `outcome`."""
     match work.mode:
@@ -61,7 +56,8 @@ def judge(work: Work, outcome: Outcome) -> Verdict:
 def _judge_run(work: Work, outcome: Outcome) -> Verdict:
     match outcome:
         case Succeeded():
-            return _UNCHANGED if work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH) else _DONE
+            unchanged = work.action in (ChangeAction.NO_CHANGE, ChangeAction.DETACH)
+            return Verdict(STEP.after(StepStatus.RUNNING, "no_diff" if unchanged else "ok"))
         case Waiting():
             status = STEP.after(StepStatus.RUNNING, "external_wait")
             return Verdict(status, message=outcome.message or None, again=True)
