@@ -8,12 +8,14 @@ are the same (schema/http.py).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.web import requests
+from app.web.arriving import BODY_SECONDS, too_late
 from app.web.straight import Respond, Whole, lines_of
 from schema import sse
 from schema.asking import PLAIN_JSON, RESPONSE_JSON, BadRequest, negotiated
@@ -165,12 +167,16 @@ async def _later(answer: Awaitable[Answer], plain: Plain) -> Whole:
 
 
 async def _whole(receive: Receive) -> bytes:
-    """The body, whose length the server holds to what its head says."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        message = await receive()
-        body += message.get("body", b"")
+    """The body, whose length the server holds to what its head says, in the time that all bodies have."""
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            message = await receive()
+            while message.get("more_body"):
+                parts.append(message.get("body", b""))
+                message = await receive()
+    except TimeoutError:
+        raise BadRequest(too_late(BODY_SECONDS), 408, {"Connection": "close"}) from None
     if message["type"] == "http.disconnect":
         raise _Gone
-    return body
+    return b"".join((*parts, message.get("body", b"")))

@@ -39,7 +39,7 @@ from schema.asking import PLAIN_JSON, RESPONSE_JSON, Asked, BadRequest, asked_of
 from schema.compiling.queries import Asking, CompiledQueries
 from schema.context import Context, Services
 from schema.live_protocol import LiveTransportHandler
-from schema.masking import BAD_REQUEST, FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
+from schema.masking import BAD_REQUEST, FORBIDDEN, INTERNAL, UNAUTHENTICATED, UNAVAILABLE, MaskingSchema
 
 _log = structlog.get_logger("windlass.http")
 
@@ -144,7 +144,8 @@ class GraphQLEndpoint(GraphQL[Services, None]):
             asked = checked(parsed(body), self._services.documents)
             context = self._services.context(principal, plain.request_id, address=plain.address)
             found = self._queries.begun(asked.document, asked.variables, asked.name, context)
-        except _REFUSED as error:
+        except Exception as error:
+            # Whoever asks is told the number of the request, the log the rest.
             return _refused(error, plain.media_type, plain.request_id)
         if isinstance(found, bytes):
             return _compiled(found, asked, context, plain.media_type)
@@ -159,7 +160,7 @@ class GraphQLEndpoint(GraphQL[Services, None]):
                 return _compiled(body, asked, context, media_type)
             with structlog.contextvars.bound_contextvars(request_id=context.request_id):
                 result = await self._execute(asked, context, changes=changes)
-        except _REFUSED as error:
+        except Exception as error:
             return _refused(error, media_type, context.request_id)
         if asked.wants_cost:
             result.extensions = {**(result.extensions or {}), **_cost(context)}
@@ -179,8 +180,11 @@ class GraphQLEndpoint(GraphQL[Services, None]):
         """What anybody is answered who may ask, whichever way they came."""
         found: bytes | Asking | None = None
         if self._queries is not None:
-            # One statement, where the whole operation is one.
-            found = self._queries.begun(asked.document, asked.variables, asked.name, context)
+            try:
+                # One statement, where the whole operation is one.
+                found = self._queries.begun(asked.document, asked.variables, asked.name, context)
+            except Exception as error:
+                return _refused(error, media_type, context.request_id)
         if isinstance(found, bytes):
             return _compiled(found, asked, context, media_type)
         return await self._finished(found, asked, context, media_type, changes=changes)
@@ -257,8 +261,12 @@ def _refused(error: Exception, media_type: str, request_id: str) -> Answer:
             path = {"path": list(error.path)} if error.path else {}
             extensions = {"code": error.code, **path, **extensions}
             return _refusal(error.status, media_type, error.message, extensions, error.headers)
-    _log.warning("the database does not answer", request_id=request_id, exc_info=error)
-    return _refusal(503, media_type, "try again in a moment", {"code": UNAVAILABLE, **extensions}, {"Retry-After": "1"})
+        case _ if isinstance(error, DATABASE_AWAY):
+            _log.warning("the database does not answer", request_id=request_id, exc_info=error)
+            extensions["code"] = UNAVAILABLE
+            return _refusal(503, media_type, "try again in a moment", extensions, {"Retry-After": "1"})
+    _log.error("unexpected error", request_id=request_id, exc_info=error)
+    return _refusal(500, media_type, "Internal error", {"code": INTERNAL, **extensions}, {})
 
 
 def _answer(result: ExecutionResult, media_type: str) -> Answer:

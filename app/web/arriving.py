@@ -25,6 +25,11 @@ REST_SECONDS: Final = 5.0
 MAX_HEAD: Final = 64 * 1024
 
 
+def too_late(seconds: float) -> str:
+    """What somebody is told whose body did not come in that time."""
+    return f"the body of the request did not arrive within {seconds:g} s"
+
+
 class BodyDeadlines:
     """A body that has not arrived in time is answered with 408; states of OpenTofu may take longer.
 
@@ -59,7 +64,7 @@ class BodyDeadlines:
         try:
             await self.app(scope, part, send)
         except _Late:
-            body = {"error": f"the body of the request did not arrive within {seconds:g} s"}
+            body = {"error": too_late(seconds)}
             headers = {"Cache-Control": "no-store", "Connection": "close"}
             await JSONResponse(body, 408, headers)(scope, receive, send)
         except ClientDisconnect:
@@ -81,6 +86,8 @@ class BoundedHttp(HttpToolsProtocol):
         # Since something of a request was complete: bytes of headers, or of what follows a body.
         self._pending = 0
         self._moved = False
+        # Whether what comes is for nobody any more.
+        self._deaf = False
         # What the application has in hands: of several requests on a connection not the one that came last.
         self._asked: RequestResponseCycle | None = None
 
@@ -100,6 +107,8 @@ class BoundedHttp(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._moved = False
         super().data_received(data)
         self._pending = 0 if self._moved else self._pending + len(data)
@@ -107,6 +116,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(b"431 Request Header Fields Too Large")
 
     def handle_websocket_upgrade(self) -> None:
+        if not self._is_free():
+            # Requests before it have no answer yet, and may not be answered within a WebSocket. They are all that this
+            # connection answers: whoever wants one has to ask again on another.
+            self.cycle.keep_alive, self._deaf = False, True
+            return
         self._end_timer()
         super().handle_websocket_upgrade()
         # Nothing more is said to this protocol, not even that the connection is lost: what it and its parser hold of
@@ -145,6 +159,11 @@ class BoundedHttp(HttpToolsProtocol):
             # Before the next request, or while the rest of this one comes.
             idle = min(HEAD_SECONDS, self.timeout_keep_alive)
             self._arm(idle if self._due == inf else REST_SECONDS)
+
+    def _is_free(self) -> bool:
+        """Whether the connection does nothing but wait for a request."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return (cycle is None or cycle.response_complete) and not self.transport.is_closing()
 
     def _arm(self, seconds: float) -> None:
         self._due = self.loop.time() + seconds

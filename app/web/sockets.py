@@ -21,6 +21,7 @@ _TEXT: Final = 0x81
 _SHORT: Final = 126
 _LONG: Final = 1 << 16
 _NO_HEADERS: Final = Headers()
+_NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 # Sends one text message, given in two parts of UTF-8. False: there is no room now, or nobody there; nothing was sent.
 Push = Callable[[bytes, bytes], bool]
@@ -90,6 +91,23 @@ class Socket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **named)
         self.queue = Inbox()  # type: ignore[assignment]  # as much of a Queue as is used here
         self.writable = Room()  # type: ignore[assignment]  # and of an Event
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # What has just come as HTTP is no request as WebSockets begin with: with a body, or more headers than are
+            # read. Nobody else would say so, or ever close the connection.
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except Exception:
+            # All others have to be closed, too, and the application.
+            self.logger.exception("a WebSocket was not closed well")
+            self.transport.abort()
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]

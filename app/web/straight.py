@@ -88,11 +88,6 @@ class StraightHttp(ChunkedHttp):
         if self._in_step:
             self._in_step = self._begun == 1 and self._keeps(data)
 
-    def _is_free(self) -> bool:
-        """Whether the connection does nothing but wait for a request."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return (cycle is None or cycle.response_complete) and not self.transport.is_closing()
-
     def _keeps(self, data: bytes) -> bool:
         """Whether `data` is one whole request; its head is kept where it may be known again."""
         head, found, body = data.partition(_END)

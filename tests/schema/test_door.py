@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
+import asyncpg
 import httpx
+import orjson
 import pytest
+import structlog
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from schema import door
+from schema.compiling.queries import Asking, CompiledQueries
 from schema.door import Door
 from schema.http import GraphQLEndpoint
 from tests.schema.conftest import Api
@@ -126,14 +132,14 @@ async def test_only_hosts_by_their_names_take_the_short_way(host: str, is_ours: 
         raise AssertionError
 
     hosts = ["localhost", "[::1]", "*.example"]
-    door = Door(app, cast("Any", None), hosts, 1000)
+    entrance = Door(app, cast("Any", None), hosts, 1000)
     headers = [("host", host), ("content-type", "application/json"), ("content-length", "2")]
     given = [(name.encode(), value.encode()) for name, value in (*headers, ("authorization", "Bearer x"))]
     scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": given}
     if is_ours:
         # It is taken to the endpoint, which is not there.
         with pytest.raises(AttributeError, match="respond_plainly"):
-            await door(scope, nobody, nobody)
+            await entrance(scope, nobody, nobody)
         trusted = list[str]()
 
         async def noted(*_: Any) -> None:
@@ -142,8 +148,76 @@ async def test_only_hosts_by_their_names_take_the_short_way(host: str, is_ours: 
         await TrustedHostMiddleware(noted, hosts)(scope, nobody, nobody)
         assert trusted == [host]
     else:
-        await door(scope, nobody, nobody)
+        await entrance(scope, nobody, nobody)
     assert long == ([] if is_ours else ["/graphql"])
+
+
+def _scope(api: Api) -> dict[str, Any]:
+    """Of a request with nothing unusual about it."""
+    headers = {
+        "host": "localhost", "content-type": "application/json", "content-length": "27",
+        "authorization": f"Bearer {api.acme.token}",
+    }  # fmt: skip
+    return {
+        "type": "http", "method": "POST", "path": "/graphql", "raw_path": b"/graphql", "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "state": {},
+        "client": ("127.0.0.1", 1), "server": ("localhost", 80), "scheme": "http", "http_version": "1.1",
+        "root_path": "",
+    }  # fmt: skip
+
+
+async def test_a_body_that_does_not_come_in_time_is_not_waited_for(
+    api: Api, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "BODY_SECONDS", 0.1)
+    sent = list[Any]()
+    parts: list[dict[str, Any]] = [{"type": "http.request", "body": b'{"query"', "more_body": True}]
+
+    async def receive() -> Any:
+        return parts.pop(0) if parts else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with asyncio.timeout(20):
+        await api.app(_scope(api), receive, send)
+    start, body = sent
+    headers, error = dict(start["headers"]), orjson.loads(body["body"])["errors"][0]
+    assert (start["status"], headers[b"connection"]) == (408, b"close")
+    assert error["message"] == "the body of the request did not arrive within 0.1 s"
+    assert error["extensions"] == {"code": "BAD_REQUEST", "requestId": headers[b"x-request-id"].decode()}
+    assert len(short) == 1
+
+
+@pytest.mark.parametrize("twice", [True, False])
+@pytest.mark.parametrize("later", [True, False])
+async def test_a_fault_of_ours_is_told_by_its_number(
+    api: Api, monkeypatch: pytest.MonkeyPatch, later: bool, twice: bool
+) -> None:
+    """On every way, and whether or not somebody had to be waited for."""
+    fault = asyncpg.DataError("secret")
+
+    async def fails(*_: Any) -> Any:
+        raise fault
+
+    def fails_at_once(*_: Any) -> Any:
+        raise fault
+
+    # Who asks is known, and what the query selects.
+    asked = await _ask(api, BODIES["compiled"])
+    monkeypatch.setattr(Asking, "answer", fails)
+    if not later:
+        monkeypatch.setattr(CompiledQueries, "begun", fails_at_once)
+    with structlog.testing.capture_logs() as logged:
+        response = await _ask(api, BODIES["compiled"], *([("x-more", "1"), ("x-more", "2")] if twice else []))
+        given = [(key.lower(), value) for key, value in asked.request.headers.raw]
+        scope = {"type": "http", "method": "POST", "path": "/graphql", "headers": given, "client": ("127.0.0.1", 1)}
+        found = api.app.state.straight(scope)(asked.request.content)
+        status, _, said = found if isinstance(found, tuple) else await found
+    wanted = {"message": "Internal error", "extensions": {"code": "INTERNAL", "requestId": "same"}}
+    assert (response.status_code, response.json()) == (500, {"errors": [wanted]})
+    assert (status, orjson.loads(said)) == (500, {"errors": [wanted]})
+    assert [(line["request_id"], line["exc_info"]) for line in logged] == [("same", fault)] * 2
 
 
 async def test_whoever_goes_while_sending_is_not_answered(api: Api, short: list[str]) -> None:
@@ -159,17 +233,7 @@ async def test_whoever_goes_while_sending_is_not_answered(api: Api, short: list[
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = {
-        "host": "localhost", "content-type": "application/json", "content-length": "27",
-        "authorization": f"Bearer {api.acme.token}",
-    }  # fmt: skip
-    scope: dict[str, Any] = {
-        "type": "http", "method": "POST", "path": "/graphql", "raw_path": b"/graphql", "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "state": {},
-        "client": ("127.0.0.1", 1), "server": ("localhost", 80), "scheme": "http", "http_version": "1.1",
-        "root_path": "",
-    }  # fmt: skip
-    await api.app(scope, receive, send)
+    await api.app(_scope(api), receive, send)
     assert len(short) == 1
     assert (sent, parts) == ([], [])
 

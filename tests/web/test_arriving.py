@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from app.cli.serve import listen
 from app.web import arriving
 from app.web.arriving import BodyDeadlines, BoundedHttp
+from app.web.sockets import Socket
 
 SHORT = 0.4
 # How long a test waits for what has to come; nothing is measured by it.
@@ -75,9 +76,9 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def served(application: Starlette, http: type[BoundedHttp]) -> AsyncIterator[int]:
+async def served(application: Starlette, http: type[BoundedHttp], socket: type[Socket] = Socket) -> AsyncIterator[int]:
     """The port of a server."""
-    config = uvicorn.Config(application, http=http, ws="websockets-sansio", log_config=None, lifespan="off")
+    config = uvicorn.Config(application, http=http, ws=socket, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     listening = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -205,6 +206,64 @@ async def test_a_websocket_is_no_request_that_takes_long(port: int) -> None:
     async with asyncio.timeout(PATIENCE):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         assert b"still here" in await reader.readexactly(12)
+    writer.close()
+
+
+async def test_an_upgrade_behind_an_answer_that_is_still_to_come_is_none(port: int) -> None:
+    ask = b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"
+    said = await until_closed(port, ask + ask + HANDSHAKE, again=b"a")
+    assert said.count(b"HTTP/1.1 200 ") == said.count(b"HTTP/1.1 ") == 2
+    assert said.endswith(b"0\r\n\r\n")
+
+
+async def test_an_upgrade_behind_an_answer_is_one(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(PATIENCE):
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(HANDSHAKE)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    writer.close()
+
+
+_NO_HANDSHAKES = {
+    "a body": HANDSHAKE.replace(b"Host", b"Content-Length: 5\r\nHost") + b"hello",
+    "a body in pieces": HANDSHAKE.replace(b"Host", b"Transfer-Encoding: chunked\r\nHost") + b"0\r\n\r\n",
+    "many headers": HANDSHAKE.replace(b"Host", b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"Host"),
+    "a long header": HANDSHAKE.replace(b"Host", b"X-Long: " + b"a" * 9000 + b"\r\nHost"),
+    "another method": HANDSHAKE.replace(b"GET", b"POST"),
+    "no key": HANDSHAKE.replace(b"-Key", b"-Lock"),
+    "another version": HANDSHAKE.replace(b"13", b"12"),
+}
+
+
+@pytest.mark.parametrize("name", _NO_HANDSHAKES)
+async def test_what_no_websocket_begins_with_is_refused_and_closed(port: int, name: str) -> None:
+    said = await until_closed(port, _NO_HANDSHAKES[name])
+    assert said.startswith(b"HTTP/1.1 4"), said
+    assert said.count(b"HTTP/1.1") == 1
+
+
+async def test_a_socket_that_cannot_be_closed_well_does_not_keep_the_others() -> None:
+    class Broken(Socket):
+        def send_500_response(self) -> None:
+            raise AssertionError
+
+    opening = asyncio.Event()
+
+    async def never(_: WebSocket) -> None:
+        opening.set()
+        await asyncio.sleep(SHORT)
+
+    async with asyncio.timeout(PATIENCE):
+        application = Starlette(routes=[WebSocketRoute("/live", never)])
+        async with served(application, BoundedHttp, Broken) as port_of_it:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of_it)
+            writer.write(HANDSHAKE)
+            await opening.wait()
+        # It has stopped, and whoever was there is hung up on.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
     writer.close()
 
 
