@@ -14,7 +14,7 @@ from collections import Counter
 import asyncpg
 
 from app.db.uow import Database, SystemRole
-from app.engine import ticking
+from app.engine import dispatching
 from benchmarks.surroundings import surroundings
 
 TENANTS = 201
@@ -80,7 +80,7 @@ async def _picks(url: str, count: int) -> tuple[list[float], list[int]]:
         try:
             async with database.system(SystemRole.TICK) as transaction:
                 began = time.perf_counter()
-                await ticking._dispatch(transaction, 5.0, PICK)
+                await dispatching.pick(transaction, 5.0, PICK)
                 taken.append((time.perf_counter() - began) * 1000)
                 picked = [due.tenant_id for due in transaction.rings.due]
                 raise _Undone  # noqa: TRY301

@@ -1,4 +1,4 @@
-"""The loop around the tick: at an interval, and at once when somebody says that something became due."""
+"""The loops around the tick and the dispatch: at an interval, and when somebody says that something became due."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import structlog
 
 from app import clock
 from app.db.away import DATABASE_AWAY, took_too_long
+from app.engine.dispatching import dispatch
 from app.engine.housekeeping import tidy, tidy_logs
 from app.engine.sealing import seal_audit
 from app.engine.ticking import tick
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _logger = structlog.get_logger(__name__)
 _TIDY_SECONDS = 60.0
 _SEAL_SECONDS = 3.0
+_QUIET_SECONDS = 60.0
+# Between one answer to a bell and the next.
+_PAUSE_SECONDS = 0.01
+_PAUSE_OF_TICKS_SECONDS = 0.05
 
 
 class _Chores:
@@ -45,6 +50,26 @@ class _Chores:
         if now - self._sealed_at > _SEAL_SECONDS:
             self._sealed_at = now
             await seal_audit(self._database)
+
+
+async def keep_dispatching(database: Database, bell: Bell, ring_again_seconds: float) -> None:
+    """Ring for what is due whenever `bell` rings, until cancelled; for what nobody said anything about the tick does.
+
+    Apart from the tick, which has more to do: whoever hands a job in does not wait for that.
+    """
+    while True:
+        if not await bell.wait(_QUIET_SECONDS):
+            continue
+        try:
+            ran = (await dispatch(database, ring_again_seconds=ring_again_seconds)).ran
+        except Exception:  # the next tick does what this could not
+            _logger.warning("due steps could not be rung for", exc_info=True)
+        else:
+            if not ran:
+                # Whoever was at it may have looked before there was anything to see.
+                bell.ring()
+        # Where one ring follows another, all of a moment are answered together.
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def keep_ticking(
@@ -81,7 +106,8 @@ async def keep_ticking(
         if bell is None:
             await asyncio.sleep(interval_seconds)
         else:
-            await bell.wait(interval_seconds)
+            await asyncio.sleep(min(_PAUSE_OF_TICKS_SECONDS, interval_seconds))
+            await bell.wait(max(interval_seconds - _PAUSE_OF_TICKS_SECONDS, 0.0))
 
 
 async def _see_to(deed: Awaitable[object]) -> None:

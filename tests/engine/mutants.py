@@ -25,7 +25,7 @@ from app.domain.decisions import JobMove, Move, StepView
 from app.domain.logs import LogLine
 from app.domain.scheduling import Schedule
 from app.domain.statuses import JOB, JobStatus, StepStatus
-from app.engine import claims, orphans, sweeping, ticking
+from app.engine import claims, dispatching, orphans, sweeping
 from app.engine.claims import Claimer
 from app.engine.context import StepContext
 from app.engine.executor import Executor
@@ -170,12 +170,12 @@ def _closed_resource_kept() -> Sequence[Patch]:
 
 
 def _no_second_ring() -> Sequence[Patch]:
-    dispatch = ticking._dispatch
+    pick = dispatching.pick
 
     async def once(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:  # noqa: ARG001
-        return await dispatch(transaction, 1_000_000, limit)
+        return await pick(transaction, 1_000_000, limit)
 
-    return [(ticking, "_dispatch", once)]
+    return [(dispatching, "pick", once)]
 
 
 # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from collections import Counter
 import asyncpg
 
 from app.db.uow import SystemRole
-from app.engine import ticking
+from app.engine import dispatching
 from tests.engine.harness import Workshop
 from tests.factories.tenants import tenant
 
@@ -33,7 +33,7 @@ async def test_a_small_tenant_is_rung_for_in_the_first_pick_of_a_flood(workshop:
     picked: Counter[int] = Counter()
     for _ in range(3):
         async with workshop.database.system(SystemRole.TICK) as transaction:
-            await ticking._dispatch(transaction, 60.0, 64)
+            await dispatching.pick(transaction, 60.0, 64)
             found = Counter(due.tenant_id for due in transaction.rings.due)
         if not picked:
             assert found[small.tenant_id] == 3, "all that the small tenant has is in the first pick"
@@ -50,9 +50,9 @@ async def test_the_pick_finds_its_steps_by_index(workshop: Workshop, database_ur
     await connection.execute(_STEPS, workshop.tenant_id, _FLOOD, "1 hour")
     await connection.execute("ANALYZE step_run")
     await connection.execute("SET ROLE windlass_tick")
-    await connection.execute(f"PREPARE pick AS {ticking._DUE.sql}")
+    await connection.execute(f"PREPARE pick AS {dispatching._DUE.sql}")
     values = {"limit": "64", "least": "4", "again": "5"}
-    given = ", ".join(values[name] for name in ticking._DUE.names)
+    given = ", ".join(values[name] for name in dispatching._DUE.names)
     rows = await connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF) EXECUTE pick({given})")
     plan = "\n".join(row[0] for row in rows)
     await connection.close()
