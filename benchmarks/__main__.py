@@ -6,11 +6,25 @@ import argparse
 
 import uvloop
 
-from benchmarks import dispatch, engine, hostile, idle, latency, live, logs, queries, recovery, row_security, scale
+from benchmarks import (
+    dispatch,
+    engine,
+    flood,
+    hostile,
+    idle,
+    latency,
+    live,
+    logs,
+    queries,
+    recovery,
+    row_security,
+    scale,
+)
 from benchmarks.surroundings import describe
 
 BENCHMARKS = {
     "dispatch": dispatch.run,
+    "flood": flood.run,
     "engine": engine.run,
     "hostile": hostile.run,
     "idle": idle.run,

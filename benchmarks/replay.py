@@ -158,7 +158,11 @@ def _written_down() -> Any:
 async def _carry(where: Surroundings, connection: asyncpg.Connection) -> int:
     """An engine in this process carries what is due; the id of its worker."""
     database = Database.connect(
-        where.database_url, name="benchmark", pool_size=AT_A_TIME, after_commit=lambda _: None, rings_workers=True
+        where.database_url,
+        name="benchmark",
+        pool_size=AT_A_TIME,
+        after_commit=lambda _: None,
+        own_rings=lambda: AT_A_TIME,
     )
     worker = Worker(database, 600, "replay", "0")
     await worker.register()

@@ -13,6 +13,8 @@ from dramatiq.common import dq_name
 from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
+from app.messages import StepDue
+
 NAMESPACE = "windlass"
 # A dead consumer's messages are taken over after this long; the tick has rung again by then, so it need not be short.
 _HEARTBEAT_MILLISECONDS = 15_000
@@ -40,6 +42,10 @@ class Broker(RedisBroker):
     def tell(self) -> None:
         """Say to all workers that something was rung. A hint: who does not hear it looks a moment later."""
         self.client.publish(_CHANNEL, b"")
+
+    def queued(self) -> int:
+        """How many messages nobody has taken yet. Raises RedisError."""
+        return int(self.client.llen(f"{self.namespace}:{StepDue.queue}"))
 
     def listen(self, stopping: threading.Event) -> None:
         """Hear it, until `stopping`. Runs in a thread of its own."""

@@ -7,10 +7,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 
-import dramatiq
 import structlog
 
+from app import clock
 from app.messages import StepDue
+from workers.broker import Broker
 
 _logger = structlog.get_logger(__name__)
 _CAPACITY = 10_000
@@ -18,18 +19,24 @@ _STOP = None
 # Of many that wait some go into one message, which costs whoever hears it two questions to the broker. A few go each by
 # itself, and find whoever is free: docs/decisions/0084-rings-together.md.
 _TOGETHER = 8
-_SHARE = 16
+_SHARE = 4
+_OWN = 8
+_LOOK_SECONDS = 0.05
+_CROWD_SECONDS = 0.2
 
 
 class Doorbell:
     """A thread that enqueues; the actors must be declared before it is started. `tell` says that it has.
 
-    When the broker is away or the queue is full, rings are lost and the tick repeats them.
+    When the broker is away or the queue is full, rings are lost and the tick repeats them. `hands`: where more rings
+    than that wait to be heard, this process rings for no more steps of its own accord (`room`).
     """
 
-    def __init__(self, broker: dramatiq.Broker, tell: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, tell: Callable[[], None], hands: int) -> None:
         self._broker = broker
         self._tell = tell
+        self._hands = hands
+        self._looked_at, self._is_crowded = -_CROWD_SECONDS, False
         self._waiting: queue.Queue[StepDue | None] = queue.Queue(_CAPACITY)
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
@@ -49,6 +56,24 @@ class Doorbell:
             except queue.Full:
                 return
 
+    def room(self) -> int:
+        """For how many steps that become due in one transaction this process may ring: few, and none in a crowd.
+
+        What is rung for is heard in its turn: the scheduler, which shares out between tenants, does it for the others.
+        """
+        crowded = self._is_crowded and clock.monotonic() < self._looked_at + _CROWD_SECONDS
+        return 0 if crowded else _OWN
+
+    def queued(self) -> int:
+        """How many rings have not been heard yet. Raises RedisError."""
+        return self._broker.queued() + self._waiting.qsize()
+
+    def _look(self) -> None:
+        """Whether there is a crowd, looked at now and then as long as something is rung."""
+        if clock.monotonic() > self._looked_at + _LOOK_SECONDS:
+            self._is_crowded = self.queued() > self._hands
+            self._looked_at = clock.monotonic()
+
     def _run(self) -> None:
         actor = self._broker.get_actor(StepDue.actor)
         while (message := self._waiting.get()) is not _STOP:
@@ -58,6 +83,7 @@ class Doorbell:
                 # Once for all that are rung for together.
                 if self._waiting.empty():
                     self._tell()
+                self._look()
             except Exception:  # the row says that it is due; the tick rings again
                 _logger.warning("a doorbell could not be rung", step_run_id=message.step_run_id)
         with contextlib.suppress(Exception):

@@ -53,7 +53,7 @@ def build(name: str) -> House:
     redis_url = settings.required("redis_url")
     bus = Bus(redis_url)
     broker = make_broker(redis_url)
-    doorbell = Doorbell(broker, broker.tell)
+    doorbell = Doorbell(broker, broker.tell, settings.worker_threads)
 
     def after_commit(rings: Rings) -> None:
         doorbell.ring(rings.due)
@@ -64,7 +64,7 @@ def build(name: str) -> House:
         name=name,
         pool_size=settings.pool_size,
         after_commit=after_commit,
-        rings_workers=True,
+        own_rings=doorbell.room,
     )
     return House(settings, database, bus, broker, doorbell)
 
@@ -88,6 +88,7 @@ def worker_of(house: House) -> Worker:
         lease_seconds=house.settings.lease_seconds,
         name=f"{socket.gethostname()}-{os.getpid()}",
         version=version("windlass"),
+        hands=house.settings.worker_threads,
     )
 
 

@@ -28,7 +28,7 @@ from workers.house import House, build, dependencies_of, observer_of, runner_of,
 from workers.loop import LoopThread
 from workers.observing import keep_observing
 from workers.sweeping import keep_sweeping
-from workers.tick import keep_ticking
+from workers.tick import keep_dispatching, keep_ticking
 
 _logger = structlog.get_logger(__name__)
 # A worker ticks too, seldom, so that a house without a scheduler still moves.
@@ -68,6 +68,9 @@ class WorkerProcess:
             asyncio.create_task(keep_taking_on(self.house.database, self.hands)),
             asyncio.create_task(keep_sweeping(sweeper_of(self.house), self._is_busy)),
             asyncio.create_task(
+                keep_dispatching(self.house.database, None, _TICK_SECONDS, ring_again, self.house.doorbell.queued)
+            ),
+            asyncio.create_task(
                 keep_ticking(
                     self.house.database,
                     dependencies_of(self.house),
@@ -75,6 +78,7 @@ class WorkerProcess:
                     _TICK_SECONDS,
                     ring_again,
                     self.house.settings.log_retention_days,
+                    self.house.doorbell.queued,
                 )
             ),
             asyncio.create_task(

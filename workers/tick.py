@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.exceptions import RedisError
 
 from app import clock
 from app.db.away import DATABASE_AWAY, took_too_long
@@ -18,7 +19,7 @@ from app.services.plans.firing import DuePlan, fire
 from app.services.plans.watching import DueWatch, look, notice
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from app.bus.bells import Bell
     from app.db.uow import Database
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 _logger = structlog.get_logger(__name__)
 _TIDY_SECONDS = 60.0
 _SEAL_SECONDS = 3.0
-_QUIET_SECONDS = 60.0
 # Between one answer to a bell and the next.
 _PAUSE_SECONDS = 0.01
+_PAUSE_OF_WORKERS_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 0.04
+# So long the broker has for saying how many wait.
+_ANSWER_SECONDS = 0.5
 _PAUSE_OF_TICKS_SECONDS = 0.05
 
 
@@ -52,24 +56,41 @@ class _Chores:
             await seal_audit(self._database)
 
 
-async def keep_dispatching(database: Database, bell: Bell, ring_again_seconds: float) -> None:
-    """Ring for what is due whenever `bell` rings, until cancelled; for what nobody said anything about the tick does.
+async def keep_dispatching(
+    database: Database,
+    bell: Bell | None,
+    interval_seconds: float,
+    ring_again_seconds: float,
+    queued: Callable[[], int],
+) -> None:
+    """Ring for what is due at every interval, and when `bell` rings, until cancelled.
 
-    Apart from the tick, which has more to do: whoever hands a job in does not wait for that.
+    Apart from the tick, which has more to do: whoever hands a job in does not wait for that. `queued` says how many
+    rings have not been heard yet: while there is more to ring for than there is room it is asked again, more and more
+    seldom as long as nobody hears.
     """
+    hands, before, pause, is_full = 0, 0, _PAUSE_SECONDS, False
     while True:
-        if not await bell.wait(_QUIET_SECONDS):
-            continue
+        if not is_full:
+            await _wait(bell, interval_seconds)
+        waiting = await _queued(queued)
+        is_heard, before = waiting is None or waiting < before, waiting or 0
+        # A worker leaves it to the scheduler, where there is one.
+        is_full = before > (hands // 2 if bell is not None else 0)
         try:
-            ran = (await dispatch(database, ring_again_seconds=ring_again_seconds)).ran
+            if not is_full:
+                done = await dispatch(database, ring_again_seconds=ring_again_seconds, queued=waiting)
+                # Whoever was at it may have looked before there was anything to see.
+                is_full, hands, before = done.is_full or not done.ran, done.hands, before + done.rung
         except Exception:  # the next tick does what this could not
             _logger.warning("due steps could not be rung for", exc_info=True)
+            is_full = False
+        if bell is None:
+            pause = _PAUSE_OF_WORKERS_SECONDS
         else:
-            if not ran:
-                # Whoever was at it may have looked before there was anything to see.
-                bell.ring()
+            pause = _PAUSE_SECONDS if is_heard or not is_full else min(2 * pause, _LONGEST_PAUSE_SECONDS)
         # Where one ring follows another, all of a moment are answered together.
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(pause)
 
 
 async def keep_ticking(
@@ -79,8 +100,12 @@ async def keep_ticking(
     interval_seconds: float,
     ring_again_seconds: float,
     keep_log_days: int = 0,
+    queued: Callable[[], int] | None = None,
 ) -> None:
     """Tick until cancelled. `bell` cuts the waiting short. Trouble with the database is waited out.
+
+    `queued` says how many rings have not been heard yet; without it, and without an answer, as many are rung for as
+    may be due.
 
     What the tick finds due on a schedule, or a condition, is seen to here: the engine carries jobs, and making one is a
     service.
@@ -89,7 +114,8 @@ async def keep_ticking(
     while True:
         try:
             await chores.do_what_is_due()
-            done = await tick(database, ring_again_seconds=ring_again_seconds)
+            waiting = None if queued is None else await _queued(queued)
+            done = await tick(database, ring_again_seconds=ring_again_seconds, queued=waiting)
             if done.reaped:
                 _logger.info("steps were taken from lost workers", steps=done.reaped)
             for tenant_id, plan_id in done.due_plans:
@@ -103,11 +129,25 @@ async def keep_ticking(
         except Exception:  # the next tick does what this one could not
             _logger.warning("a tick failed", exc_info=True)
             await asyncio.sleep(interval_seconds)
-        if bell is None:
-            await asyncio.sleep(interval_seconds)
-        else:
+        if bell is not None:
             await asyncio.sleep(min(_PAUSE_OF_TICKS_SECONDS, interval_seconds))
-            await bell.wait(max(interval_seconds - _PAUSE_OF_TICKS_SECONDS, 0.0))
+        await _wait(bell, interval_seconds)
+
+
+async def _wait(bell: Bell | None, seconds: float) -> None:
+    if bell is None:
+        await asyncio.sleep(seconds)
+    else:
+        await bell.wait(seconds)
+
+
+async def _queued(queued: Callable[[], int]) -> int | None:
+    """None where the broker does not say so: rings may be lost then, and are repeated."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await asyncio.to_thread(queued)
+    except (RedisError, OSError, TimeoutError):
+        return None
 
 
 async def _see_to(deed: Awaitable[object]) -> None:

@@ -26,7 +26,15 @@ async def _run() -> None:
     settings = house.settings
     async with house.bus.due_bell() as bell, house.bus.due_bell() as urgent_bell:
         tasks = {
-            asyncio.create_task(keep_dispatching(house.database, urgent_bell, settings.redispatch_seconds)),
+            asyncio.create_task(
+                keep_dispatching(
+                    house.database,
+                    urgent_bell,
+                    settings.tick_interval_seconds,
+                    settings.redispatch_seconds,
+                    house.doorbell.queued,
+                )
+            ),
             asyncio.create_task(
                 keep_ticking(
                     house.database,
@@ -35,6 +43,7 @@ async def _run() -> None:
                     settings.tick_interval_seconds,
                     settings.redispatch_seconds,
                     settings.log_retention_days,
+                    house.doorbell.queued,
                 )
             ),
         }

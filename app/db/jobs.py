@@ -61,7 +61,7 @@ async def start(ledger: Ledger) -> bool:
     ledger.advance()
     await ledger.write()
     if ledger.row["started_at"] is not None:
-        ledger.transaction.rings.due.extend(await pausing.unpark(ledger.transaction, ledger.job_id))
+        await pausing.unpark(ledger.transaction, ledger.job_id)
     return True
 
 

@@ -305,7 +305,9 @@ class Ledger:
             else:
                 failed = self.status is not JobStatus.SUCCEEDED
                 await closing.close(self.transaction, self.job_id, self.plan_id, self.row["stack"], failed=failed)
-        self.transaction.rings.due.extend(self.due)
+        own = self.transaction.own_rings
+        self.transaction.rings.due.extend(self.due[: own or 0])
+        self.transaction.rings.freed |= own is not None and len(self.due) > own
         self.due = []
 
     @property
@@ -354,7 +356,7 @@ class Ledger:
 
     def _values(self, new: Collected) -> dict[str, Any]:
         values = journal.parameters(self.transaction, self.job_id, new.entries) | {"expected": self._expected}
-        values |= moves.of_steps(new.moved, rings=self.transaction.rings_workers)
+        values |= moves.of_steps(new.moved, {ring.step_run_id for ring in self.due[: self.transaction.own_rings or 0]})
         values |= moves.of_job(new.job_moves, completeness_of(self.status, self.steps.values()))
         return values | dict(new.finish or {}) | moves.of_passed(new.passed, clock.monotonic())
 
@@ -375,9 +377,7 @@ class Ledger:
         return dumps(self._heard.tail()) if self.status in JOB.closed else None
 
     def _plan_move(self, job_moves: Sequence[JobMove]) -> dict[str, Any]:
-        if self.simulated:
-            return {}
-        return following.values(self.transaction, self.plan_id, self._plan_status, job_moves)
+        return {} if self.simulated else following.values(self.transaction, self.plan_id, self._plan_status, job_moves)
 
     def _plan_followed(self, follow: Mapping[str, Any]) -> None:
         if follow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from app.db import pausing
@@ -17,16 +18,16 @@ DUE = frozenset({StepStatus.READY, StepStatus.COMPENSATING})
 _ENDED = STEP.closed | STEP.settled
 
 
-def of_steps(moved: Mapping[int, StepMove], *, rings: bool) -> dict[str, Any]:
-    """By the ids of the steps. `rings`: whether this process rings workers for what becomes due."""
+def of_steps(moved: Mapping[int, StepMove], rung: AbstractSet[int]) -> dict[str, Any]:
+    """By the ids of the steps. `rung`: those that this process rings workers for, if they become due."""
     moves = moved.values()
     return {
-        "rings": rings,
         "moved_ids": list(moved),
         "moved_statuses": [move.status.value for move in moves],
         "moved_reasons": [move.reason.value for move in moves],
         "moved_because": [move.because for move in moves],
         "moved_due": [move.status in DUE for move in moves],
+        "moved_rung": [move.status in DUE and step_id in rung for step_id, move in moved.items()],
         "moved_ended": [move.status in _ENDED for move in moves],
     }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from app.db.statements import Statement
 from app.db.uow import Transaction
-from app.messages import StepDue
 
 # Unless the plan's configuration says otherwise.
 PATIENCE_SECONDS = 24 * 3600.0
@@ -19,8 +18,8 @@ _PARK = Statement(
     " AND status IN ('READY', 'RETRY_WAIT')"
 )
 _UNPARK = Statement(
-    "UPDATE step_run SET due_at = clock_timestamp(), dispatches = CASE WHEN :rings THEN 1 ELSE 0 END,"
-    " dispatched_at = CASE WHEN :rings THEN clock_timestamp() END WHERE tenant_id = :tenant AND job_id = :job"
+    "UPDATE step_run SET due_at = clock_timestamp(), dispatches = 0, dispatched_at = NULL"
+    " WHERE tenant_id = :tenant AND job_id = :job"
     " AND worker_id IS NULL AND due_at IS NULL AND status IN ('READY', 'RETRY_WAIT')"
     # What was resumed may have come to rest again at once, at another gate or undecided step.
     " AND EXISTS (SELECT 1 FROM orchestration_job j WHERE j.tenant_id = :tenant AND j.id = :job"
@@ -33,8 +32,7 @@ async def park(transaction: Transaction, job_id: int) -> None:
     await transaction.fetch(_PARK, {"tenant": transaction.tenant_id, "job": job_id})
 
 
-async def unpark(transaction: Transaction, job_id: int) -> list[StepDue]:
+async def unpark(transaction: Transaction, job_id: int) -> None:
     """What was set aside is due now; a retry does not wait for the rest of its time."""
-    found = {"tenant": transaction.tenant_id, "job": job_id, "rings": transaction.rings_workers}
-    rows = await transaction.fetch(_UNPARK, found)
-    return [StepDue(transaction.tenant_id, job_id, row["id"]) for row in rows]
+    rows = await transaction.fetch(_UNPARK, {"tenant": transaction.tenant_id, "job": job_id})
+    transaction.rings.freed |= bool(rows) and transaction.own_rings is not None

@@ -24,8 +24,8 @@ _HEADED = " AND EXISTS (SELECT FROM head)"
 MOVED_COLUMNS = (
     "status = m.status, status_reason = m.reason, not_run_because = m.because,"
     " due_at = CASE WHEN m.due THEN clock_timestamp() END,"
-    " dispatched_at = CASE WHEN m.due AND :rings THEN clock_timestamp() END,"
-    " dispatches = CASE WHEN m.due AND :rings THEN 1 ELSE 0 END,"
+    " dispatched_at = CASE WHEN m.rung THEN clock_timestamp() END,"
+    " dispatches = CASE WHEN m.rung THEN 1 ELSE 0 END,"
     " undo_attempt = CASE WHEN m.status = 'COMPENSATING' THEN 0 ELSE s.undo_attempt END,"
     " completed_at = CASE WHEN m.ended THEN clock_timestamp() WHEN m.status NOT IN ('PENDING', 'READY')"
     "   THEN s.completed_at END"
@@ -33,8 +33,8 @@ MOVED_COLUMNS = (
 _MOVE_STEPS = (
     f", moved AS (UPDATE step_run s SET {MOVED_COLUMNS}"
     " FROM unnest(:moved_ids::bigint[], :moved_statuses::text[], :moved_reasons::text[],"
-    " :moved_because::text[], :moved_due::boolean[], :moved_ended::boolean[])"
-    " AS m(id, status, reason, because, due, ended)"
+    " :moved_because::text[], :moved_due::boolean[], :moved_rung::boolean[], :moved_ended::boolean[])"
+    " AS m(id, status, reason, because, due, rung, ended)"
     f" WHERE s.tenant_id = :tenant AND s.id = m.id AND s.id = ANY(:moved_ids){_HEADED})"
 )
 _MOVE_JOB = (

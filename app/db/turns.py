@@ -46,7 +46,7 @@ _ENDED: _Columns = (
 )  # fmt: skip
 _MOVED: _Columns = (
     ("number", _BIG), ("id", _BIG), ("status", _TEXT), ("reason", _TEXT), ("because", _TEXT), ("due", _BOOL),
-    ("ended", _BOOL),
+    ("rung", _BOOL), ("ended", _BOOL),
 )  # fmt: skip
 _TAKEN: _Columns = (
     ("number", _BIG), ("step", _BIG), ("worker", _BIG), ("held", _TEXT), ("attempt", _INT), ("undo_attempt", _INT),
@@ -180,9 +180,11 @@ _ARRAYS: Mapping[str, Sequence[str]] = {
     "event": ("places", "kinds", "data"),
     "p_event": ("p_places", "p_kinds", "p_data"),
     "line": ("line_places", "spans", "steps", "keys", "attempts", "sizes", "levels", "codecs", "bodies"),
-    "moved": ("moved_ids", "moved_statuses", "moved_reasons", "moved_because", "moved_due", "moved_ended"),
+    "moved": (
+        "moved_ids", "moved_statuses", "moved_reasons", "moved_because", "moved_due", "moved_rung", "moved_ended",
+    ),
     "passed": tuple(f"passed_{name}s" for name, _ in transitions.PASSED),
-}
+}  # fmt: skip
 # And those of the parts with one row, where the name is another one.
 _NAMED = {("ended", "attempt"): "f_number", ("taken", "try_number"): "number"}
 
@@ -228,7 +230,7 @@ class Look:
 
 def _bound(tenant_id: int, turns: Sequence[Turn]) -> list[Any]:
     """The values of `_WRITE`."""
-    bound: dict[str, Any] = {"tenant": tenant_id, "rings": any(turn.values["rings"] for turn in turns)}
+    bound: dict[str, Any] = {"tenant": tenant_id}
     numbered = list(enumerate(turns))
     own = [turn.row() for turn in turns]
     bound["turn_number"] = list(range(len(turns)))

@@ -69,7 +69,7 @@ class Rings:
 
     streams: set[tuple[int, Stream, int]] = field(default_factory=set)
     due: list[StepDue] = field(default_factory=list)
-    # Whether a queued job may start now that could not before.
+    # Whether a queued job may start now that could not before, or a step is due that the scheduler has to ring for.
     freed: bool = False
 
 
@@ -93,8 +93,9 @@ class Transaction:
     tenant_id: int
     actor: str
     correlation_id: str
-    # Whether this process rings workers itself after its commits; if not, the tick does.
-    rings_workers: bool = False
+    # So many of the steps that become due this process rings for, and the scheduler for the others; None: it is the
+    # scheduler, and picks them.
+    own_rings: int | None = None
     rings: Rings = field(default_factory=Rings)
     receipt: str | None = None
     # Of a transaction that somebody's request is behind: for the audit log.
@@ -180,7 +181,7 @@ class Database:
         engine: AsyncEngine,
         after_commit: AfterCommit | None = None,
         *,
-        rings_workers: bool = False,
+        own_rings: Callable[[], int] = lambda: 0,
         driver: Mapping[str, Any] | None = None,
         opener: Opener | None = None,
         replica_url: str | None = None,
@@ -198,7 +199,7 @@ class Database:
         if replica_url is not None:
             self._replica = Replica(self._answers, lambda: self._connect_alone(dsn=replica_url), size)
         self._after_commit = after_commit
-        self._rings_workers = rings_workers
+        self._own_rings = own_rings
 
     @classmethod
     def connect(
@@ -208,15 +209,15 @@ class Database:
         name: str,
         pool_size: int = 10,
         after_commit: AfterCommit | None = None,
-        rings_workers: bool = False,
+        own_rings: Callable[[], int] = lambda: 0,
         replica_url: str | None = None,
     ) -> Database:
         """A pool on `url` (postgresql://…). Connects lazily. `name` shows in pg_stat_activity.
 
         Queries of one statement may be answered by `replica_url` (app.db.replica).
 
-        `after_commit` hears what each committed transaction rings; it must neither block nor raise. With
-        `rings_workers` it also takes on the ringing of workers for steps that became due.
+        `after_commit` hears what each committed transaction rings; it must neither block nor raise. Of the steps that
+        became due in one it has to ring workers for as many as `own_rings` says when the transaction begins.
         """
         opener = Opener()
         engine = create_async_engine(
@@ -238,9 +239,7 @@ class Database:
         event.listen(engine.sync_engine, "handle_error", as_away, retval=True)
         event.listen(engine.sync_engine, "checkout", renew)
         driver = connection_settings(url, {**_MACHINE_SETTINGS, "application_name": name}, pool_size)
-        return cls(
-            engine, after_commit, rings_workers=rings_workers, driver=driver, opener=opener, replica_url=replica_url
-        )
+        return cls(engine, after_commit, own_rings=own_rings, driver=driver, opener=opener, replica_url=replica_url)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -261,7 +260,7 @@ class Database:
         """
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             await session.execute(_ENTER, {"tenant": str(tenant_id), "role": APP_ROLE, "timeout": WRITE_TIMEOUT})
-            transaction = Transaction(session, tenant_id, actor, correlation_id, self._rings_workers)
+            transaction = Transaction(session, tenant_id, actor, correlation_id, self._own_rings())
             if origin is not None:
                 transaction.origin, transaction.changes = origin, collect(session)
             yield transaction
@@ -299,7 +298,7 @@ class Database:
         """
         machine = Machine(self._machine_pool)
         transaction = Transaction(
-            _NO_SESSION, tenant_id, actor, correlation_id, self._rings_workers, _machine=machine, _database=self
+            _NO_SESSION, tenant_id, actor, correlation_id, self._own_rings(), _machine=machine, _database=self
         )
         try:
             yield transaction

@@ -28,8 +28,8 @@ EXIT_DECLARED_DEAD = 70
 EXIT_LEASE_LOST = 71
 
 _REGISTER = Statement(
-    "INSERT INTO worker (name, host, pid, app_version, lease_until)"
-    " VALUES (:name, :host, :pid, :version, clock_timestamp() + make_interval(secs => :lease)) RETURNING id"
+    "INSERT INTO worker (name, host, pid, app_version, hands, lease_until)"
+    " VALUES (:name, :host, :pid, :version, :hands, clock_timestamp() + make_interval(secs => :lease)) RETURNING id"
 )
 _RENEW = Statement(
     "UPDATE worker SET lease_until = clock_timestamp() + make_interval(secs => :lease), draining = :draining"
@@ -59,6 +59,8 @@ class Worker:
     lease_seconds: float
     name: str
     version: str
+    # How many steps it has at a time.
+    hands: int = 1
     on_cancel: Callable[[int], None] = lambda _step_id: None
     # The step runs that this process knows it has.
     working: Callable[[], frozenset[int]] = frozenset
@@ -78,6 +80,7 @@ class Worker:
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
                     "version": self.version,
+                    "hands": self.hands,
                     "lease": self.lease_seconds,
                 },
             )

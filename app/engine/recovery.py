@@ -129,5 +129,6 @@ async def _give_back(transaction: Transaction, job_id: int, step_id: int) -> Non
     await transaction.fetch(_ATTEMPT, key)
     await transaction.fetch(_COUNT, {"tenant": transaction.tenant_id, "id": job_id})
     ledger.step_event(step_id, held["step_key"], status, lost, held["attempt"], StatusReason.WORKER_LOST)
-    ledger.due.append(StepDue(transaction.tenant_id, job_id, step_id))
     await ledger.write()
+    # Written down as rung for, and however many others wait: it has waited already.
+    transaction.rings.due.append(StepDue(transaction.tenant_id, job_id, step_id))

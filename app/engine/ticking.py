@@ -35,13 +35,13 @@ class Ticked:
     heard_plans: Sequence[tuple[int, int]] = ()
 
 
-async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256) -> Ticked:
+async def tick(database: Database, *, ring_again_seconds: float, limit: int = 256, queued: int | None = None) -> Ticked:
     """One round: lost workers, waiting jobs and due steps, plans whose time is over, passed deadlines.
 
-    Lost workers come first and apart: all else may have to wait for what one of them holds.
+    Lost workers come first and apart: all else may have to wait for what one of them holds. `queued`: as in `dispatch`.
     """
     reaped = (await recovery.reap(database)).steps
-    dispatched = await dispatch(database, ring_again_seconds=ring_again_seconds, limit=limit)
+    dispatched = await dispatch(database, ring_again_seconds=ring_again_seconds, limit=limit, queued=queued)
     async with database.system(SystemRole.TICK) as transaction:
         mine = await transaction.fetch_one(_MINE, {})
         if mine is None or not mine["mine"]:

@@ -63,7 +63,7 @@ def hearing(valkey_server: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> _
 
 
 def _ring(broker: Broker, numbers: range, tell: Callable[[], None]) -> None:
-    doorbell = Doorbell(broker, tell)
+    doorbell = Doorbell(broker, tell, 32)
     doorbell.ring(StepDue(1, 1, number) for number in numbers)
     doorbell.start()
     doorbell.stop()
@@ -85,12 +85,33 @@ def test_what_is_done_makes_room_for_more(ringing: Broker, hearing: _Hearing) ->
 
 def test_many_go_together_and_few_each_by_itself(ringing: Broker) -> None:
     messages = {}
-    for number in (1, 10, 100):
+    for number in (1, 4, 100):
         ringing.flush_all()
         _ring(ringing, range(number), _nothing)
         messages[number] = ringing.client.llen(f"{brokers.NAMESPACE}:{StepDue.queue}")
-    assert (messages[1], messages[10]) == (1, 10)
+    assert (messages[1], messages[4]) == (1, 4)
     assert 100 / 8 <= messages[100] <= 40
+
+
+def test_whoever_rings_in_a_crowd_leaves_it_to_the_scheduler(ringing: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    doorbell, now = Doorbell(ringing, _nothing, 3), [0.0]
+    monkeypatch.setattr("workers.doorbell.clock.monotonic", lambda: now[0])
+    assert doorbell.room() > 0
+    doorbell.ring(StepDue(1, 1, number) for number in range(4))
+    assert doorbell.queued() == 4, "nobody has sent them yet"
+    doorbell.start()
+    doorbell.stop()
+    assert doorbell.queued() == 4, "nobody has heard them"
+    # What was seen of the first ring is old by now.
+    now[0] += 1
+    later = Doorbell(ringing, _nothing, 3)
+    later.ring([StepDue(1, 1, 12)])
+    later.start()
+    later.stop()
+    assert later.room() == 0
+    # It is not known any more, and whoever rings looks again.
+    now[0] += 1
+    assert later.room() > 0
 
 
 def test_a_hint_that_is_lost_costs_a_moment(ringing: Broker, hearing: _Hearing) -> None:

@@ -109,7 +109,7 @@ class MortalWorkshop(Workshop):
         )
         database = Database.connect(
             database_url, name="test-engine", pool_size=4, after_commit=lambda rings: rung.extend(rings.due),
-            rings_workers=True,
+            own_rings=lambda: 1_000_000,
         )  # fmt: skip
         workshop = cls(
             database, tenant_id, folder, provider, Registry([provider]), principal, rung, url=database_url, fate=fate

@@ -91,7 +91,7 @@ class Workshop:
             rung.extend(rings.due)
 
         database = Database.connect(
-            database_url, name="test-engine", pool_size=6, after_commit=after_commit, rings_workers=True
+            database_url, name="test-engine", pool_size=6, after_commit=after_commit, own_rings=lambda: 1_000_000
         )
         provider = AccidentalCore(accidents or {})
         principal = Principal(

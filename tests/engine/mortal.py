@@ -117,7 +117,7 @@ class MortalDatabase(Database):
     @classmethod
     def of(cls, url: str, fate: Fate, rung: Callable[[Rings], None]) -> MortalDatabase:
         """The connections of a new worker. `rung` hears what it rings."""
-        database = cls.connect(url, name="test-mortal", pool_size=4, after_commit=rung, rings_workers=True)
+        database = cls.connect(url, name="test-mortal", pool_size=4, after_commit=rung, own_rings=lambda: 1_000_000)
         assert isinstance(database, cls)
         database.fate = fate
         database._commits = {}

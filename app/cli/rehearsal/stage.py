@@ -98,7 +98,7 @@ class Stage:
             rung.extend(rings.due)
 
         database = Database.connect(
-            database_url, name="windlass-rehearsal", pool_size=8, after_commit=after_commit, rings_workers=True
+            database_url, name="windlass-rehearsal", pool_size=8, after_commit=after_commit, own_rings=lambda: 1_000_000
         )
         registry, sealer = cast.registry, Sealer(secrets.token_bytes(32))
         sessions = Sessions(registry)

@@ -21,6 +21,8 @@ class Worker(Base):
     host: Mapped[str] = mapped_column(String(200))
     pid: Mapped[int] = mapped_column(Integer)
     app_version: Mapped[str] = mapped_column(String(40))
+    # How many steps it has at a time; one that does not say so is taken for one at the defaults.
+    hands: Mapped[int] = mapped_column(Integer, default=32, server_default=text("32"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     lease_until: Mapped[datetime]
     missing_since: Mapped[datetime | None]
