@@ -20,7 +20,9 @@ _STOP = None
 # itself, and find whoever is free: docs/decisions/0084-rings-together.md.
 _TOGETHER = 8
 _SHARE = 4
+# Of the steps that become due in one transaction: docs/decisions/0086-backpressure.md.
 _OWN = 8
+# So often it is looked whether there is a crowd, and so long one is believed to last.
 _LOOK_SECONDS = 0.05
 _CROWD_SECONDS = 0.2
 

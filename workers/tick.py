@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _logger = structlog.get_logger(__name__)
 _TIDY_SECONDS = 60.0
 _SEAL_SECONDS = 3.0
-# Between one answer to a bell and the next.
+# Between one dispatch and the next: the longest where nobody hears, and another in a worker, which has work to do.
 _PAUSE_SECONDS = 0.01
-_PAUSE_OF_WORKERS_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 0.04
+_PAUSE_OF_WORKERS_SECONDS = 0.25
 # So long the broker has for saying how many wait.
 _ANSWER_SECONDS = 0.5
 _PAUSE_OF_TICKS_SECONDS = 0.05

@@ -85,7 +85,6 @@ async def dispatch(
 async def pick(transaction: Transaction, ring_again_seconds: float, limit: int) -> int:
     """Mark at most `limit` due steps as rung for, which the end of the transaction does; how many it rings for."""
     rows = await transaction.fetch(_DUE, {"again": ring_again_seconds, "limit": limit, "least": _LEAST_SHARE})
-    # Steps that became due in this very transaction were rung for by it; picking them up again is not a second ring.
-    due = [StepDue(row["tenant_id"], row["job_id"], row["id"]) for row in rows]
-    transaction.rings.due[:] = list(dict.fromkeys([*transaction.rings.due, *due]))
-    return len(transaction.rings.due)
+    # What became due in this very transaction is among them: whoever has `own_rings` of None rings for nothing else.
+    transaction.rings.due.extend(StepDue(row["tenant_id"], row["job_id"], row["id"]) for row in rows)
+    return len(rows)
