@@ -15,6 +15,7 @@ import asyncpg
 from app.db.uow import Database
 from app.services.seeding import create_tenant
 from benchmarks.surroundings import Surroundings, surroundings
+from benchmarks.waits import table_of
 from benchmarks.workload import NOTHING, Client, all_ended, connected, lying_there, release, working
 
 JOBS = 2_000
@@ -34,19 +35,14 @@ async def run(rounds: int) -> str:
     for _ in range(rounds):
         async with surroundings() as where:
             await _round(where, beside, alone, rates)
-    lines = [
-        f"\n### A small tenant's job beside {JOBS:,} of another (1 scheduler, 1 worker of 32 hands, {rounds} rounds)\n",
-        "| | jobs | p50 ms | p95 ms | max ms |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    for name, found in (("beside them", beside), ("alone", alone)):
-        p95 = statistics.quantiles(found, n=20)[18]
-        lines.append(
-            f"| {name} | {len(found)} | {statistics.median(found) * 1e3:.0f} | {p95 * 1e3:.0f}"
-            f" | {max(found) * 1e3:.0f} |"
-        )
-    lines.append(f"\nThe large tenant had {statistics.median(rates):.0f} jobs a second meanwhile.")
-    return "\n".join(lines)
+    found = {f"beside them ({len(beside)} jobs)": beside, f"alone ({len(alone)})": alone}
+    return "\n".join(
+        [
+            f"\n### A small tenant's job beside {JOBS:,} of another (1 scheduler, 1 worker of 32 hands, {rounds} times)\n",
+            *table_of("", found),
+            f"\nThe large tenant had {statistics.median(rates):.0f} jobs a second meanwhile.",
+        ]
+    )
 
 
 async def _round(where: Surroundings, beside: list[float], alone: list[float], rates: list[float]) -> None:

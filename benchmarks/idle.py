@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import statistics
 import time
 
 from benchmarks.surroundings import surroundings
+from benchmarks.waits import table_of
 from benchmarks.workload import NOTHING, Client, connected, working
 
 JOBS = 60
@@ -48,12 +48,5 @@ async def run(rounds: int) -> str:
                     if number >= 5:
                         started.append(row["started"] - committed)
                         ended.append(row["ended"] - committed)
-    lines = [
-        f"\n### Idle dispatch ({len(started)} jobs of 5 no-op steps, one at a time, 1 scheduler, 1 worker)\n",
-        "| from commit to | p50 ms | p95 ms | max ms |",
-        "|---|--:|--:|--:|",
-    ]
-    for name, found in (("first step running", started), ("job ended", ended)):
-        p95 = statistics.quantiles(found, n=20)[18]
-        lines.append(f"| {name} | {statistics.median(found) * 1e3:.1f} | {p95 * 1e3:.1f} | {max(found) * 1e3:.1f} |")
-    return "\n".join(lines)
+    title = f"\n### Idle dispatch ({len(started)} jobs of 5 no-op steps, one at a time, 1 scheduler, 1 worker)\n"
+    return "\n".join([title, *table_of("from commit to", {"first step running": started, "job ended": ended})])
