@@ -36,13 +36,10 @@ async def run(rounds: int) -> str:
         async with surroundings() as where:
             await _round(where, beside, alone, rates)
     found = {f"beside them ({len(beside)} jobs)": beside, f"alone ({len(alone)})": alone}
-    return "\n".join(
-        [
-            f"\n### A small tenant's job beside {JOBS:,} of another (1 scheduler, 1 worker of 32 hands, {rounds} times)\n",
-            *table_of("", found),
-            f"\nThe large tenant had {statistics.median(rates):.0f} jobs a second meanwhile.",
-        ]
-    )
+    setting = f"1 scheduler, 1 worker of 32 hands, {rounds} rounds"
+    title = f"\n### A small tenant's job beside {JOBS:,} of another ({setting})\n"
+    rate = f"\nThe large tenant had {statistics.median(rates):.0f} jobs a second meanwhile."
+    return "\n".join([title, *table_of("", found), rate])
 
 
 async def _round(where: Surroundings, beside: list[float], alone: list[float], rates: list[float]) -> None:
